@@ -1,0 +1,442 @@
+//! The decision: which jobs and which actions go, why the others stay, and the token that binds a later call to it.
+//!
+//! The same code decides for a dry run, before the write lock, and under it. It reads the whole of one snapshot and
+//! writes nothing.
+//!
+//! # A job goes only if all of these hold
+//!
+//! 1. Its tags hold every tag asked for and the root tag: those in its column `tags`, or, where that is NULL or a JSON
+//!    null, those in its spec (hero_proc#50). Malformed tags hold nothing.
+//! 2. With an age: its creation time is usable (an integer of at least [`FIRST_MS`]), and not after the cut-off.
+//! 3. Its phase is one of the terminal phases ([`is_finished`]). With `force`, instead: the host has stopped it in this
+//!    call, and its row has not been started again since.
+//! 4. No row of another table holds on to it by a foreign key.
+//! 5. Fewer than `limit` jobs with lower ids go.
+//!
+//! The first condition that fails is the reason under which it is counted.
+//!
+//! # An action goes only if all of these hold
+//!
+//! 1. A job that goes in this call refers to it: in the same context, by its `action_id`, else by its `action`.
+//! 2. No job that remains refers to it, by either, whatever its age, phase and tags.
+//! 3. No service of its context lists it.
+//! 4. No action of its context that remains depends on it. This is taken to a fixed point: an action that stays for one
+//!    reason keeps what it depends on, and two that depend only on each other both go.
+//! 5. It has no schedule.
+//! 6. Its own spec carries the root tag.
+//!
+//! The first of 2 to 6 that fails is its [`Reason`]; it names the referrer that comes first (the job with the lowest id,
+//! the service with the first name, the action with the lowest id). A reference is read generously: as the whole name
+//! and as what follows each dot in it, since a job's `action` may be `{service}.{action}`; and a spec that can't be read
+//! may refer to every word in it.
+//!
+//! # Why no interleaving breaks this
+//!
+//! What is deleted is what the last decision names, and that decision holds at the moment of the commit: it was made
+//! under the write lock, or on a snapshot after which no other connection has committed, which SQLite's `data_version`
+//! tells once the lock is held. Between lock and commit nobody else writes. So a job or a reference that was created,
+//! changed or removed at any time is either seen by that decision or comes after the commit.
+
+mod references;
+mod token;
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+use sha2::Sha256;
+
+use crate::control::{Job, JobControl};
+use crate::report::{JobsKept, KeptAction, Reason};
+use crate::spec::{self, Holds};
+use crate::store::StoreError;
+use crate::store::layout::Layout;
+use crate::store::rows::{self, JobRow, JobTags};
+use crate::tag::Tag;
+
+use references::{Key, Keys, Referrers};
+pub use token::{PlanToken, PlanTokenError};
+
+/// The lowest creation time that can be one in milliseconds: anything below would be before 1973.
+pub(crate) const FIRST_MS: i64 = 100_000_000_000;
+
+/// The terminal phases that are known or plausible, compared without case. Anything else is not finished.
+const TERMINAL: [&str; 15] = [
+    "succeeded",
+    "success",
+    "completed",
+    "done",
+    "ok",
+    "failed",
+    "error",
+    "cancelled",
+    "canceled",
+    "stopped",
+    "halted",
+    "killed",
+    "timeout",
+    "timed_out",
+    "skipped",
+];
+
+/// Whether a job in `phase` has finished.
+pub(crate) fn is_finished(phase: &str) -> bool {
+    TERMINAL.iter().any(|terminal| phase.eq_ignore_ascii_case(terminal))
+}
+
+/// What is asked for.
+pub(crate) struct Criteria<'c> {
+    /// Sorted, without duplicates, the root tag among them.
+    pub(crate) tags: &'c [Tag],
+    pub(crate) root: &'c Tag,
+    pub(crate) older_than_ms: Option<i64>,
+    pub(crate) cutoff_ms: Option<i64>,
+    pub(crate) limit: usize,
+    pub(crate) unfinished: Unfinished<'c>,
+}
+
+/// What becomes of jobs that have not finished.
+#[derive(Clone, Copy)]
+pub(crate) enum Unfinished<'c> {
+    /// They stay.
+    Stay,
+    /// They go if they can be stopped.
+    Stop(&'c dyn JobControl),
+    /// Those go that were stopped.
+    Stopped(&'c Stops),
+}
+
+/// What came of stopping jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Stops {
+    /// As they were before they were stopped.
+    pub(crate) stopped: HashMap<i64, Job>,
+    /// Why they could not be stopped.
+    pub(crate) failed: HashMap<i64, String>,
+}
+
+/// The decision about one snapshot.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) jobs_matched: u64,
+    /// Ids, ascending.
+    pub(crate) jobs: Vec<i64>,
+    pub(crate) jobs_kept: JobsKept,
+    /// Those of `jobs` that have not finished.
+    pub(crate) to_stop: Vec<Job>,
+    /// Why others that have not finished can't be stopped.
+    pub(crate) unstoppable: HashMap<i64, String>,
+    /// Row ids, ascending.
+    pub(crate) actions: Vec<i64>,
+    /// Their names, sorted.
+    pub(crate) action_names: Vec<String>,
+    /// Sorted by name.
+    pub(crate) actions_kept: Vec<KeptAction>,
+    pub(crate) errors: Vec<String>,
+    pub(crate) token: PlanToken,
+}
+
+/// Decides about the snapshot that `connection` reads.
+pub(crate) fn decide<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    criteria: &Criteria<'_>,
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<Plan, E> {
+    let keys = Keys::new();
+    let mut digest = token::digest(criteria);
+    let jobs = jobs(connection, layout, criteria, &keys, &mut digest, &go_on)?;
+    let mut actions = actions(connection, layout, criteria, &keys, jobs.referrers, &go_on)?;
+
+    actions.names.sort_unstable();
+    actions.kept.sort_unstable_by(|a, b| a.action_id.cmp(&b.action_id));
+    for name in &actions.names {
+        token::update(&mut digest, &[Some(name)]);
+    }
+    Ok(Plan {
+        jobs_matched: jobs.matched,
+        jobs: jobs.planned,
+        jobs_kept: jobs.kept,
+        to_stop: jobs.to_stop,
+        unstoppable: jobs.unstoppable,
+        actions: actions.ids,
+        action_names: actions.names,
+        actions_kept: actions.kept,
+        errors: jobs.errors,
+        token: PlanToken::new(criteria.cutoff_ms, digest),
+    })
+}
+
+/// The decision about the jobs, and what those that go and those that remain refer to.
+#[derive(Default)]
+struct Jobs {
+    matched: u64,
+    planned: Vec<i64>,
+    kept: JobsKept,
+    to_stop: Vec<Job>,
+    unstoppable: HashMap<i64, String>,
+    errors: Vec<String>,
+    referrers: Referrers,
+}
+
+/// What becomes of one matching job.
+enum Verdict {
+    Go,
+    /// Not finished: it goes if it can be stopped, or because it was.
+    GoStopped(Job),
+    Stay(Why),
+    /// Not finished and not stopped: it stays, for this reason.
+    Unstoppable(String),
+}
+
+/// Why a job stays.
+enum Why {
+    Undated,
+    Recent,
+    Active,
+    Referenced,
+    OverLimit,
+}
+
+fn jobs<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    criteria: &Criteria<'_>,
+    keys: &Keys,
+    digest: &mut Sha256,
+    go_on: &impl Fn() -> Result<(), E>,
+) -> Result<Jobs, E> {
+    let held = layout.foreign_keys.held(connection)?;
+    let mut jobs = Jobs::default();
+    rows::jobs(connection, layout, |job| {
+        go_on()?;
+        if !matches(connection, layout, criteria, &job)? {
+            jobs.referrers.remaining_job(keys, &job);
+            return Ok(());
+        }
+        jobs.matched += 1;
+        let full = jobs.planned.len() >= criteria.limit;
+        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id)) {
+            (Verdict::Go | Verdict::GoStopped(_), Some(table)) => {
+                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
+                Verdict::Stay(Why::Referenced)
+            }
+            (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
+            (verdict, _) => verdict,
+        };
+        jobs.count(verdict, &job, keys, digest);
+        Ok::<_, E>(())
+    })?;
+    Ok(jobs)
+}
+
+fn matches(
+    connection: &Connection,
+    layout: &Layout,
+    criteria: &Criteria<'_>,
+    job: &JobRow<'_>,
+) -> Result<bool, StoreError> {
+    Ok(match job.tags {
+        JobTags::Column(tags) => match spec::tags_hold(tags, criteria.tags) {
+            Holds::All => true,
+            Holds::NotAll => false,
+            Holds::Null => rows::job_spec(connection, layout, job.id)?
+                .is_some_and(|spec| spec::spec_tags_hold(&spec, criteria.tags)),
+        },
+        JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags),
+        JobTags::Unreadable => false,
+    })
+}
+
+/// The verdict by a job's own row: its age and its phase.
+fn judge(
+    connection: &Connection,
+    layout: &Layout,
+    criteria: &Criteria<'_>,
+    job: &JobRow<'_>,
+) -> Result<Verdict, StoreError> {
+    if let Some(cutoff) = criteria.cutoff_ms {
+        match job.created_at {
+            Some(at) if at >= FIRST_MS && at <= cutoff => {}
+            Some(at) if at >= FIRST_MS => return Ok(Verdict::Stay(Why::Recent)),
+            _ => return Ok(Verdict::Stay(Why::Undated)),
+        }
+    }
+    let finished = job.phase.is_some_and(is_finished);
+    match criteria.unfinished {
+        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
+            (Some(before), _) if finished || rows::job(connection, layout, job.id)? == *before => {
+                Ok(Verdict::GoStopped(before.clone()))
+            }
+            (Some(_), _) => Ok(Verdict::Unstoppable("started again after it was stopped".to_owned())),
+            _ if finished => Ok(Verdict::Go),
+            (None, Some(error)) => Ok(Verdict::Unstoppable(error.clone())),
+            // It was over the limit, or has been created or started since: the next call may stop it.
+            (None, None) => Ok(Verdict::Stay(Why::OverLimit)),
+        },
+        _ if finished => Ok(Verdict::Go),
+        Unfinished::Stay => Ok(Verdict::Stay(Why::Active)),
+        Unfinished::Stop(control) => {
+            let job = rows::job(connection, layout, job.id)?;
+            Ok(match control.can_stop(&job) {
+                Ok(()) => Verdict::GoStopped(job),
+                Err(error) => Verdict::Unstoppable(error.to_string()),
+            })
+        }
+    }
+}
+
+impl Jobs {
+    /// Takes down what becomes of `job`.
+    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, keys: &Keys, digest: &mut Sha256) {
+        let mut phase = job.phase;
+        let kept = match &verdict {
+            Verdict::Go => None,
+            Verdict::GoStopped(before) => {
+                // A plan shows a job as it was before it was stopped.
+                phase = before.phase.as_deref();
+                self.to_stop.push(before.clone());
+                None
+            }
+            Verdict::Stay(Why::Undated) => Some(&mut self.kept.undated),
+            Verdict::Stay(Why::Recent) => Some(&mut self.kept.recent),
+            Verdict::Stay(Why::Active) => Some(&mut self.kept.active),
+            Verdict::Stay(Why::Referenced) => Some(&mut self.kept.referenced),
+            Verdict::Stay(Why::OverLimit) => Some(&mut self.kept.over_limit),
+            Verdict::Unstoppable(error) => {
+                self.errors.push(format!("job {}: {error}", job.id));
+                self.unstoppable.insert(job.id, error.clone());
+                Some(&mut self.kept.unstoppable)
+            }
+        };
+        if let Some(kept) = kept {
+            *kept += 1;
+            self.referrers.remaining_job(keys, job);
+        } else {
+            let id = job.id.to_string();
+            token::update(digest, &[Some(&id), phase, job.context, job.action, job.action_id, job.tags.text()]);
+            self.referrers.planned_job(keys, job);
+            self.planned.push(job.id);
+        }
+    }
+}
+
+/// The decision about the actions that planned jobs refer to.
+#[derive(Default)]
+struct Actions {
+    ids: Vec<i64>,
+    names: Vec<String>,
+    kept: Vec<KeptAction>,
+}
+
+/// An action that a planned job refers to.
+struct Candidate {
+    id: i64,
+    key: Key,
+    name: String,
+    tagged: bool,
+    scheduled: bool,
+    depends_on: Vec<Key>,
+}
+
+fn actions<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    criteria: &Criteria<'_>,
+    keys: &Keys,
+    mut referrers: Referrers,
+    go_on: &impl Fn() -> Result<(), E>,
+) -> Result<Actions, E> {
+    if referrers.no_candidates() {
+        return Ok(Actions::default());
+    }
+    rows::services(connection, layout, |service| {
+        let names = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
+        for name in names {
+            referrers.service(keys, service.context, service.name, &name);
+        }
+        Ok::<_, E>(())
+    })?;
+
+    let root = std::slice::from_ref(criteria.root);
+    let mut candidates = Vec::new();
+    rows::actions(connection, layout, |action| {
+        go_on()?;
+        let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
+        let key = keys.key(context, name);
+        let spec = spec::spec(action.spec, root);
+        let depends_on = spec.names.iter().flat_map(|name| keys.names(context, name)).filter(|on| *on != key);
+        let depends_on = depends_on.filter(|on| referrers.is_candidate(*on)).collect();
+        let candidate = Candidate {
+            id: action.id,
+            key,
+            name: display(context, name),
+            tagged: spec.tagged,
+            scheduled: spec.scheduled,
+            depends_on,
+        };
+        if referrers.is_candidate(key) {
+            candidates.push(candidate);
+        } else {
+            referrers.remaining_action(&candidate.name, &candidate.depends_on);
+        }
+        Ok::<_, E>(())
+    })?;
+    Ok(settle(candidates, referrers))
+}
+
+/// Divides the candidates into those that go and those that stay.
+fn settle(candidates: Vec<Candidate>, mut referrers: Referrers) -> Actions {
+    // Only those that something depends on need to be found again by their key.
+    let depended_on: HashMap<Key, ()> =
+        candidates.iter().flat_map(|candidate| &candidate.depends_on).map(|key| (*key, ())).collect();
+    let mut dependencies: HashMap<Key, Vec<usize>> = HashMap::new();
+    for (index, candidate) in candidates.iter().enumerate() {
+        if depended_on.contains_key(&candidate.key) {
+            dependencies.entry(candidate.key).or_default().push(index);
+        }
+    }
+
+    let stays = |candidate: &Candidate, referrers: &Referrers| reason(candidate, referrers).is_some();
+    let mut kept: Vec<bool> = candidates.iter().map(|candidate| stays(candidate, &referrers)).collect();
+    let mut to_follow: Vec<usize> = (0..candidates.len()).filter(|&index| kept[index]).rev().collect();
+    while let Some(index) = to_follow.pop() {
+        let candidate = &candidates[index];
+        referrers.remaining_action(&candidate.name, &candidate.depends_on);
+        for &on in candidate.depends_on.iter().filter_map(|key| dependencies.get(key)).flatten() {
+            if !kept[on] {
+                kept[on] = true;
+                to_follow.push(on);
+            }
+        }
+    }
+
+    let mut actions = Actions::default();
+    for candidate in candidates {
+        match reason(&candidate, &referrers) {
+            Some((reason, by)) => actions.kept.push(KeptAction { action_id: candidate.name, reason, by }),
+            None => {
+                actions.ids.push(candidate.id);
+                actions.names.push(candidate.name);
+            }
+        }
+    }
+    actions
+}
+
+/// Why `candidate` stays, if it does, and who refers to it.
+fn reason(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Option<String>)> {
+    if let Some((reason, by)) = referrers.of(candidate.key) {
+        Some((reason, Some(by)))
+    } else if candidate.scheduled {
+        Some((Reason::Schedule, None))
+    } else if !candidate.tagged {
+        Some((Reason::Untagged, None))
+    } else {
+        None
+    }
+}
+
+/// An action's name for people: alone in the context `core`, else behind its context.
+pub(crate) fn display(context: &str, name: &str) -> String {
+    if context == "core" { name.to_owned() } else { format!("{context}/{name}") }
+}

@@ -1,0 +1,102 @@
+//! The token of a plan: what was shown, in a form that a later call can be bound to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::{Criteria, Unfinished};
+
+/// What a dry run showed, as one word: the cut-off, and a digest of the params, of the planned jobs (their ids with
+/// their phases, tags and actions) and of the planned actions. Opaque; it says nothing about their content.
+///
+/// It stays the same across processes and restarts for as long as the same set would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanToken {
+    /// In milliseconds since the Unix epoch.
+    cutoff_ms: Option<i64>,
+    digest: [u8; 32],
+}
+
+impl PlanToken {
+    pub(super) fn new(cutoff_ms: Option<i64>, digest: Sha256) -> Self {
+        Self { cutoff_ms, digest: digest.finalize().into() }
+    }
+
+    /// The cut-off of the plan, in milliseconds since the Unix epoch; none for a plan without an age.
+    #[must_use]
+    pub fn cutoff_ms(&self) -> Option<i64> {
+        self.cutoff_ms
+    }
+}
+
+/// What stands in the place of the cut-off of a plan that has none.
+const NO_CUTOFF: &str = "none";
+
+impl fmt::Display for PlanToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cutoff_ms {
+            Some(cutoff) => write!(f, "{cutoff}.")?,
+            None => write!(f, "{NO_CUTOFF}.")?,
+        }
+        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for PlanToken {
+    type Err = PlanTokenError;
+
+    fn from_str(token: &str) -> Result<Self, Self::Err> {
+        let (cutoff, hex) = token.split_once('.').ok_or(PlanTokenError)?;
+        let cutoff_ms = match cutoff {
+            NO_CUTOFF => None,
+            number => Some(number.parse().map_err(|_| PlanTokenError)?),
+        };
+        let mut digest = [0; 32];
+        if hex.len() != 2 * digest.len() || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(PlanTokenError);
+        }
+        for (byte, index) in digest.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&hex[index..index + 2], 16).map_err(|_| PlanTokenError)?;
+        }
+        let plan = Self { cutoff_ms, digest };
+        // One plan has one spelling: "+1" and "01" are none.
+        if plan.to_string() == token { Ok(plan) } else { Err(PlanTokenError) }
+    }
+}
+
+/// A text that is no plan token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("this is no plan that a dry run could have given")]
+pub struct PlanTokenError;
+
+/// A digest that begins with what was asked for.
+pub(super) fn digest(criteria: &Criteria<'_>) -> Sha256 {
+    let mut digest = Sha256::new_with_prefix("hero_proc_cleanup plan 1");
+    let force = match criteria.unfinished {
+        Unfinished::Stay => "stay",
+        Unfinished::Stop(_) | Unfinished::Stopped(_) => "stop",
+    };
+    let [older_than, cutoff] =
+        [criteria.older_than_ms, criteria.cutoff_ms].map(|number| number.map(|number| number.to_string()));
+    update(&mut digest, &[older_than.as_deref(), cutoff.as_deref(), Some(force), Some(&criteria.limit.to_string())]);
+    for tag in criteria.tags {
+        update(&mut digest, &[Some(tag.as_str())]);
+    }
+    update(&mut digest, &[None]);
+    digest
+}
+
+/// Adds fields, each with its length, so that no two lists of fields look alike.
+pub(super) fn update(digest: &mut Sha256, fields: &[Option<&str>]) {
+    for field in fields {
+        match field {
+            Some(field) => {
+                digest.update((field.len() as u64).to_le_bytes());
+                digest.update(field);
+            }
+            None => digest.update(u64::MAX.to_le_bytes()),
+        }
+    }
+}

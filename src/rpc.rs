@@ -1,0 +1,156 @@
+//! The errors that callers see: one kind for each, its JSON-RPC code, and what helps.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Every kind of error that this crate's two methods answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The body is no JSON.
+    ParseError,
+    /// The JSON is no request.
+    InvalidRequest,
+    /// No such method.
+    MethodNotFound,
+    /// An unknown, missing, mistyped or out-of-range param (`data.param`), or an ambiguous actor.
+    InvalidParams,
+    /// Refused by the guard (`data.tag`).
+    TagOutsideGuard,
+    /// Refused by the admin gate.
+    NotAdmin,
+    /// The set differs from the expected plan (`data.jobs_planned`, `data.actions_planned`, `data.plan`).
+    PlanChanged,
+    /// The write lock could not be had in time; nothing was deleted (`data.retryable`).
+    StoreBusy,
+    /// No store that this crate understands (`data.problems`).
+    StoreUnfit,
+    /// The gateway could not reach hero_proc; nothing was sent.
+    UpstreamUnreachable,
+    /// Sent, but no answer in time: it may have been applied.
+    OutcomeUnknown,
+    /// `force`, but the host gave no way to stop jobs.
+    ForceUnavailable,
+    /// Anything else; what it was stands in the log, under `data.incident`.
+    Internal,
+}
+
+impl Kind {
+    /// Its JSON-RPC error code.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::ParseError => -32700,
+            Self::InvalidRequest => -32600,
+            Self::MethodNotFound => -32601,
+            Self::InvalidParams => -32602,
+            Self::TagOutsideGuard | Self::NotAdmin => -32002,
+            Self::PlanChanged => -32020,
+            Self::StoreBusy => -32021,
+            Self::StoreUnfit => -32022,
+            Self::UpstreamUnreachable => -32023,
+            Self::OutcomeUnknown => -32024,
+            Self::ForceUnavailable => -32025,
+            Self::Internal => -32603,
+        }
+    }
+
+    /// Its stable word, as in `data.kind`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ParseError => "parse_error",
+            Self::InvalidRequest => "invalid_request",
+            Self::MethodNotFound => "method_not_found",
+            Self::InvalidParams => "invalid_params",
+            Self::TagOutsideGuard => "tag_outside_guard",
+            Self::NotAdmin => "not_admin",
+            Self::PlanChanged => "plan_changed",
+            Self::StoreBusy => "store_busy",
+            Self::StoreUnfit => "store_unfit",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::ForceUnavailable => "force_unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ParseError,
+        Self::InvalidRequest,
+        Self::MethodNotFound,
+        Self::InvalidParams,
+        Self::TagOutsideGuard,
+        Self::NotAdmin,
+        Self::PlanChanged,
+        Self::StoreBusy,
+        Self::StoreUnfit,
+        Self::UpstreamUnreachable,
+        Self::OutcomeUnknown,
+        Self::ForceUnavailable,
+        Self::Internal,
+    ];
+}
+
+/// A JSON-RPC error object. Its text and data hold no SQL and no path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RpcError {
+    /// The JSON-RPC error code: [`Kind::code`] for the errors of this crate.
+    pub code: i32,
+    /// What is wrong, for people.
+    pub message: String,
+    /// `kind`, the stable word, and what helps.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
+}
+
+impl RpcError {
+    /// An error of `kind`, with its code and `data.kind`.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        let data = Map::from_iter([("kind".to_owned(), kind.as_str().into())]);
+        Self { code: kind.code(), message: message.to_string(), data }
+    }
+
+    /// The same error with `data.name` set to `value`.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.data.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// An error of [`Kind::Internal`] that says nothing about `cause`: that goes to the log, under the same incident.
+    #[must_use]
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        let incident = incident();
+        let causes: Vec<_> =
+            std::iter::successors(Some(cause), |error| error.source()).map(ToString::to_string).collect();
+        tracing::error!(incident, cause = causes.join(": "), "internal error");
+        Self::new(Kind::Internal, "internal error: its cause is in the server's log under this incident")
+            .with("incident", incident)
+    }
+
+    /// Its kind, if it is one of this crate's.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        let word = self.data.get("kind")?.as_str()?;
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word && kind.code() == self.code)
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RpcError {}
+
+/// Sixteen hexadecimal digits that stand for one failure, in the answer and in the log.
+fn incident() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
+}

@@ -1,0 +1,294 @@
+//! Foreign keys of other tables on `jobs(id)`: what they declare is what holds.
+//!
+//! SQLite's own enforcement is off on the connection (it is a setting of each connection, so the host's says nothing),
+//! and the declarations are carried out here, a set at a time: enforcement would scan a child table without an index
+//! once for every job deleted, and would count nothing.
+//!
+//! | `ON DELETE` | what happens |
+//! |---|---|
+//! | `CASCADE` | the rows go, and with them, by the same rules, what refers to them |
+//! | `SET NULL` | the column is set to NULL |
+//! | `RESTRICT`, `NO ACTION`, `SET DEFAULT`, `SET NULL` on a `NOT NULL` column | the job stays |
+//!
+//! A chain of `CASCADE` that ends in a key that holds keeps the job at its other end. A store whose keys can't be
+//! carried out like this does not fit: keys of several columns, keys on another column of `jobs`, a circle, a cascade
+//! into one of the host's own tables, a key on `actions`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, Params};
+
+use super::StoreError;
+
+/// The foreign keys that a deletion of jobs meets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ForeignKeys {
+    /// Statements that find the jobs that must stay, with the table that holds them.
+    holding: Vec<(String, String)>,
+    /// What is carried out, in this order: what is furthest from `jobs` first.
+    effects: Vec<Effect>,
+    /// Each key in words, for people.
+    pub(crate) descriptions: Vec<String>,
+}
+
+/// What happens to the rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Effect {
+    table: String,
+    /// `DELETE FROM …` or `UPDATE … SET … = NULL`.
+    statement: String,
+    /// Which rows, in terms of the temporary table of doomed jobs.
+    rows: String,
+}
+
+/// The ids of the doomed jobs, in a temporary table that exists only in stores with such keys and for one call.
+const DOOMED: &str = "hero_proc_cleanup_doomed";
+
+impl ForeignKeys {
+    /// The jobs that must stay, with the table that holds on to them.
+    pub(crate) fn held(&self, connection: &Connection) -> Result<HashMap<i64, &str>, StoreError> {
+        let mut held = HashMap::new();
+        for (table, statement) in &self.holding {
+            let mut statement = connection.prepare(statement)?;
+            let mut rows = statement.query(())?;
+            while let Some(row) = rows.next()? {
+                held.entry(row.get(0)?).or_insert(table.as_str());
+            }
+        }
+        Ok(held)
+    }
+
+    /// Counts the rows that deleting `jobs` would take along or set to NULL, by table.
+    pub(crate) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.each(connection, jobs, |effect| {
+            let statement = format!("SELECT count(*) FROM main.{} WHERE {}", quoted(&effect.table), effect.rows);
+            let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
+            Ok(rows.unsigned_abs())
+        })
+    }
+
+    /// Deletes those rows or sets them to NULL, and counts them, by table.
+    pub(crate) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.each(connection, jobs, |effect| {
+            let rows = connection.execute(&format!("{} WHERE {}", effect.statement, effect.rows), ())?;
+            Ok(rows as u64)
+        })
+    }
+
+    fn each(
+        &self,
+        connection: &Connection,
+        jobs: &[i64],
+        count: impl Fn(&Effect) -> Result<u64, StoreError>,
+    ) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut counts = BTreeMap::new();
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(counts);
+        }
+        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)"))?;
+        let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id) VALUES (?1)"))?;
+        for job in jobs {
+            insert.execute([job])?;
+        }
+        drop(insert);
+        for effect in &self.effects {
+            let rows = count(effect)?;
+            if rows > 0 {
+                *counts.entry(effect.table.clone()).or_default() += rows;
+            }
+        }
+        connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?;
+        Ok(counts)
+    }
+}
+
+/// Reads the keys from the schema; what can't be carried out is a problem.
+pub(crate) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Result<ForeignKeys, StoreError> {
+    let keys = keys(connection)?;
+    for key in &keys {
+        if key.parent.eq_ignore_ascii_case("actions") {
+            problems.push(format!("table {} has a foreign key on actions", key.child));
+        }
+    }
+    let mut walk = Walk { connection, keys: &keys, found: ForeignKeys::default(), effects: Vec::new() };
+    walk.from("jobs", &mut Vec::new(), problems)?;
+    let Walk { mut found, mut effects, .. } = walk;
+    effects.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    found.effects = effects.into_iter().map(|(_, effect)| effect).collect();
+    Ok(found)
+}
+
+/// A foreign key of one column, or the first column of one of several.
+struct Key {
+    child: String,
+    column: String,
+    not_null: bool,
+    parent: String,
+    /// None: the parent's primary key.
+    parent_column: Option<String>,
+    on_delete: String,
+    columns: i64,
+}
+
+impl Key {
+    /// Whether this key is on the column of `other`.
+    fn refers_to(&self, other: &Self) -> bool {
+        self.parent.eq_ignore_ascii_case(&other.child)
+            && self.parent_column.as_ref().is_none_or(|column| column.eq_ignore_ascii_case(&other.column))
+    }
+}
+
+fn keys(connection: &Connection) -> Result<Vec<Key>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT child.name    AS child,
+                key.\"from\"    AS \"column\",
+                info.\"notnull\" AS not_null,
+                key.\"table\"   AS parent,
+                key.\"to\"      AS parent_column,
+                key.on_delete AS on_delete,
+                (SELECT count(*)
+                 FROM pragma_foreign_key_list(child.name) AS part
+                 WHERE part.id = key.id) AS columns
+         FROM sqlite_master AS child,
+              pragma_foreign_key_list(child.name) AS key,
+              pragma_table_info(child.name) AS info
+         WHERE child.type = 'table'
+           AND key.seq = 0
+           AND info.name = key.\"from\"
+         ORDER BY child.name, key.id",
+    )?;
+    let keys = statement.query_map((), |row| {
+        Ok(Key {
+            child: row.get("child")?,
+            column: row.get("column")?,
+            not_null: row.get("not_null")?,
+            parent: row.get("parent")?,
+            parent_column: row.get("parent_column")?,
+            on_delete: row.get("on_delete")?,
+            columns: row.get("columns")?,
+        })
+    })?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+/// The way from `jobs` down the keys.
+struct Walk<'w> {
+    connection: &'w Connection,
+    keys: &'w [Key],
+    found: ForeignKeys,
+    /// Effects with their distance from `jobs`.
+    effects: Vec<(usize, Effect)>,
+}
+
+/// One step of a way: the rows of `table` whose `column` is in `parent_column` of the step before.
+struct Step {
+    table: String,
+    column: String,
+    parent_column: String,
+}
+
+impl Walk<'_> {
+    /// Follows every key on `parent`, to which `way` leads.
+    fn from(&mut self, parent: &str, way: &mut Vec<Step>, problems: &mut Vec<String>) -> Result<(), StoreError> {
+        let keys = self.keys;
+        for key in keys.iter().filter(|key| key.parent.eq_ignore_ascii_case(parent)) {
+            let name = format!("the foreign key {}.{} on {}", key.child, key.column, key.parent);
+            let Some(parent_column) = self.parent_column(key)? else {
+                problems.push(format!("{name} has no single column to refer to"));
+                continue;
+            };
+            if key.columns != 1 {
+                problems.push(format!("{name} has several columns"));
+                continue;
+            }
+            if way.is_empty() && !parent_column.eq_ignore_ascii_case("id") {
+                problems.push(format!("{name} is not on its id"));
+                continue;
+            }
+            self.found.descriptions.push(format!(
+                "{}.{} on {}.{parent_column} ON DELETE {}",
+                key.child, key.column, key.parent, key.on_delete
+            ));
+            way.push(Step { table: key.child.clone(), column: key.column.clone(), parent_column });
+            match key.on_delete.as_str() {
+                "CASCADE" => {
+                    let own = ["jobs", "actions", "services"].iter().any(|own| key.child.eq_ignore_ascii_case(own));
+                    let circle = way[..way.len() - 1].iter().any(|step| step.table.eq_ignore_ascii_case(&key.child));
+                    if own {
+                        problems.push(format!("{name} would delete rows of {}", key.child));
+                    } else if circle {
+                        problems.push(format!("{name} goes round in a circle"));
+                    } else {
+                        self.effect(format!("DELETE FROM main.{}", quoted(&key.child)), way);
+                        self.from(&key.child, way, problems)?;
+                    }
+                }
+                "SET NULL" if keys.iter().any(|other| other.refers_to(key)) => {
+                    problems.push(format!("{name} sets a column to NULL to which another foreign key refers"));
+                }
+                "SET NULL" if !key.not_null => {
+                    let column = quoted(&key.column);
+                    self.effect(format!("UPDATE main.{} SET {column} = NULL", quoted(&key.child)), way);
+                }
+                _ => self.found.holding.push((key.child.clone(), held(way))),
+            }
+            way.pop();
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, statement: String, way: &[Step]) {
+        let Some(last) = way.last() else { return };
+        self.effects.push((way.len(), Effect { table: last.table.clone(), statement, rows: doomed(way) }));
+    }
+
+    /// The column that `key` refers to: the one it names, else its parent's primary key if that is a single column.
+    fn parent_column(&self, key: &Key) -> Result<Option<String>, StoreError> {
+        if let Some(column) = &key.parent_column {
+            return Ok(Some(column.clone()));
+        }
+        let mut statement = self.connection.prepare("SELECT name FROM pragma_table_info(:name) WHERE pk > 0")?;
+        let columns = column_of(&mut statement, &[(":name", &key.parent)])?;
+        Ok(<[String; 1]>::try_from(columns).ok().map(|[column]| column))
+    }
+}
+
+/// The condition under which a row at the end of `way` goes with the doomed jobs.
+fn doomed(way: &[Step]) -> String {
+    let jobs = format!("SELECT id FROM temp.{DOOMED}");
+    let (first, rest) = match way {
+        [] => return String::new(),
+        [first, rest @ ..] => (first, rest),
+    };
+    let mut rows = format!("{} IN ({jobs})", quoted(&first.column));
+    let mut table = &first.table;
+    for step in rest {
+        rows = format!(
+            "{} IN (SELECT {} FROM main.{} WHERE {rows})",
+            quoted(&step.column),
+            quoted(&step.parent_column),
+            quoted(table)
+        );
+        table = &step.table;
+    }
+    rows
+}
+
+/// The jobs at the beginning of `way` that have a row at its end.
+fn held(way: &[Step]) -> String {
+    let mut condition = String::new();
+    for step in way.iter().rev() {
+        let rows = format!("SELECT {} FROM main.{}{condition}", quoted(&step.column), quoted(&step.table));
+        condition = format!(" WHERE {} IN ({rows})", quoted(&step.parent_column));
+    }
+    format!("SELECT id FROM main.jobs{condition}")
+}
+
+fn column_of(statement: &mut rusqlite::Statement<'_>, params: impl Params) -> Result<Vec<String>, StoreError> {
+    Ok(statement.query_map(params, |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// An identifier from the schema, as SQL.
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}

@@ -1,0 +1,214 @@
+//! What the store's tables and columns are called: read from its schema, never guessed from its rows.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::foreign_keys::{self, ForeignKeys};
+
+/// The layout of a store that fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) jobs: Jobs,
+    pub(crate) actions: Actions,
+    pub(crate) services: Option<Services>,
+    pub(crate) foreign_keys: ForeignKeys,
+}
+
+/// The columns of `jobs`. Those not named here are called alike in every variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Jobs {
+    pub(crate) context: &'static str,
+    pub(crate) spec: &'static str,
+    pub(crate) created_at: &'static str,
+    pub(crate) action_id: Option<&'static str>,
+    pub(crate) pid: Option<&'static str>,
+    pub(crate) attempt: Option<&'static str>,
+    pub(crate) started_at: Option<&'static str>,
+}
+
+/// The columns of `actions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Actions {
+    pub(crate) context: &'static str,
+    pub(crate) spec: &'static str,
+}
+
+/// The columns of `services`. A service lists its actions in its spec, under `actions`, or in a column of that name, a
+/// JSON array; where a store has both, both count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Services {
+    pub(crate) context: &'static str,
+    pub(crate) spec: Option<&'static str>,
+    pub(crate) actions: Option<&'static str>,
+}
+
+const CONTEXT: [&str; 2] = ["context_name", "context"];
+const SPEC: [&str; 2] = ["spec_json", "spec"];
+const CREATED_AT: [&str; 2] = ["created_at_ms", "created_at"];
+const STARTED_AT: [&str; 2] = ["started_at_ms", "started_at"];
+
+impl Layout {
+    /// What each column was read as: meaning → `table.column`.
+    pub(crate) fn columns(&self) -> BTreeMap<String, String> {
+        let Self { jobs, actions, services, foreign_keys: _ } = self;
+        let mut columns = BTreeMap::new();
+        let mut read = |table: &str, meaning: &str, column: &str| {
+            columns.insert(format!("{table}.{meaning}"), format!("{table}.{column}"));
+        };
+        for column in ["id", "action", "tags", "phase"] {
+            read("jobs", column, column);
+        }
+        read("jobs", "context", jobs.context);
+        read("jobs", "spec", jobs.spec);
+        read("jobs", "created_at", jobs.created_at);
+        for (meaning, column) in [
+            ("action_id", jobs.action_id),
+            ("pid", jobs.pid),
+            ("attempt", jobs.attempt),
+            ("started_at", jobs.started_at),
+        ] {
+            if let Some(column) = column {
+                read("jobs", meaning, column);
+            }
+        }
+        for column in ["id", "name"] {
+            read("actions", column, column);
+        }
+        read("actions", "context", actions.context);
+        read("actions", "spec", actions.spec);
+        if let Some(services) = services {
+            read("services", "name", "name");
+            read("services", "context", services.context);
+            for (meaning, column) in [("spec", services.spec), ("actions", services.actions)] {
+                if let Some(column) = column {
+                    read("services", meaning, column);
+                }
+            }
+        }
+        columns
+    }
+}
+
+/// Reads the layout, or says everything that doesn't fit.
+pub(crate) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
+    let mut problems = Vec::new();
+
+    let jobs = Table::read(connection, "jobs", &mut problems)?.map(|table| {
+        table.row_id(&mut problems);
+        for column in ["action", "tags", "phase"] {
+            table.require(&[column], &mut problems);
+        }
+        Jobs {
+            context: table.require(&CONTEXT, &mut problems),
+            spec: table.require(&SPEC, &mut problems),
+            created_at: table.require(&CREATED_AT, &mut problems),
+            action_id: table.find(&["action_id"]),
+            pid: table.find(&["pid"]),
+            attempt: table.find(&["attempt"]),
+            started_at: table.find(&STARTED_AT),
+        }
+    });
+    let actions = Table::read(connection, "actions", &mut problems)?.map(|table| {
+        table.row_id(&mut problems);
+        table.require(&["name"], &mut problems);
+        Actions { context: table.require(&CONTEXT, &mut problems), spec: table.require(&SPEC, &mut problems) }
+    });
+    let services = if exists(connection, "services")? {
+        Table::read(connection, "services", &mut problems)?.map(|table| {
+            table.require(&["name"], &mut problems);
+            let context = table.require(&CONTEXT, &mut problems);
+            let actions = table.find(&["actions"]);
+            let spec = table.find(&SPEC);
+            if actions.or(spec).is_none() {
+                problems.push(format!("table services has no column actions or {}", SPEC.join(" or ")));
+            }
+            Services { context, spec, actions }
+        })
+    } else {
+        None
+    };
+    let foreign_keys = foreign_keys::detect(connection, &mut problems)?;
+
+    match (jobs, actions) {
+        (Some(jobs), Some(actions)) if problems.is_empty() => Ok(Layout { jobs, actions, services, foreign_keys }),
+        _ => Err(StoreError::Unfit { problems }),
+    }
+}
+
+/// A table as its schema describes it.
+struct Table {
+    name: &'static str,
+    columns: Vec<Column>,
+    /// Whether the primary key is an index of its own, and so no alias of the row id.
+    indexed_key: bool,
+}
+
+struct Column {
+    name: String,
+    kind: String,
+    key: bool,
+}
+
+impl Table {
+    fn read(
+        connection: &Connection,
+        name: &'static str,
+        problems: &mut Vec<String>,
+    ) -> Result<Option<Self>, StoreError> {
+        if !exists(connection, name)? {
+            problems.push(format!("there is no table {name}"));
+            return Ok(None);
+        }
+        let is_table: bool = connection.query_row(
+            "SELECT type = 'table'
+                    AND sql NOT LIKE 'CREATE VIRTUAL TABLE %'
+             FROM sqlite_master
+             WHERE name = :name COLLATE NOCASE
+               AND type IN ('table', 'view')",
+            &[(":name", name)],
+            |row| row.get(0),
+        )?;
+        if !is_table {
+            problems.push(format!("{name} is no ordinary table"));
+            return Ok(None);
+        }
+        let columns = connection
+            .prepare("SELECT name, type, pk > 0 FROM pragma_table_xinfo(:name)")?
+            .query_map(&[(":name", name)], |row| Ok(Column { name: row.get(0)?, kind: row.get(1)?, key: row.get(2)? }))?
+            .collect::<Result<_, _>>()?;
+        let indexed_key = connection
+            .prepare("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")?
+            .exists(&[(":name", name)])?;
+        Ok(Some(Self { name, columns, indexed_key }))
+    }
+
+    /// `id` must be the row id: ids then ascend in the order in which a table is read, and name one row for good.
+    fn row_id(&self, problems: &mut Vec<String>) {
+        let alias = |column: &Column| column.name == "id" && column.kind.eq_ignore_ascii_case("integer");
+        let mut key = self.columns.iter().filter(|column| column.key);
+        if self.indexed_key || !key.next().is_some_and(alias) || key.next().is_some() {
+            problems.push(format!("{}.id is no INTEGER PRIMARY KEY", self.name));
+        }
+    }
+
+    /// The first of `names` that is a column.
+    fn find(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().copied().find(|name| self.columns.iter().any(|column| column.name == *name))
+    }
+
+    /// The same, where a layout without it does not fit.
+    fn require(&self, names: &[&'static str], problems: &mut Vec<String>) -> &'static str {
+        self.find(names).unwrap_or_else(|| {
+            problems.push(format!("table {} has no column {}", self.name, names.join(" or ")));
+            names[0]
+        })
+    }
+}
+
+fn exists(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    Ok(connection
+        .prepare("SELECT 1 FROM sqlite_master WHERE name = :name COLLATE NOCASE AND type IN ('table', 'view')")?
+        .exists(&[(":name", name)])?)
+}

@@ -1,0 +1,277 @@
+//! The rows that a decision is made from, and the statements that delete them.
+//!
+//! Every table is read once, front to back, whatever indexes the host has; rows are deleted one by one in the order of
+//! their ids, with a statement free of functions and subqueries: as quick as one `DELETE … WHERE id IN (…)`, without a
+//! table of our own to fill first.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::StoreError;
+use super::layout::Layout;
+use crate::control::Job;
+
+/// A job, as far as deciding about it needs. Texts are none where the row has no valid text.
+pub(crate) struct JobRow<'r> {
+    pub(crate) id: i64,
+    pub(crate) context: Option<&'r str>,
+    pub(crate) action: Option<&'r str>,
+    pub(crate) action_id: Option<&'r str>,
+    pub(crate) tags: JobTags<'r>,
+    pub(crate) phase: Option<&'r str>,
+    pub(crate) created_at: Option<i64>,
+}
+
+/// Where a job's tags stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum JobTags<'r> {
+    /// In its column `tags`.
+    Column(&'r str),
+    /// In its spec, `tags` being NULL: a job from before hero_proc#50.
+    Spec(&'r str),
+    /// Nowhere where they could be read.
+    Unreadable,
+}
+
+impl<'r> JobTags<'r> {
+    /// The JSON in which they stand.
+    pub(crate) fn text(self) -> Option<&'r str> {
+        match self {
+            Self::Column(json) | Self::Spec(json) => Some(json),
+            Self::Unreadable => None,
+        }
+    }
+}
+
+/// An action.
+pub(crate) struct ActionRow<'r> {
+    pub(crate) id: i64,
+    pub(crate) context: Option<&'r str>,
+    pub(crate) name: Option<&'r str>,
+    /// Its spec, bytes as they are.
+    pub(crate) spec: &'r [u8],
+}
+
+/// A service. Both texts are bytes as they are, empty where the layout has no such column.
+pub(crate) struct ServiceRow<'r> {
+    pub(crate) context: Option<&'r str>,
+    pub(crate) name: Option<&'r str>,
+    /// Its spec, an object that lists its actions under `actions`.
+    pub(crate) spec: &'r [u8],
+    /// The list itself.
+    pub(crate) actions: &'r [u8],
+}
+
+/// Calls `each` with every job, ids ascending, until it fails.
+pub(crate) fn jobs<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    mut each: impl FnMut(JobRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut statement = connection.prepare(&sql::jobs(layout)).map_err(StoreError::from)?;
+    let mut rows = statement.query(()).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        let tags = match cell(row, 4)? {
+            ValueRef::Null => match cell(row, 5)? {
+                ValueRef::Text(spec) => str::from_utf8(spec).map_or(JobTags::Unreadable, JobTags::Spec),
+                _ => JobTags::Unreadable,
+            },
+            ValueRef::Text(tags) => str::from_utf8(tags).map_or(JobTags::Unreadable, JobTags::Column),
+            _ => JobTags::Unreadable,
+        };
+        each(JobRow {
+            id: row.get(0).map_err(StoreError::from)?,
+            context: text(row, 1)?,
+            action: text(row, 2)?,
+            action_id: text(row, 3)?,
+            tags,
+            phase: text(row, 6)?,
+            created_at: match cell(row, 7)? {
+                ValueRef::Integer(at) => Some(at),
+                _ => None,
+            },
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with every action, ids ascending, until it fails.
+pub(crate) fn actions<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    mut each: impl FnMut(ActionRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut statement = connection.prepare(&sql::actions(layout)).map_err(StoreError::from)?;
+    let mut rows = statement.query(()).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        each(ActionRow {
+            id: row.get(0).map_err(StoreError::from)?,
+            context: text(row, 1)?,
+            name: text(row, 2)?,
+            spec: bytes(row, 3)?,
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with every service, names ascending.
+pub(crate) fn services<E: From<StoreError>>(
+    connection: &Connection,
+    layout: &Layout,
+    mut each: impl FnMut(ServiceRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some(services) = &layout.services else { return Ok(()) };
+    let mut statement = connection.prepare(&sql::services(services)).map_err(StoreError::from)?;
+    let mut rows = statement.query(()).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        each(ServiceRow {
+            context: text(row, 0)?,
+            name: text(row, 1)?,
+            spec: bytes(row, 2)?,
+            actions: bytes(row, 3)?,
+        })?;
+    }
+    Ok(())
+}
+
+/// The spec of the job `id`, for the rare job whose tags are a JSON null.
+pub(crate) fn job_spec(connection: &Connection, layout: &Layout, id: i64) -> Result<Option<String>, StoreError> {
+    let spec = connection
+        .query_row(&sql::job_spec(layout), &[(":id", &id)], |row| {
+            Ok(row.get_ref(0)?.as_str().map(ToOwned::to_owned).ok())
+        })
+        .optional()?;
+    Ok(spec.flatten())
+}
+
+/// The job `id` as the host knows it.
+pub(crate) fn job(connection: &Connection, layout: &Layout, id: i64) -> Result<Job, StoreError> {
+    Ok(connection.query_row(&sql::job(layout), &[(":id", &id)], |row| {
+        let number = |index| row.get_ref(index).map(|value| value.as_i64().ok());
+        Ok(Job {
+            id,
+            phase: row.get_ref(0)?.as_str().map(ToOwned::to_owned).ok(),
+            pid: number(1)?,
+            attempt: number(2)?,
+            started_at_ms: number(3)?,
+        })
+    })?)
+}
+
+/// Deletes the rows `ids` of `table`, and returns how many there were.
+pub(crate) fn delete(
+    connection: &Connection,
+    table: Doomed,
+    ids: impl IntoIterator<Item = i64>,
+    mut cancelled: impl FnMut() -> bool,
+) -> Result<usize, StoreError> {
+    let mut statement = connection.prepare(match table {
+        Doomed::Jobs => "DELETE FROM main.jobs WHERE id = ?1",
+        Doomed::Actions => "DELETE FROM main.actions WHERE id = ?1",
+    })?;
+    let mut deleted = 0;
+    for id in ids {
+        if cancelled() {
+            break;
+        }
+        deleted += statement.execute([id])?;
+    }
+    Ok(deleted)
+}
+
+/// The two tables of which this crate deletes rows of its own accord.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Doomed {
+    Jobs,
+    Actions,
+}
+
+fn cell<'r>(row: &'r Row<'_>, index: usize) -> Result<ValueRef<'r>, StoreError> {
+    Ok(row.get_ref(index)?)
+}
+
+fn text<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r str>, StoreError> {
+    Ok(match cell(row, index)? {
+        ValueRef::Text(text) => str::from_utf8(text).ok(),
+        _ => None,
+    })
+}
+
+fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<&'r [u8], StoreError> {
+    Ok(match cell(row, index)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => b"",
+    })
+}
+
+/// The statements. What a variant of the store calls otherwise is one of the names in `layout`.
+pub(crate) mod sql {
+    use super::super::layout::{Layout, Services};
+
+    /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another.
+    pub(crate) fn jobs(layout: &Layout) -> String {
+        let jobs = &layout.jobs;
+        format!(
+            "SELECT id,
+                    {context},
+                    action,
+                    {action_id},
+                    tags,
+                    CASE WHEN tags IS NULL THEN {spec} END,
+                    phase,
+                    {created_at}
+             FROM main.jobs NOT INDEXED
+             ORDER BY id",
+            context = jobs.context,
+            action_id = jobs.action_id.unwrap_or("NULL"),
+            spec = jobs.spec,
+            created_at = jobs.created_at,
+        )
+    }
+
+    pub(crate) fn job_spec(layout: &Layout) -> String {
+        format!("SELECT {} FROM main.jobs WHERE id = :id", layout.jobs.spec)
+    }
+
+    pub(crate) fn job(layout: &Layout) -> String {
+        let jobs = &layout.jobs;
+        format!(
+            "SELECT phase,
+                    {pid},
+                    {attempt},
+                    {started_at}
+             FROM main.jobs
+             WHERE id = :id",
+            pid = jobs.pid.unwrap_or("NULL"),
+            attempt = jobs.attempt.unwrap_or("NULL"),
+            started_at = jobs.started_at.unwrap_or("NULL"),
+        )
+    }
+
+    pub(crate) fn actions(layout: &Layout) -> String {
+        format!(
+            "SELECT id,
+                    {context},
+                    name,
+                    {spec}
+             FROM main.actions NOT INDEXED
+             ORDER BY id",
+            context = layout.actions.context,
+            spec = layout.actions.spec,
+        )
+    }
+
+    pub(crate) fn services(services: &Services) -> String {
+        format!(
+            "SELECT {context},
+                    name,
+                    {spec},
+                    {actions}
+             FROM main.services NOT INDEXED
+             ORDER BY name",
+            context = services.context,
+            spec = services.spec.unwrap_or("NULL"),
+            actions = services.actions.unwrap_or("NULL"),
+        )
+    }
+}
