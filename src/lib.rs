@@ -1,18 +1,59 @@
 //! Bulk cleanup for hero_proc: deletes jobs by tag, and with them the actions that nothing refers to any more, in one
 //! transaction on hero_proc's own store.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! job.cleanup_by_tag params
+//!   method    params → Request, report → JSON, errors → error objects (rpc)
+//!   tag       what may be named: Guard, Tag, codescalers' grammar
+//!   cleanup   plan → stop → BEGIN IMMEDIATE → decide again → DELETE → COMMIT        ← the only commit
+//!   control   what the host lends: stop a job, hear what went
+//!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
+//!   spec      what jobs, actions and services hold as JSON
+//!   store     attach, layout, foreign keys, rows                                    ← the only SQL
+//! ```
+//!
+//! In front of it, behind features: `client` (typed clients of both methods, and [`gateway`], `jobs.cleanup` for admins),
+//! `server` (both methods over HTTP on a Unix socket), `cli` (the binary).
+//!
+//! # What always holds
+//!
+//! * Nothing is deleted but jobs that carry every tag asked for and the guard's root tag, actions that carry the root
+//!   tag and that nothing refers to once those jobs are gone, and what foreign keys on those jobs declare.
+//! * An error means that nothing was deleted. There is one commit, at the end.
+//! * What is deleted was decided under the write lock, or on a snapshot since which nobody else has written.
+//! * With an expected plan, exactly what the plan showed is deleted, or nothing.
+//! * Every matching job is counted once: `jobs_matched = jobs_planned + the sum of jobs_kept`.
+//! * The host's schema and its persistent settings are never changed.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use hero_proc_cleanup::{Guard, Host, cleanup_by_tag};
+//!
+//! let host = Host::new(Guard::codescaler());
+//! let params = serde_json::json!({ "tags": ["codescaler"], "older_than_ms": 86_400_000, "dry_run": true });
+//! let report = cleanup_by_tag(std::path::Path::new("hero_proc.db"), &host, &params, chrono::Utc::now())?;
+//! println!("{} jobs and {} actions would go", report.jobs_planned, report.actions_planned);
+//! # Ok::<(), hero_proc_cleanup::RpcError>(())
+//! ```
+
+mod method;
+mod rpc;
+mod tag;
 
 mod cleanup;
 mod control;
-mod method;
+mod inspect;
 mod plan;
 mod report;
-mod rpc;
 mod spec;
 mod store;
-mod tag;
 
 pub use cleanup::{Error, Force, Host, Mode, Request, cleanup};
 pub use control::{ControlError, Job, JobControl};
+pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, DEFAULT_LIMIT, DEFAULT_MAX_IDS, MAX_LIMIT, MAX_TAGS, cleanup_by_tag};
 pub use plan::{PlanToken, PlanTokenError};
 pub use report::{JobsKept, KeptAction, Reason, Report};

@@ -37,7 +37,7 @@
 //! tells once the lock is held. Between lock and commit nobody else writes. So a job or a reference that was created,
 //! changed or removed at any time is either seen by that decision or comes after the commit.
 
-mod references;
+pub(crate) mod references;
 mod token;
 
 use std::collections::HashMap;
@@ -349,13 +349,7 @@ fn actions<E: From<StoreError>>(
     if referrers.no_candidates() {
         return Ok(Actions::default());
     }
-    rows::services(connection, layout, |service| {
-        let names = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
-        for name in names {
-            referrers.service(keys, service.context, service.name, &name);
-        }
-        Ok::<_, E>(())
-    })?;
+    referrers.services(connection, layout, keys)?;
 
     let root = std::slice::from_ref(criteria.root);
     let mut candidates = Vec::new();
@@ -364,8 +358,7 @@ fn actions<E: From<StoreError>>(
         let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
         let key = keys.key(context, name);
         let spec = spec::spec(action.spec, root);
-        let depends_on = spec.names.iter().flat_map(|name| keys.names(context, name)).filter(|on| *on != key);
-        let depends_on = depends_on.filter(|on| referrers.is_candidate(*on)).collect();
+        let depends_on = referrers.depends_on(keys, context, key, &spec);
         let candidate = Candidate {
             id: action.id,
             key,

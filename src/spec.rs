@@ -29,6 +29,20 @@ pub(crate) fn tags_hold(json: &str, tags: &[Tag]) -> Holds {
     }
 }
 
+/// The tags in `json`, if it is an array of strings; none if it is a JSON null.
+pub(crate) fn tags(json: &str) -> Option<Vec<String>> {
+    serde_json::from_str::<Option<_>>(json).ok().map(Option::unwrap_or_default)
+}
+
+/// The tags in `json`, a spec, if it can be read.
+pub(crate) fn spec_tags(json: &str) -> Option<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Tagged {
+        tags: Option<Vec<String>>,
+    }
+    serde_json::from_str::<Tagged>(json).ok().map(|spec| spec.tags.unwrap_or_default())
+}
+
 /// Whether `json`, a spec, holds all of `tags` under `tags`.
 pub(crate) fn spec_tags_hold(json: &str, tags: &[Tag]) -> bool {
     parse(json.as_bytes(), tags).is_ok_and(|spec| spec.tagged)

@@ -3,8 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
+use rusqlite::Connection;
+
 use crate::report::Reason;
-use crate::store::rows::JobRow;
+use crate::spec::{self, Spec};
+use crate::store::StoreError;
+use crate::store::layout::Layout;
+use crate::store::rows::{self, JobRow};
 
 /// An action's context and name, as 128 bits.
 ///
@@ -12,7 +17,7 @@ use crate::store::rows::JobRow;
 /// new in each process, so that nobody can choose names that collide, and no two of a million do so by chance
 /// (p < 2^-88).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key(u64, u64);
+pub(crate) struct Key(u64, u64);
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -21,21 +26,21 @@ impl Hash for Key {
 }
 
 /// Makes keys.
-pub(super) struct Keys(RandomState, RandomState);
+pub(crate) struct Keys(RandomState, RandomState);
 
 impl Keys {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(RandomState::new(), RandomState::new())
     }
 
     /// The key of the action `name`.
-    pub(super) fn key(&self, context: &str, name: &str) -> Key {
+    pub(crate) fn key(&self, context: &str, name: &str) -> Key {
         Key(self.0.hash_one((context, name)), self.1.hash_one((context, name)))
     }
 
     /// The keys of every action that `reference` may mean: the whole of it, and what follows each dot, since it may be
     /// `{service}.{action}` and both may hold dots.
-    pub(super) fn names(&self, context: &str, reference: &str) -> impl Iterator<Item = Key> {
+    pub(crate) fn names(&self, context: &str, reference: &str) -> impl Iterator<Item = Key> {
         let after_dots = reference.match_indices('.').map(|(dot, _)| &reference[dot + 1..]);
         std::iter::once(reference).chain(after_dots).map(|name| self.key(context, name))
     }
@@ -63,7 +68,7 @@ type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
 
 /// The candidates, and who else refers to them: of each kind, the first.
 #[derive(Default)]
-pub(super) struct Referrers {
+pub(crate) struct Referrers {
     /// What planned jobs refer to.
     candidates: HashSet<Key, BuildHasherDefault<KeyHasher>>,
     /// Of all remaining jobs: which of them refer to a candidate is known only when all have been read.
@@ -73,13 +78,17 @@ pub(super) struct Referrers {
 }
 
 impl Referrers {
-    pub(super) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
+    pub(crate) fn candidate(&mut self, key: Key) {
+        self.candidates.insert(key);
+    }
+
+    pub(crate) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
         if let (Some(context), Some(action)) = (job.context, job.action_id.or(job.action)) {
-            self.candidates.insert(keys.key(context, action));
+            self.candidate(keys.key(context, action));
         }
     }
 
-    pub(super) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
+    pub(crate) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
         let Some(context) = job.context else { return };
         let action_id = job.action_id.filter(|id| job.action != Some(id));
         for key in [job.action, action_id].into_iter().flatten().flat_map(|name| keys.names(context, name)) {
@@ -87,30 +96,43 @@ impl Referrers {
         }
     }
 
-    pub(super) fn service(&mut self, keys: &Keys, context: Option<&str>, service: Option<&str>, reference: &str) {
-        let Some(context) = context else { return };
-        for key in keys.names(context, reference).filter(|key| self.candidates.contains(key)) {
-            self.services.entry(key).or_insert_with(|| service.unwrap_or_default().to_owned());
-        }
+    /// Takes down every service's references to candidates.
+    pub(crate) fn services(&mut self, connection: &Connection, layout: &Layout, keys: &Keys) -> Result<(), StoreError> {
+        rows::services(connection, layout, |service| {
+            let Some(context) = service.context else { return Ok(()) };
+            let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
+            for reference in references {
+                for key in keys.names(context, &reference).filter(|key| self.candidates.contains(key)) {
+                    self.services.entry(key).or_insert_with(|| service.name.unwrap_or_default().to_owned());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The candidates on which the action `key` depends, itself aside.
+    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, key: Key, spec: &Spec<'_>) -> Vec<Key> {
+        let names = spec.names.iter().flat_map(|name| keys.names(context, name));
+        names.filter(|on| *on != key && self.candidates.contains(on)).collect()
     }
 
     /// `name` is for people; `depends_on` are candidates.
-    pub(super) fn remaining_action(&mut self, name: &str, depends_on: &[Key]) {
+    pub(crate) fn remaining_action(&mut self, name: &str, depends_on: &[Key]) {
         for key in depends_on {
             self.actions.entry(*key).or_insert_with(|| name.to_owned());
         }
     }
 
-    pub(super) fn no_candidates(&self) -> bool {
+    pub(crate) fn no_candidates(&self) -> bool {
         self.candidates.is_empty()
     }
 
-    pub(super) fn is_candidate(&self, key: Key) -> bool {
+    pub(crate) fn is_candidate(&self, key: Key) -> bool {
         self.candidates.contains(&key)
     }
 
     /// Who refers to the action `key`: a job before a service before an action.
-    pub(super) fn of(&self, key: Key) -> Option<(Reason, String)> {
+    pub(crate) fn of(&self, key: Key) -> Option<(Reason, String)> {
         if let Some(job) = self.jobs.get(&key) {
             Some((Reason::Job, format!("job {job}")))
         } else if let Some(service) = self.services.get(&key) {

@@ -41,6 +41,16 @@ struct Effect {
     rows: String,
 }
 
+impl Effect {
+    fn count(&self) -> String {
+        format!("SELECT count(*) FROM main.{} WHERE {}", quoted(&self.table), self.rows)
+    }
+
+    fn carry_out(&self) -> String {
+        format!("{} WHERE {}", self.statement, self.rows)
+    }
+}
+
 /// The ids of the doomed jobs, in a temporary table that exists only in stores with such keys and for one call.
 const DOOMED: &str = "hero_proc_cleanup_doomed";
 
@@ -61,18 +71,14 @@ impl ForeignKeys {
     /// Counts the rows that deleting `jobs` would take along or set to NULL, by table.
     pub(crate) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
         self.each(connection, jobs, |effect| {
-            let statement = format!("SELECT count(*) FROM main.{} WHERE {}", quoted(&effect.table), effect.rows);
-            let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
+            let rows: i64 = connection.query_row(&effect.count(), (), |row| row.get(0))?;
             Ok(rows.unsigned_abs())
         })
     }
 
     /// Deletes those rows or sets them to NULL, and counts them, by table.
     pub(crate) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.each(connection, jobs, |effect| {
-            let rows = connection.execute(&format!("{} WHERE {}", effect.statement, effect.rows), ())?;
-            Ok(rows as u64)
-        })
+        self.each(connection, jobs, |effect| Ok(connection.execute(&effect.carry_out(), ())? as u64))
     }
 
     fn each(
@@ -291,4 +297,98 @@ fn column_of(statement: &mut rusqlite::Statement<'_>, params: impl Params) -> Re
 /// An identifier from the schema, as SQL.
 fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use super::*;
+
+    const CHILDREN: &str = "
+        CREATE TABLE jobs (id INTEGER PRIMARY KEY);
+        CREATE TABLE notes (id INTEGER PRIMARY KEY, job INTEGER REFERENCES jobs ON DELETE CASCADE);
+        CREATE TABLE lines (note INTEGER REFERENCES notes (id) ON DELETE CASCADE, mark INTEGER);
+        CREATE TABLE marks (job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
+        CREATE TABLE locks (job INTEGER REFERENCES jobs (id) ON DELETE RESTRICT, note INTEGER REFERENCES notes (id));";
+
+    #[test]
+    fn keys_are_carried_out_from_the_far_end() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(CHILDREN).unwrap();
+        let mut problems = Vec::new();
+        let keys = detect(&connection, &mut problems).unwrap();
+        assert_eq!(problems, [""; 0]);
+        let statements: Vec<String> = keys.effects.iter().map(Effect::carry_out).collect();
+        let notes = "\"job\" IN (SELECT id FROM temp.hero_proc_cleanup_doomed)";
+        assert_eq!(
+            statements,
+            [
+                format!(
+                    "DELETE FROM main.\"lines\" WHERE \"note\" IN (SELECT \"id\" FROM main.\"notes\" WHERE {notes})"
+                ),
+                format!("UPDATE main.\"marks\" SET \"job\" = NULL WHERE {notes}"),
+                format!("DELETE FROM main.\"notes\" WHERE {notes}"),
+            ]
+        );
+        let held: Vec<&str> = keys.holding.iter().map(|(_, statement)| statement.as_str()).collect();
+        assert_eq!(
+            held,
+            [
+                "SELECT id FROM main.jobs WHERE \"id\" IN (SELECT \"job\" FROM main.\"locks\")",
+                "SELECT id FROM main.jobs WHERE \"id\" IN (SELECT \"job\" FROM main.\"notes\" \
+                 WHERE \"id\" IN (SELECT \"note\" FROM main.\"locks\"))",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_table_is_scanned_at_most_once_in_a_statement() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(CHILDREN).unwrap();
+        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)")).unwrap();
+        let keys = detect(&connection, &mut Vec::new()).unwrap();
+        let effects = keys.effects.iter().flat_map(|effect| [effect.count(), effect.carry_out()]);
+        for statement in effects.chain(keys.holding.iter().map(|(_, statement)| statement.clone())) {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+            let steps: Vec<String> = explain.query_map((), |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+            for step in &steps {
+                let linear =
+                    ["SCAN ", "SEARCH ", "USING ROWID SEARCH ON TABLE ", "LIST SUBQUERY ", "CREATE BLOOM FILTER"];
+                assert!(linear.iter().any(|start| step.starts_with(start)), "{statement}: {steps:?}");
+                assert!(!step.contains("CORRELATED"), "{statement}: {steps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_a_problem() {
+        for (schema, problem) in [
+            (
+                "CREATE TABLE c (a, b, FOREIGN KEY (a, b) REFERENCES jobs (id, x))",
+                "the foreign key c.a on jobs has several columns",
+            ),
+            ("CREATE TABLE c (a REFERENCES jobs (x))", "the foreign key c.a on jobs is not on its id"),
+            ("CREATE TABLE c (a REFERENCES actions (id))", "table c has a foreign key on actions"),
+            (
+                "CREATE TABLE services (a REFERENCES jobs ON DELETE CASCADE)",
+                "the foreign key services.a on jobs would delete rows of services",
+            ),
+            (
+                "CREATE TABLE c (id INTEGER PRIMARY KEY, a REFERENCES jobs ON DELETE CASCADE, b REFERENCES c ON DELETE CASCADE)",
+                "the foreign key c.b on c goes round in a circle",
+            ),
+            (
+                "CREATE TABLE c (a UNIQUE REFERENCES jobs ON DELETE SET NULL); CREATE TABLE d (a REFERENCES c (a))",
+                "the foreign key c.a on jobs sets a column to NULL to which another foreign key refers",
+            ),
+        ] {
+            let connection = Connection::open_in_memory().unwrap();
+            let jobs =
+                "CREATE TABLE jobs (id INTEGER PRIMARY KEY, x UNIQUE); CREATE TABLE actions (id INTEGER PRIMARY KEY);";
+            connection.execute_batch(&format!("{jobs} {schema}")).unwrap();
+            let mut problems = Vec::new();
+            detect(&connection, &mut problems).unwrap();
+            assert_eq!(problems, [problem], "{schema}");
+        }
+    }
 }

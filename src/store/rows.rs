@@ -165,10 +165,7 @@ pub(crate) fn delete(
     ids: impl IntoIterator<Item = i64>,
     mut cancelled: impl FnMut() -> bool,
 ) -> Result<usize, StoreError> {
-    let mut statement = connection.prepare(match table {
-        Doomed::Jobs => "DELETE FROM main.jobs WHERE id = ?1",
-        Doomed::Actions => "DELETE FROM main.actions WHERE id = ?1",
-    })?;
+    let mut statement = connection.prepare(sql::delete(table))?;
     let mut deleted = 0;
     for id in ids {
         if cancelled() {
@@ -207,6 +204,7 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<&'r [u8], StoreError> {
 /// The statements. What a variant of the store calls otherwise is one of the names in `layout`.
 pub(crate) mod sql {
     use super::super::layout::{Layout, Services};
+    use super::Doomed;
 
     /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another.
     pub(crate) fn jobs(layout: &Layout) -> String {
@@ -261,6 +259,13 @@ pub(crate) mod sql {
         )
     }
 
+    pub(crate) fn delete(table: Doomed) -> &'static str {
+        match table {
+            Doomed::Jobs => "DELETE FROM main.jobs WHERE id = ?1",
+            Doomed::Actions => "DELETE FROM main.actions WHERE id = ?1",
+        }
+    }
+
     pub(crate) fn services(services: &Services) -> String {
         format!(
             "SELECT {context},
@@ -273,5 +278,47 @@ pub(crate) mod sql {
             spec = services.spec.unwrap_or("NULL"),
             actions = services.actions.unwrap_or("NULL"),
         )
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use super::*;
+    use crate::store::layout;
+
+    const STORE: &str = include_str!("../cli/store.sql");
+
+    /// What SQLite would do for `statement`, step by step.
+    fn plan(connection: &Connection, statement: &str) -> Vec<String> {
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let unbound = vec![rusqlite::types::Null; explain.parameter_count()];
+        let steps = explain.query_map(rusqlite::params_from_iter(unbound), |row| row.get::<_, String>(3)).unwrap();
+        steps.map(|step| step.unwrap().replace("main.", "")).collect()
+    }
+
+    /// Every statement is one scan or one look-up by row id, with hero_proc's indexes and without.
+    #[test]
+    fn no_statement_is_quadratic() {
+        let with_indexes = STORE.to_owned();
+        let without: String =
+            STORE.lines().filter(|line| !line.starts_with("CREATE INDEX")).collect::<Vec<_>>().join("\n");
+        for schema in [with_indexes, without] {
+            let connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(&schema).unwrap();
+            let layout = layout::detect(&connection).unwrap();
+            let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
+            let services = layout.services.as_ref().unwrap();
+            assert_eq!(plan(&connection, &sql::jobs(&layout)), ["SCAN jobs"]);
+            assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
+            assert_eq!(plan(&connection, &sql::job_spec(&layout)), by_id);
+            assert_eq!(plan(&connection, &sql::actions(&layout)), ["SCAN actions"]);
+            assert_eq!(plan(&connection, &sql::services(services)), ["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);
+            assert_eq!(plan(&connection, sql::delete(Doomed::Jobs)), by_id);
+            assert_eq!(
+                plan(&connection, sql::delete(Doomed::Actions)),
+                ["SEARCH actions USING INTEGER PRIMARY KEY (rowid=?)"]
+            );
+        }
     }
 }
