@@ -42,9 +42,6 @@ mod token;
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
-use sha2::Sha256;
-
 use crate::control::{Job, JobControl};
 use crate::report::{JobsKept, KeptAction, Reason};
 use crate::spec::{self, Holds};
@@ -52,8 +49,10 @@ use crate::store::StoreError;
 use crate::store::layout::Layout;
 use crate::store::rows::{self, JobRow, JobTags};
 use crate::tag::Tag;
+use rusqlite::Connection;
 
 use references::{Key, Keys, Referrers};
+use token::Digest;
 pub use token::{PlanToken, PlanTokenError};
 
 /// The lowest creation time that can be one in milliseconds: anything below would be before 1973.
@@ -143,14 +142,14 @@ pub(crate) fn decide<E: From<StoreError>>(
     go_on: impl Fn() -> Result<(), E>,
 ) -> Result<Plan, E> {
     let keys = Keys::new();
-    let mut digest = token::digest(criteria);
+    let mut digest = Digest::new(criteria);
     let jobs = jobs(connection, layout, criteria, &keys, &mut digest, &go_on)?;
     let mut actions = actions(connection, layout, criteria, &keys, jobs.referrers, &go_on)?;
 
     actions.names.sort_unstable();
     actions.kept.sort_unstable_by(|a, b| a.action_id.cmp(&b.action_id));
     for name in &actions.names {
-        token::update(&mut digest, &[Some(name)]);
+        digest.text(Some(name));
     }
     Ok(Plan {
         jobs_matched: jobs.matched,
@@ -162,7 +161,7 @@ pub(crate) fn decide<E: From<StoreError>>(
         action_names: actions.names,
         actions_kept: actions.kept,
         errors: jobs.errors,
-        token: PlanToken::new(criteria.cutoff_ms, digest),
+        token: digest.token(criteria.cutoff_ms),
     })
 }
 
@@ -202,7 +201,7 @@ fn jobs<E: From<StoreError>>(
     layout: &Layout,
     criteria: &Criteria<'_>,
     keys: &Keys,
-    digest: &mut Sha256,
+    digest: &mut Digest,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<Jobs, E> {
     let held = layout.foreign_keys.held(connection)?;
@@ -215,9 +214,9 @@ fn jobs<E: From<StoreError>>(
         }
         jobs.matched += 1;
         let full = jobs.planned.len() >= criteria.limit;
-        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id)) {
+        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id())) {
             (Verdict::Go | Verdict::GoStopped(_), Some(table)) => {
-                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
+                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id()));
                 Verdict::Stay(Why::Referenced)
             }
             (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
@@ -235,11 +234,11 @@ fn matches(
     criteria: &Criteria<'_>,
     job: &JobRow<'_>,
 ) -> Result<bool, StoreError> {
-    Ok(match job.tags {
+    Ok(match job.tags() {
         JobTags::Column(tags) => match spec::tags_hold(tags, criteria.tags) {
             Holds::All => true,
             Holds::NotAll => false,
-            Holds::Null => rows::job_spec(connection, layout, job.id)?
+            Holds::Null => rows::job_spec(connection, layout, job.id())?
                 .is_some_and(|spec| spec::spec_tags_hold(&spec, criteria.tags)),
         },
         JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags),
@@ -255,16 +254,16 @@ fn judge(
     job: &JobRow<'_>,
 ) -> Result<Verdict, StoreError> {
     if let Some(cutoff) = criteria.cutoff_ms {
-        match job.created_at {
+        match job.created_at() {
             Some(at) if at >= FIRST_MS && at <= cutoff => {}
             Some(at) if at >= FIRST_MS => return Ok(Verdict::Stay(Why::Recent)),
             _ => return Ok(Verdict::Stay(Why::Undated)),
         }
     }
-    let finished = job.phase.is_some_and(is_finished);
+    let finished = job.phase().is_some_and(is_finished);
     match criteria.unfinished {
-        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
-            (Some(before), _) if finished || rows::job(connection, layout, job.id)? == *before => {
+        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id()), stops.failed.get(&job.id())) {
+            (Some(before), _) if finished || rows::job(connection, layout, job.id())? == *before => {
                 Ok(Verdict::GoStopped(before.clone()))
             }
             (Some(_), _) => Ok(Verdict::Unstoppable("started again after it was stopped".to_owned())),
@@ -276,7 +275,7 @@ fn judge(
         _ if finished => Ok(Verdict::Go),
         Unfinished::Stay => Ok(Verdict::Stay(Why::Active)),
         Unfinished::Stop(control) => {
-            let job = rows::job(connection, layout, job.id)?;
+            let job = rows::job(connection, layout, job.id())?;
             Ok(match control.can_stop(&job) {
                 Ok(()) => Verdict::GoStopped(job),
                 Err(error) => Verdict::Unstoppable(error.to_string()),
@@ -287,8 +286,8 @@ fn judge(
 
 impl Jobs {
     /// Takes down what becomes of `job`.
-    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, keys: &Keys, digest: &mut Sha256) {
-        let mut phase = job.phase;
+    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, keys: &Keys, digest: &mut Digest) {
+        let mut phase = job.phase();
         let kept = match &verdict {
             Verdict::Go => None,
             Verdict::GoStopped(before) => {
@@ -303,8 +302,8 @@ impl Jobs {
             Verdict::Stay(Why::Referenced) => Some(&mut self.kept.referenced),
             Verdict::Stay(Why::OverLimit) => Some(&mut self.kept.over_limit),
             Verdict::Unstoppable(error) => {
-                self.errors.push(format!("job {}: {error}", job.id));
-                self.unstoppable.insert(job.id, error.clone());
+                self.errors.push(format!("job {}: {error}", job.id()));
+                self.unstoppable.insert(job.id(), error.clone());
                 Some(&mut self.kept.unstoppable)
             }
         };
@@ -312,10 +311,12 @@ impl Jobs {
             *kept += 1;
             self.referrers.remaining_job(keys, job);
         } else {
-            let id = job.id.to_string();
-            token::update(digest, &[Some(&id), phase, job.context, job.action, job.action_id, job.tags.text()]);
+            digest.number(job.id());
+            for field in [phase, job.context(), job.action(), job.action_id(), job.tags().text()] {
+                digest.text(field);
+            }
             self.referrers.planned_job(keys, job);
-            self.planned.push(job.id);
+            self.planned.push(job.id());
         }
     }
 }
@@ -332,10 +333,16 @@ struct Actions {
 struct Candidate {
     id: i64,
     key: Key,
-    name: String,
+    name: Box<str>,
     tagged: bool,
     scheduled: bool,
-    depends_on: Vec<Key>,
+}
+
+/// The candidates, and which of them depend on which others: the index of the one, the key's hash of the other.
+#[derive(Default)]
+struct Candidates {
+    all: Vec<Candidate>,
+    dependencies: Vec<(usize, u64)>,
 }
 
 fn actions<E: From<StoreError>>(
@@ -346,31 +353,28 @@ fn actions<E: From<StoreError>>(
     mut referrers: Referrers,
     go_on: &impl Fn() -> Result<(), E>,
 ) -> Result<Actions, E> {
+    referrers.all_jobs_read();
     if referrers.no_candidates() {
         return Ok(Actions::default());
     }
     referrers.services(connection, layout, keys)?;
 
     let root = std::slice::from_ref(criteria.root);
-    let mut candidates = Vec::new();
+    let mut candidates = Candidates::default();
     rows::actions(connection, layout, |action| {
         go_on()?;
         let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
         let key = keys.key(context, name);
         let spec = spec::spec(action.spec, root);
         let depends_on = referrers.depends_on(keys, context, key, &spec);
-        let candidate = Candidate {
-            id: action.id,
-            key,
-            name: display(context, name),
-            tagged: spec.tagged,
-            scheduled: spec.scheduled,
-            depends_on,
-        };
+        let name = display(context, name);
         if referrers.is_candidate(key) {
-            candidates.push(candidate);
+            let index = candidates.all.len();
+            candidates.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
+            let (tagged, scheduled) = (spec.tagged, spec.scheduled);
+            candidates.all.push(Candidate { id: action.id, key, name: name.into(), tagged, scheduled });
         } else {
-            referrers.remaining_action(&candidate.name, &candidate.depends_on);
+            referrers.remaining_action(&name, &depends_on);
         }
         Ok::<_, E>(())
     })?;
@@ -378,42 +382,50 @@ fn actions<E: From<StoreError>>(
 }
 
 /// Divides the candidates into those that go and those that stay.
-fn settle(candidates: Vec<Candidate>, mut referrers: Referrers) -> Actions {
-    // Only those that something depends on need to be found again by their key.
-    let depended_on: HashMap<Key, ()> =
-        candidates.iter().flat_map(|candidate| &candidate.depends_on).map(|key| (*key, ())).collect();
-    let mut dependencies: HashMap<Key, Vec<usize>> = HashMap::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        if depended_on.contains_key(&candidate.key) {
-            dependencies.entry(candidate.key).or_default().push(index);
+fn settle(candidates: Candidates, mut referrers: Referrers) -> Actions {
+    let Candidates { all, dependencies } = candidates;
+    // What each candidate depends on, for the few that depend on anything.
+    let mut depends_on: HashMap<usize, Vec<u64>> = HashMap::new();
+    let mut depended_on: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, on) in dependencies {
+        depends_on.entry(index).or_default().push(on);
+        depended_on.entry(on).or_default();
+    }
+    for (index, candidate) in all.iter().enumerate() {
+        if let Some(indexes) = depended_on.get_mut(&candidate.key.hash()) {
+            indexes.push(index);
         }
     }
 
-    let stays = |candidate: &Candidate, referrers: &Referrers| reason(candidate, referrers).is_some();
-    let mut kept: Vec<bool> = candidates.iter().map(|candidate| stays(candidate, &referrers)).collect();
-    let mut to_follow: Vec<usize> = (0..candidates.len()).filter(|&index| kept[index]).rev().collect();
+    // Whatever stays keeps what it depends on.
+    let mut followed = vec![false; all.len()];
+    let mut to_follow: Vec<usize> =
+        depends_on.keys().copied().filter(|&index| stays(&all[index], &referrers)).collect();
+    to_follow.sort_unstable_by(|a, b| b.cmp(a));
     while let Some(index) = to_follow.pop() {
-        let candidate = &candidates[index];
-        referrers.remaining_action(&candidate.name, &candidate.depends_on);
-        for &on in candidate.depends_on.iter().filter_map(|key| dependencies.get(key)).flatten() {
-            if !kept[on] {
-                kept[on] = true;
-                to_follow.push(on);
-            }
+        if std::mem::replace(&mut followed[index], true) {
+            continue;
         }
+        let on = depends_on.get(&index).map(Vec::as_slice).unwrap_or_default();
+        referrers.remaining_action(&all[index].name, on);
+        to_follow.extend(on.iter().filter_map(|hash| depended_on.get(hash)).flatten());
     }
 
     let mut actions = Actions::default();
-    for candidate in candidates {
+    for candidate in all {
         match reason(&candidate, &referrers) {
-            Some((reason, by)) => actions.kept.push(KeptAction { action_id: candidate.name, reason, by }),
+            Some((reason, by)) => actions.kept.push(KeptAction { action_id: candidate.name.into(), reason, by }),
             None => {
                 actions.ids.push(candidate.id);
-                actions.names.push(candidate.name);
+                actions.names.push(candidate.name.into());
             }
         }
     }
     actions
+}
+
+fn stays(candidate: &Candidate, referrers: &Referrers) -> bool {
+    reason(candidate, referrers).is_some()
 }
 
 /// Why `candidate` stays, if it does, and who refers to it.

@@ -127,6 +127,11 @@ impl<'s> Store<'s> {
 
     /// The write lock: nobody else writes until the snapshot is committed or dropped, and dropping it undoes all.
     pub(crate) fn lock(&mut self) -> Result<Snapshot<'_>, StoreError> {
+        if let Attached::Own(connection) = &self.connection {
+            // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB. Not before: a
+            // scan is quicker while its cache fits into the processor's.
+            connection.pragma_update(None, "cache_size", -64_000)?;
+        }
         self.transaction(TransactionBehavior::Immediate)
     }
 
@@ -231,8 +236,6 @@ fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<Connectio
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(lock_timeout)?;
-    // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB.
-    connection.pragma_update(None, "cache_size", -64_000)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     match access {
         // The last connection to close moves the WAL into the database: for one that only reads, that is not its task.

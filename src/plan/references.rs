@@ -1,7 +1,7 @@
 //! Who refers to which action.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use rusqlite::Connection;
 
@@ -11,17 +11,21 @@ use crate::store::StoreError;
 use crate::store::layout::Layout;
 use crate::store::rows::{self, JobRow};
 
-/// An action's context and name, as 128 bits.
+/// An action's context and name, as 128 bits: a store may hold a million names, which as text would fill memory.
 ///
-/// A store may hold a million names: as text they would fill memory. Two keyed hashes make up a key, with keys that are
-/// new in each process, so that nobody can choose names that collide, and no two of a million do so by chance
-/// (p < 2^-88).
+/// Two keyed hashes make up a key, with keys that are new in each process, so that nobody can choose names that collide.
+/// Whether an action is a candidate for deletion is decided by the whole key (no two of a million collide by chance:
+/// p < 2^-88). Whether something refers to it is decided by the first half: if two names collide there, an action stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(u64, u64);
+pub(crate) struct Key {
+    first: u64,
+    second: u64,
+}
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
+impl Key {
+    /// What it is looked up by.
+    pub(crate) fn hash(self) -> u64 {
+        self.first
     }
 }
 
@@ -35,64 +39,90 @@ impl Keys {
 
     /// The key of the action `name`.
     pub(crate) fn key(&self, context: &str, name: &str) -> Key {
-        Key(self.0.hash_one((context, name)), self.1.hash_one((context, name)))
+        Key { first: self.first(context, name), second: self.1.hash_one((context, name)) }
     }
 
-    /// The keys of every action that `reference` may mean: the whole of it, and what follows each dot, since it may be
-    /// `{service}.{action}` and both may hold dots.
-    pub(crate) fn names(&self, context: &str, reference: &str) -> impl Iterator<Item = Key> {
+    /// The first halves of the keys of every action that `reference` may mean: the whole of it, and what follows each
+    /// dot, since it may be `{service}.{action}` and both may hold dots.
+    pub(crate) fn meant(&self, context: &str, reference: &str) -> impl Iterator<Item = u64> {
         let after_dots = reference.match_indices('.').map(|(dot, _)| &reference[dot + 1..]);
-        std::iter::once(reference).chain(after_dots).map(|name| self.key(context, name))
+        std::iter::once(reference).chain(after_dots).map(|name| self.first(context, name))
+    }
+
+    fn first(&self, context: &str, name: &str) -> u64 {
+        self.0.hash_one((context, name))
     }
 }
 
-/// Keys are hashes already.
-#[derive(Default)]
-struct KeyHasher(u64);
+/// A map by what is a hash already.
+pub(crate) type HashedMap<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
-impl Hasher for KeyHasher {
+/// Passes a hash on.
+#[derive(Debug, Default)]
+pub(crate) struct Hashed(u64);
+
+impl Hasher for Hashed {
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("a key is hashed as one u64")
+        unreachable!("only hashes are looked up, as one u64")
     }
 
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
-type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
-
-/// The candidates, and who else refers to them: of each kind, the first.
-#[derive(Default)]
+/// The candidates, and who refers to them: of each kind, the first.
+#[derive(Debug, Default)]
 pub(crate) struct Referrers {
-    /// What planned jobs refer to.
-    candidates: HashSet<Key, BuildHasherDefault<KeyHasher>>,
-    /// Of all remaining jobs: which of them refer to a candidate is known only when all have been read.
-    jobs: KeyMap<i64>,
-    services: KeyMap<String>,
-    actions: KeyMap<String>,
+    /// What planned jobs refer to, by the two halves of its key.
+    candidates: HashedMap<u64>,
+    /// Every reference of a remaining job, in the order of their ids. Which of them are to a candidate is known only
+    /// when all jobs have been read.
+    remaining_jobs: Vec<(u64, i64)>,
+    jobs: HashedMap<i64>,
+    services: HashedMap<String>,
+    actions: HashedMap<String>,
 }
 
 impl Referrers {
     pub(crate) fn candidate(&mut self, key: Key) {
-        self.candidates.insert(key);
+        // Should two collide in the first half, the second is not seen as a candidate: it stays.
+        self.candidates.entry(key.first).or_insert(key.second);
+    }
+
+    pub(crate) fn is_candidate(&self, key: Key) -> bool {
+        self.candidates.get(&key.first) == Some(&key.second)
+    }
+
+    pub(crate) fn no_candidates(&self) -> bool {
+        self.candidates.is_empty()
     }
 
     pub(crate) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        if let (Some(context), Some(action)) = (job.context, job.action_id.or(job.action)) {
+        if let (Some(context), Some(action)) = (job.context(), job.action_id().or(job.action())) {
             self.candidate(keys.key(context, action));
         }
     }
 
     pub(crate) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        let Some(context) = job.context else { return };
-        let action_id = job.action_id.filter(|id| job.action != Some(id));
-        for key in [job.action, action_id].into_iter().flatten().flat_map(|name| keys.names(context, name)) {
-            self.jobs.entry(key).or_insert(job.id);
+        let Some(context) = job.context() else { return };
+        let action = job.action();
+        let action_id = job.action_id().filter(|id| action != Some(id));
+        for reference in [action, action_id].into_iter().flatten() {
+            self.remaining_jobs.extend(keys.meant(context, reference).map(|hash| (hash, job.id())));
+        }
+    }
+
+    /// Takes down which candidates remaining jobs refer to, once all jobs have been read.
+    pub(crate) fn all_jobs_read(&mut self) {
+        for (hash, job) in std::mem::take(&mut self.remaining_jobs) {
+            if self.candidates.contains_key(&hash) {
+                self.jobs.entry(hash).or_insert(job);
+            }
         }
     }
 
@@ -102,8 +132,8 @@ impl Referrers {
             let Some(context) = service.context else { return Ok(()) };
             let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
             for reference in references {
-                for key in keys.names(context, &reference).filter(|key| self.candidates.contains(key)) {
-                    self.services.entry(key).or_insert_with(|| service.name.unwrap_or_default().to_owned());
+                for hash in keys.meant(context, &reference).filter(|hash| self.candidates.contains_key(hash)) {
+                    self.services.entry(hash).or_insert_with(|| service.name.unwrap_or_default().to_owned());
                 }
             }
             Ok(())
@@ -111,34 +141,26 @@ impl Referrers {
     }
 
     /// The candidates on which the action `key` depends, itself aside.
-    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, key: Key, spec: &Spec<'_>) -> Vec<Key> {
-        let names = spec.names.iter().flat_map(|name| keys.names(context, name));
-        names.filter(|on| *on != key && self.candidates.contains(on)).collect()
+    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, key: Key, spec: &Spec<'_>) -> Vec<u64> {
+        let hashes = spec.names.iter().flat_map(|name| keys.meant(context, name));
+        hashes.filter(|hash| *hash != key.first && self.candidates.contains_key(hash)).collect()
     }
 
-    /// `name` is for people; `depends_on` are candidates.
-    pub(crate) fn remaining_action(&mut self, name: &str, depends_on: &[Key]) {
-        for key in depends_on {
-            self.actions.entry(*key).or_insert_with(|| name.to_owned());
+    /// Takes down that the remaining action `name` depends on candidates.
+    pub(crate) fn remaining_action(&mut self, name: &str, depends_on: &[u64]) {
+        for hash in depends_on {
+            self.actions.entry(*hash).or_insert_with(|| name.to_owned());
         }
-    }
-
-    pub(crate) fn no_candidates(&self) -> bool {
-        self.candidates.is_empty()
-    }
-
-    pub(crate) fn is_candidate(&self, key: Key) -> bool {
-        self.candidates.contains(&key)
     }
 
     /// Who refers to the action `key`: a job before a service before an action.
     pub(crate) fn of(&self, key: Key) -> Option<(Reason, String)> {
-        if let Some(job) = self.jobs.get(&key) {
+        if let Some(job) = self.jobs.get(&key.first) {
             Some((Reason::Job, format!("job {job}")))
-        } else if let Some(service) = self.services.get(&key) {
+        } else if let Some(service) = self.services.get(&key.first) {
             Some((Reason::Service, format!("service {service}")))
         } else {
-            self.actions.get(&key).map(|action| (Reason::Action, format!("action {action}")))
+            self.actions.get(&key.first).map(|action| (Reason::Action, format!("action {action}")))
         }
     }
 }

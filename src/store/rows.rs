@@ -12,14 +12,39 @@ use super::layout::Layout;
 use crate::control::Job;
 
 /// A job, as far as deciding about it needs. Texts are none where the row has no valid text.
-pub(crate) struct JobRow<'r> {
-    pub(crate) id: i64,
-    pub(crate) context: Option<&'r str>,
-    pub(crate) action: Option<&'r str>,
-    pub(crate) action_id: Option<&'r str>,
-    pub(crate) tags: JobTags<'r>,
-    pub(crate) phase: Option<&'r str>,
-    pub(crate) created_at: Option<i64>,
+pub(crate) struct JobRow<'r>(&'r Row<'r>);
+
+impl<'r> JobRow<'r> {
+    pub(crate) fn id(&self) -> i64 {
+        integer(self.0, 0).unwrap_or_default()
+    }
+
+    pub(crate) fn context(&self) -> Option<&'r str> {
+        text(self.0, 1)
+    }
+
+    pub(crate) fn action(&self) -> Option<&'r str> {
+        text(self.0, 2)
+    }
+
+    pub(crate) fn action_id(&self) -> Option<&'r str> {
+        text(self.0, 3)
+    }
+
+    pub(crate) fn tags(&self) -> JobTags<'r> {
+        match self.0.get_ref(4) {
+            Ok(ValueRef::Null) => text(self.0, 5).map_or(JobTags::Unreadable, JobTags::Spec),
+            _ => text(self.0, 4).map_or(JobTags::Unreadable, JobTags::Column),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Option<&'r str> {
+        text(self.0, 6)
+    }
+
+    pub(crate) fn created_at(&self) -> Option<i64> {
+        integer(self.0, 7)
+    }
 }
 
 /// Where a job's tags stand.
@@ -68,31 +93,7 @@ pub(crate) fn jobs<E: From<StoreError>>(
     layout: &Layout,
     mut each: impl FnMut(JobRow<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut statement = connection.prepare(&sql::jobs(layout)).map_err(StoreError::from)?;
-    let mut rows = statement.query(()).map_err(StoreError::from)?;
-    while let Some(row) = rows.next().map_err(StoreError::from)? {
-        let tags = match cell(row, 4)? {
-            ValueRef::Null => match cell(row, 5)? {
-                ValueRef::Text(spec) => str::from_utf8(spec).map_or(JobTags::Unreadable, JobTags::Spec),
-                _ => JobTags::Unreadable,
-            },
-            ValueRef::Text(tags) => str::from_utf8(tags).map_or(JobTags::Unreadable, JobTags::Column),
-            _ => JobTags::Unreadable,
-        };
-        each(JobRow {
-            id: row.get(0).map_err(StoreError::from)?,
-            context: text(row, 1)?,
-            action: text(row, 2)?,
-            action_id: text(row, 3)?,
-            tags,
-            phase: text(row, 6)?,
-            created_at: match cell(row, 7)? {
-                ValueRef::Integer(at) => Some(at),
-                _ => None,
-            },
-        })?;
-    }
-    Ok(())
+    scan(connection, &sql::jobs(layout), |row| each(JobRow(row)))
 }
 
 /// Calls `each` with every action, ids ascending, until it fails.
@@ -101,37 +102,26 @@ pub(crate) fn actions<E: From<StoreError>>(
     layout: &Layout,
     mut each: impl FnMut(ActionRow<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut statement = connection.prepare(&sql::actions(layout)).map_err(StoreError::from)?;
-    let mut rows = statement.query(()).map_err(StoreError::from)?;
-    while let Some(row) = rows.next().map_err(StoreError::from)? {
+    scan(connection, &sql::actions(layout), |row| {
         each(ActionRow {
-            id: row.get(0).map_err(StoreError::from)?,
-            context: text(row, 1)?,
-            name: text(row, 2)?,
-            spec: bytes(row, 3)?,
-        })?;
-    }
-    Ok(())
+            id: integer(row, 0).unwrap_or_default(),
+            context: text(row, 1),
+            name: text(row, 2),
+            spec: bytes(row, 3),
+        })
+    })
 }
 
-/// Calls `each` with every service, names ascending.
+/// Calls `each` with every service, names ascending, until it fails.
 pub(crate) fn services<E: From<StoreError>>(
     connection: &Connection,
     layout: &Layout,
     mut each: impl FnMut(ServiceRow<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let Some(services) = &layout.services else { return Ok(()) };
-    let mut statement = connection.prepare(&sql::services(services)).map_err(StoreError::from)?;
-    let mut rows = statement.query(()).map_err(StoreError::from)?;
-    while let Some(row) = rows.next().map_err(StoreError::from)? {
-        each(ServiceRow {
-            context: text(row, 0)?,
-            name: text(row, 1)?,
-            spec: bytes(row, 2)?,
-            actions: bytes(row, 3)?,
-        })?;
-    }
-    Ok(())
+    scan(connection, &sql::services(services), |row| {
+        each(ServiceRow { context: text(row, 0), name: text(row, 1), spec: bytes(row, 2), actions: bytes(row, 3) })
+    })
 }
 
 /// The spec of the job `id`, for the rare job whose tags are a JSON null.
@@ -183,22 +173,38 @@ pub(crate) enum Doomed {
     Actions,
 }
 
-fn cell<'r>(row: &'r Row<'_>, index: usize) -> Result<ValueRef<'r>, StoreError> {
-    Ok(row.get_ref(index)?)
+fn scan<E: From<StoreError>>(
+    connection: &Connection,
+    statement: &str,
+    mut each: impl FnMut(&Row<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut statement = connection.prepare(statement).map_err(StoreError::from)?;
+    let mut rows = statement.query(()).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        each(row)?;
+    }
+    Ok(())
 }
 
-fn text<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r str>, StoreError> {
-    Ok(match cell(row, index)? {
-        ValueRef::Text(text) => str::from_utf8(text).ok(),
+fn integer(row: &Row<'_>, index: usize) -> Option<i64> {
+    match row.get_ref(index) {
+        Ok(ValueRef::Integer(integer)) => Some(integer),
         _ => None,
-    })
+    }
 }
 
-fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Result<&'r [u8], StoreError> {
-    Ok(match cell(row, index)? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+fn text<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r str> {
+    match row.get_ref(index) {
+        Ok(ValueRef::Text(text)) => str::from_utf8(text).ok(),
+        _ => None,
+    }
+}
+
+fn bytes<'r>(row: &'r Row<'_>, index: usize) -> &'r [u8] {
+    match row.get_ref(index) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes,
         _ => b"",
-    })
+    }
 }
 
 /// The statements. What a variant of the store calls otherwise is one of the names in `layout`.
