@@ -14,7 +14,7 @@
 //!   store     attach, layout, foreign keys, rows                                    ← the only SQL
 //! ```
 //!
-//! In front of it, behind features: `client` (typed clients of both methods, and [`gateway`], `jobs.cleanup` for admins),
+//! In front of it, behind features: `client` (typed clients of both methods, and `gateway`, `jobs.cleanup` for admins),
 //! `server` (both methods over HTTP on a Unix socket), `cli` (the binary).
 //!
 //! # What always holds
@@ -39,7 +39,16 @@
 //! # Ok::<(), hero_proc_cleanup::RpcError>(())
 //! ```
 
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
+pub mod gateway;
+
 mod method;
+pub mod openrpc;
 mod rpc;
 mod tag;
 

@@ -109,6 +109,12 @@ impl Params {
     }
 }
 
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, value.to_string()))).finish()
+    }
+}
+
 fn read_tags(value: &Value) -> Result<Vec<String>, RpcError> {
     let tags = value.as_array().ok_or_else(|| invalid("tags", "must be an array of strings"))?;
     if tags.is_empty() || tags.len() > MAX_TAGS {

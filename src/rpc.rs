@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 /// Every kind of error that this crate's two methods answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,23 +103,24 @@ pub struct RpcError {
     pub code: i32,
     /// What is wrong, for people.
     pub message: String,
-    /// `kind`, the stable word, and what helps.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub data: Map<String, Value>,
+    /// An object with `kind`, the stable word, and what helps. Whatever it is in an error of another server's.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub data: Value,
 }
 
 impl RpcError {
     /// An error of `kind`, with its code and `data.kind`.
     #[must_use]
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        let data = Map::from_iter([("kind".to_owned(), kind.as_str().into())]);
-        Self { code: kind.code(), message: message.to_string(), data }
+        Self { code: kind.code(), message: message.to_string(), data: json!({ "kind": kind.as_str() }) }
     }
 
     /// The same error with `data.name` set to `value`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.data.insert(name.to_owned(), value.into());
+        if let Value::Object(data) = &mut self.data {
+            data.insert(name.to_owned(), value.into());
+        }
         self
     }
 

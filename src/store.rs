@@ -135,15 +135,20 @@ impl<'s> Store<'s> {
         self.transaction(TransactionBehavior::Immediate)
     }
 
-    /// Moves what was written from the WAL into the database, as far as that is possible without waiting for anyone.
+    /// Moves what was written from the WAL into the database, and empties the WAL, without waiting for anyone.
     ///
-    /// This makes the deletion durable, and saves the host's next commit from doing it. Readers may prevent a part of
-    /// it; that is no error.
+    /// This makes the deletion durable, saves the host's next commit from doing it, and gives the WAL's space back.
+    /// Readers may prevent a part of it; that is no error.
     pub(crate) fn checkpoint(&self) {
-        if let Attached::Own(connection) = &self.connection
-            && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
-        {
-            tracing::warn!(error = %StoreError::from(error), "checkpoint after the cleanup failed");
+        let Attached::Own(connection) = &self.connection else { return };
+        // PASSIVE does the work beside other writers; what is left for TRUNCATE, which shuts them out, is next to nothing.
+        let checkpoint = |mode| connection.query_row(mode, (), |_| Ok(()));
+        let done = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| checkpoint("PRAGMA wal_checkpoint(PASSIVE)"))
+            .and_then(|()| checkpoint("PRAGMA wal_checkpoint(TRUNCATE)"));
+        if let Err(error) = done.map_err(StoreError::from) {
+            tracing::debug!(%error, "the WAL was not emptied after the cleanup");
         }
     }
 

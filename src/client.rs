@@ -1,0 +1,230 @@
+//! Typed clients of both methods: JSON-RPC 2.0 over HTTP/1.1 over a Unix socket.
+//!
+//! A call is sent once and never again: a deletion whose answer was lost may have been carried out.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use crate::report::Report;
+use crate::rpc::{Kind, RpcError};
+
+/// A client of the server that listens on one socket. Each call opens a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The socket.
+    pub socket: PathBuf,
+    /// How long a call may take, from connecting to the last byte of its answer: 60 s unless set.
+    pub timeout: Duration,
+}
+
+/// Params of `job.cleanup_by_tag`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CleanupByTagParams {
+    /// A job must carry all of them.
+    pub tags: Vec<String>,
+    /// What both methods take.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// Params of `jobs.cleanup`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct JobsCleanupParams {
+    /// Only jobs of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Only jobs with this target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Only jobs of this actor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What both methods take.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// The params that both methods take. What is none is left out, and has its default.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Options {
+    /// Only jobs created at least so many milliseconds ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_than_ms: Option<i64>,
+    /// Report what would go; write nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    /// Also delete jobs that have not finished, once they are stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// At most so many jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// At most so many entries in each list of the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ids: Option<usize>,
+    /// Delete exactly what the dry run with this plan showed, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_plan: Option<String>,
+}
+
+impl Client {
+    /// A client of the server that listens on `socket`.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), timeout: Duration::from_secs(60) }
+    }
+
+    /// Calls `job.cleanup_by_tag`, hero_proc's side.
+    ///
+    /// # Errors
+    ///
+    /// What the server answers, unchanged; and, of the client's own, [`Kind::UpstreamUnreachable`] if nothing was sent,
+    /// [`Kind::OutcomeUnknown`] if the call was sent and no whole answer came in time, [`Kind::Internal`] if the answer
+    /// is none of JSON-RPC.
+    pub async fn cleanup_by_tag(&self, params: &CleanupByTagParams) -> Result<Report, RpcError> {
+        self.call(crate::method::CLEANUP_BY_TAG, params).await
+    }
+
+    /// Calls `jobs.cleanup`, codescalers' side.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn jobs_cleanup(&self, params: &JobsCleanupParams) -> Result<Report, RpcError> {
+        self.call(crate::gateway::JOBS_CLEANUP, params).await
+    }
+
+    async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
+        let result = self.call_raw(method, params).await?;
+        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Answer(error)))
+    }
+
+    /// Calls `method`, and returns its result as it came.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn call_raw(&self, method: &str, params: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
+        let answer = tokio::time::timeout(self.timeout, self.exchange(method, params)).await;
+        match answer.unwrap_or(Err(CallError::Timeout(self.timeout))) {
+            Ok(body) => self.read(&body),
+            Err(error) => Err(self.strange(&error)),
+        }
+    }
+
+    /// Sends the call, and returns the body of the answer.
+    async fn exchange(&self, method: &str, params: &impl Serialize) -> Result<Bytes, CallError> {
+        let call = serde_json::to_vec(&Call { jsonrpc: "2.0", id: ID, method, params }).map_err(CallError::Params)?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(CallError::Connect)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
+        let request = Request::post("/rpc")
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(call)))
+            .map_err(CallError::Http)?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok((status, response.into_body().collect().await?.to_bytes()))
+        };
+        // The connection has to be driven for the answer to come; it may end before the answer has been read, or after.
+        let mut answer = std::pin::pin!(answer);
+        let answer: Result<_, hyper::Error> = tokio::select! {
+            answer = &mut answer => answer,
+            ended = connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(error),
+            },
+        };
+        let (status, body) = answer.map_err(CallError::Broken)?;
+        if status == StatusCode::OK || body.first() == Some(&b'{') { Ok(body) } else { Err(CallError::Status(status)) }
+    }
+
+    fn read(&self, body: &[u8]) -> Result<Box<RawValue>, RpcError> {
+        let answer: Answer<'_> =
+            serde_json::from_slice(body).map_err(|error| self.strange(&CallError::Answer(error)))?;
+        match answer {
+            Answer { jsonrpc: "2.0", id: Some(ID), result: Some(result), error: None } => Ok(result.to_owned()),
+            // An error that comes before the request was understood has no id.
+            Answer { jsonrpc: "2.0", id: Some(ID) | None, result: None, error: Some(error) } => Err(error),
+            _ => Err(self.strange(&CallError::Envelope)),
+        }
+    }
+
+    /// What the caller may know of a call that went wrong on this side; the rest goes to the log.
+    fn strange(&self, error: &CallError) -> RpcError {
+        match error {
+            CallError::Connect(_) => {
+                tracing::warn!(socket = %self.socket.display(), %error, cause = cause(error).as_deref(), "call not sent");
+                RpcError::new(Kind::UpstreamUnreachable, error)
+            }
+            CallError::Timeout(_) | CallError::Broken(_) => {
+                tracing::error!(socket = %self.socket.display(), %error, cause = cause(error).as_deref(), "call without answer");
+                RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: the call may have been carried out"))
+            }
+            CallError::Status(_) | CallError::Answer(_) | CallError::Envelope => {
+                let mut object = RpcError::internal(error);
+                object.message = format!("{error}: this is not the server that was expected, what it did is unknown");
+                object.with("sent", true)
+            }
+            CallError::Params(_) | CallError::Http(_) => RpcError::internal(error),
+        }
+    }
+}
+
+/// The one id in use: there is one call on each connection.
+const ID: u64 = 1;
+
+#[derive(Serialize)]
+struct Call<'c, P> {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'c str,
+    params: &'c P,
+}
+
+/// An answer, its result as it came: a report may name a million rows.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    jsonrpc: &'a str,
+    id: Option<u64>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<RpcError>,
+}
+
+/// What can go wrong between sending a call and having its answer.
+#[derive(Debug, Error)]
+enum CallError {
+    #[error("the server can't be reached: nothing was sent")]
+    Connect(#[source] io::Error),
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    #[error("the connection broke before the answer was whole")]
+    Broken(#[source] hyper::Error),
+    #[error("the answer has HTTP status {0} and is no JSON")]
+    Status(StatusCode),
+    #[error("the answer is no JSON-RPC response")]
+    Answer(#[source] serde_json::Error),
+    #[error("the answer is no JSON-RPC response to this call")]
+    Envelope,
+    #[error("the params can't be written as JSON")]
+    Params(#[source] serde_json::Error),
+    #[error("the request can't be built")]
+    Http(#[source] hyper::http::Error),
+}
+
+fn cause(error: &CallError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
+}

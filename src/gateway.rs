@@ -1,0 +1,139 @@
+//! `jobs.cleanup`, codescalers' side: the admin gate, the tags, one call to hero_proc, its report unchanged.
+//!
+//! It needs no server of ours: codescalers mounts [`Forwarder::jobs_cleanup`] behind its own.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::client::Client;
+use crate::method::{CLEANUP_BY_TAG, Params, invalid};
+use crate::rpc::{Kind, RpcError};
+use crate::tag::codescaler_tags;
+
+/// The method's name.
+pub const JOBS_CLEANUP: &str = "jobs.cleanup";
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The name under which the caller stands in the log.
+    pub name: String,
+    /// The user id, where the kernel vouches for it.
+    pub uid: Option<u32>,
+    /// The process id, likewise.
+    pub pid: Option<i32>,
+}
+
+/// Who may clean up.
+pub trait AdminGate: Send + Sync {
+    /// Whether `caller` is an admin.
+    fn is_admin(&self, caller: &Caller) -> bool;
+}
+
+/// Carries out `jobs.cleanup` by one call of `job.cleanup_by_tag`.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    /// The client of hero_proc's socket.
+    pub hero_proc: Client,
+}
+
+impl Forwarder {
+    /// Carries out `jobs.cleanup` with `params` for `caller`, if `gate` lets it; leaves a line in the log (target
+    /// `audit`) for every call that changes something or is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NotAdmin`] before anything else; [`Kind::InvalidParams`]; whatever hero_proc answers, unchanged; and what
+    /// [`Client`] says of a call that did not reach it or was not answered. It is never sent twice.
+    pub async fn jobs_cleanup<'de>(
+        &self,
+        gate: &dyn AdminGate,
+        caller: &Caller,
+        params: impl Deserializer<'de>,
+    ) -> Result<Box<RawValue>, RpcError> {
+        let started = Instant::now();
+        // Params are read before anything is awaited: a deserializer need not be `Send`.
+        let params = Params::read(params);
+        let asked = params.as_ref().ok().map(ToString::to_string);
+        let result = match params {
+            _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
+            Ok(params) => match to_upstream(params) {
+                Ok(call) => self.hero_proc.call_raw(CLEANUP_BY_TAG, &call).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        audit(caller, asked.as_deref(), result.as_deref(), started);
+        result
+    }
+}
+
+/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for. What both take is hero_proc's to judge.
+fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
+    let [mut actor, mut kind, mut target] = [const { String::new() }; 3];
+    let mut call = Map::new();
+    for (name, value) in params.into_iter() {
+        let field = match name.as_str() {
+            "actor" => &mut actor,
+            "kind" => &mut kind,
+            "target" => &mut target,
+            "older_than_ms" | "dry_run" | "force" | "limit" | "max_ids" | "expect_plan" => {
+                call.insert(name, value);
+                continue;
+            }
+            _ => return Err(invalid(&name, "is no param of this method")),
+        };
+        match value {
+            Value::String(text) => *field = text,
+            _ => return Err(invalid(&name, "must be a string")),
+        }
+    }
+    let tags = codescaler_tags(&actor, &kind, &target).map_err(|error| invalid(error.field(), error))?;
+    call.insert("tags".to_owned(), tags.into());
+    Ok(call)
+}
+
+/// One line in the log. What others chose is written as Rust would, so that it can't end the line.
+fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcError>, started: Instant) {
+    let Caller { name, uid, pid } = caller;
+    let asked = asked.map(|asked| asked.chars().take(MOST_ASKED).collect::<String>()).unwrap_or_default();
+    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+    match outcome {
+        Ok(report) => {
+            // Only what the line says: a report may name a million rows.
+            let Counts { dry_run, plan, jobs_deleted, actions_deleted, errors } =
+                serde_json::from_str(report.get()).unwrap_or_default();
+            if !dry_run {
+                let errors = errors.len();
+                tracing::info!(
+                    target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", ?plan, jobs_deleted,
+                    actions_deleted, errors, duration_ms, "{JOBS_CLEANUP}",
+                );
+            }
+        }
+        Err(error) => {
+            let outcome = error.kind().map_or("other", Kind::as_str);
+            let (code, message) = (error.code, &error.message);
+            tracing::warn!(
+                target: "audit", user = ?name, uid, pid, ?asked, outcome, code, ?message, duration_ms, "{JOBS_CLEANUP}",
+            );
+        }
+    }
+}
+
+/// The most characters of params that a line in the log holds.
+const MOST_ASKED: usize = 2000;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Counts {
+    dry_run: bool,
+    plan: String,
+    jobs_deleted: u64,
+    actions_deleted: u64,
+    errors: Vec<serde::de::IgnoredAny>,
+}

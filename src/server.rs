@@ -1,0 +1,96 @@
+//! Both methods over HTTP/1.1 over a Unix socket, as every Hero service serves its own.
+//!
+//! ```text
+//! socket    Listener: bound with its mode from the first moment, removed when it goes
+//! server    run: accept, limits, shutdown                        ← this file
+//! http      POST /rpc, GET /health, /openrpc.json, the manifest
+//! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
+//! service   what is called: job.cleanup_by_tag or jobs.cleanup
+//! ```
+
+mod admin;
+mod dispatch;
+mod http;
+mod service;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+
+pub use admin::{PeerGate, UnknownUser};
+pub use service::Service;
+pub use socket::{BindError, Listener, socket_dir};
+
+use crate::gateway::Caller;
+
+/// Connections at once; further ones wait to be accepted.
+const MOST_CONNECTIONS: usize = 2048;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request's head.
+const MOST_HEAD_BYTES: usize = 64 * 1024;
+
+/// Serves `service` on `listener` until `shutdown` is ready. Then the socket is removed, running calls end and are
+/// answered, and new ones are refused.
+///
+/// # Errors
+///
+/// If the socket can't be accepted from at all. That one connection can't be had is no error.
+pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let router = http::router(Arc::new(service));
+    let mut connection = hyper::server::conn::http1::Builder::new();
+    connection.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MOST_HEAD_BYTES);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut shutdown = std::pin::pin!(shutdown);
+
+    loop {
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await, place))
+        };
+        let (stream, place) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accept => accepted?,
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: others will be closed.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let router = router.clone().layer(axum::Extension(caller(&stream)));
+        let serving = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        let serving = graceful.watch(serving);
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    Ok(())
+}
+
+/// Who is at the other end, as the kernel says: headers are no identity.
+fn caller(stream: &UnixStream) -> Caller {
+    match stream.peer_cred() {
+        Ok(peer) => Caller { name: admin::user_name(peer.uid()), uid: Some(peer.uid()), pid: peer.pid() },
+        Err(error) => {
+            tracing::warn!(%error, "the kernel does not say who calls");
+            Caller { name: "unknown".to_owned(), uid: None, pid: None }
+        }
+    }
+}

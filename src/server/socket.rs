@@ -1,0 +1,149 @@
+//! The socket: where it lies, how it is bound, and that it goes when its server does.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+
+/// Where Hero services have their sockets: `$PATH_SOCKET`, else `$HERO_SOCKET_DIR`, else `~/hero/var/sockets`. An empty
+/// variable counts as unset.
+#[must_use]
+pub fn socket_dir() -> PathBuf {
+    let set = |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+    set("PATH_SOCKET")
+        .or_else(|| set("HERO_SOCKET_DIR"))
+        .unwrap_or_else(|| env::home_dir().unwrap_or_default().join("hero/var/sockets"))
+}
+
+/// A socket that is listened on, mode 0660. Its file goes when this is dropped, unless another has taken its place.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the socket's file.
+    file: (u64, u64),
+}
+
+/// Why a socket was not bound.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A server listens there.
+    #[error("a server listens on {} already", .0.display())]
+    Live(PathBuf),
+    /// Something else lies there. It is not touched.
+    #[error("{} is no socket", .0.display())]
+    NoSocket(PathBuf),
+    /// The directory is another user's, or everybody may replace what lies in it.
+    #[error("the directory {} belongs to another user or may be written to by everybody", .0.display())]
+    Directory(PathBuf),
+    /// Another server is being started there.
+    #[error("another server is starting in {}", .0.display())]
+    Starting(PathBuf),
+    /// The path names no file in a directory.
+    #[error("{} names no file", .0.display())]
+    Path(PathBuf),
+    /// The system refused.
+    #[error("{} can't be bound", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Listens on `path`, whose directory is made if need be. The file of a server that is gone is replaced.
+    ///
+    /// The socket is bound in a directory of its own, to which only this user has access, and moved to its place once
+    /// its mode is set: nobody can connect to it before. Meanwhile the directory is locked, so that of two servers that
+    /// start at once one fails.
+    ///
+    /// # Errors
+    ///
+    /// If a server listens there, if what lies there is no socket, if the directory can't be trusted, or if the system
+    /// refuses.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
+        let (Some(parent), Some(_)) = (path.parent(), path.file_name()) else {
+            return Err(BindError::Path(path.to_owned()));
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        fs::create_dir_all(parent).map_err(failed)?;
+        let directory = File::open(parent).map_err(failed)?;
+        if !trusted(&directory.metadata().map_err(failed)?) {
+            return Err(BindError::Directory(parent.to_owned()));
+        }
+        flock(&directory, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| BindError::Starting(parent.to_owned()))?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(path.to_owned())),
+            Ok(_) if StdStream::connect(path).is_ok() => return Err(BindError::Live(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let (listener, file) = bind_and_move(&directory, parent, path).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), file })
+    }
+
+    /// The socket's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.file);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(socket = %self.path.display(), %error, "the socket was not removed");
+        }
+    }
+}
+
+/// Whether nobody but this user and root may replace what lies in a directory.
+fn trusted(directory: &Metadata) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let (sticky, writable_by_all) = (directory.mode() & 0o1000 != 0, directory.mode() & 0o002 != 0);
+    (directory.uid() == own || directory.uid() == 0) && (sticky || !writable_by_all)
+}
+
+fn bind_and_move(directory: &File, parent: &Path, path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    let private = format!(".{}", std::process::id());
+    let made = parent.join(&private);
+    // What an earlier process of this number may have left.
+    let _ = fs::remove_dir_all(&made);
+    DirBuilder::new().mode(0o700).create(&made)?;
+    let bound = (|| {
+        // Through the open directory: the path of a socket may have 107 bytes only, and this one is the longer.
+        let short = format!("/proc/self/fd/{}/{private}/s", directory.as_raw_fd());
+        let listener = StdListener::bind(&short)?;
+        fs::set_permissions(&short, fs::Permissions::from_mode(0o660))?;
+        let file = identity(&fs::symlink_metadata(&short)?);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        fs::rename(&short, path)?;
+        Ok((listener, file))
+    })();
+    let _ = fs::remove_dir_all(&made);
+    bound
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
