@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::http::{Method as Verb, Request as HttpRequest, header};
+use axum::http::{Method as Verb, Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Body as _;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::server::http::call_with_service;
 use jsonrpsee::server::{BatchRequestConfig, BatchResponseBuilder, MethodResponse, ResponsePayload};
@@ -38,7 +39,9 @@ pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -
     let batches = BatchRequestConfig::Limit(MOST_CALLS);
     let response = call_with_service(request, batches, u32::MAX, rpc).await;
     if understood.load(Ordering::Relaxed) {
-        return response.map(Body::new).into_response();
+        // Where nothing is to be answered, jsonrpsee writes a null.
+        let nothing = response.body().size_hint().exact() == Some("null".len() as u64);
+        return if nothing { StatusCode::NO_CONTENT.into_response() } else { response.map(Body::new).into_response() };
     }
     let answer = axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap_or_default();
     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();

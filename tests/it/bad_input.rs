@@ -1,0 +1,345 @@
+//! Every bad input gets an error that says what is wrong and where, and changes nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::{fs, thread};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::sample::{Sample, dump};
+use crate::server::Server;
+
+const METHOD: &str = "job.cleanup_by_tag";
+
+#[track_caller]
+fn assert_error(answer: &Value, code: i64, kind: &str, message: &str) {
+    let error = &answer["error"];
+    assert_eq!((&error["code"], &error["data"]["kind"]), (&json!(code), &json!(kind)), "{answer}");
+    assert_eq!(error["message"], message);
+    assert_eq!(answer["jsonrpc"], "2.0");
+    assert!(answer.get("result").is_none(), "{answer}");
+}
+
+#[test]
+fn what_is_no_request_is_answered_and_changes_nothing() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let no_request = "this is no JSON-RPC 2.0 request";
+    for (body, code, kind, message) in [
+        ("", -32700, "parse_error", "the body is no JSON"),
+        ("delete everything", -32700, "parse_error", "the body is no JSON"),
+        (r#"{"jsonrpc":"2.0","method":"#, -32700, "parse_error", "the body is no JSON"),
+        (r#"[{"jsonrpc":"2.0","method":"#, -32700, "parse_error", "the body is no JSON"),
+        ("1", -32600, "invalid_request", no_request),
+        ("null", -32600, "invalid_request", no_request),
+        (r#""x""#, -32600, "invalid_request", no_request),
+        ("{}", -32600, "invalid_request", no_request),
+        (r#"{"id":1,"method":"job.cleanup_by_tag"}"#, -32600, "invalid_request", no_request),
+        (r#"{"jsonrpc":"1.0","id":1,"method":"job.cleanup_by_tag"}"#, -32600, "invalid_request", no_request),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600, "invalid_request", no_request),
+        ("[]", -32600, "invalid_request", "the batch is empty"),
+        (
+            r#"{"jsonrpc":"2.0","id":-1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#,
+            -32600,
+            "invalid_request",
+            "the id is neither a string, nor null, nor a number from 0 to 2^64-1",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup","params":{"tags":["codescaler"]}}"#,
+            -32601,
+            "method_not_found",
+            r#"there is no method "job.cleanup""#,
+        ),
+    ] {
+        let answer = server.post(body.as_bytes());
+        assert_eq!(answer.status, 200, "{body}");
+        assert_error(&answer.json(), code, kind, message);
+    }
+    assert_eq!(sample.dump(), before);
+}
+
+#[test]
+fn a_body_over_a_mebibyte_is_refused() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let padding = " ".repeat(1 << 20);
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}{padding}"#);
+    let answer = server.post(body.as_bytes());
+    assert_eq!(answer.status, 413);
+    assert_error(&answer.json(), -32600, "invalid_request", "the body has more than 1048576 bytes");
+
+    let chunked = format!(
+        "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let answer = server.send(chunked.as_bytes());
+    assert_eq!(answer.status, 413);
+    assert_error(&answer.json(), -32600, "invalid_request", "the body has more than 1048576 bytes");
+    assert_eq!(sample.dump(), before);
+}
+
+#[test]
+fn bad_params_are_refused() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let an_array = r#"param "tags" must be an array of strings"#;
+    let an_age = r#"param "older_than_ms" must be an integer from 0 to 9223372036854775807"#;
+    let a_limit = r#"param "limit" must be an integer from 1 to 1000000"#;
+    let a_count = r#"param "max_ids" must be an integer from 0 to 1000000"#;
+    let a_plan = r#"param "expect_plan" this is no plan that a dry run could have given"#;
+    let tag = |bytes: usize| format!("codescaler_{}", "x".repeat(bytes - 11));
+    let cases = [
+        ("{}".to_owned(), "tags", r#"param "tags" is missing"#),
+        (r#"{"dry_run":true}"#.to_owned(), "tags", r#"param "tags" is missing"#),
+        (r#"{"tags":[]}"#.to_owned(), "tags", r#"param "tags" must hold 1 to 16 tags, not 0"#),
+        (r#"{"tags":"codescaler"}"#.to_owned(), "tags", an_array),
+        (r#"{"tags":null}"#.to_owned(), "tags", an_array),
+        (r#"{"tags":{"0":"codescaler"}}"#.to_owned(), "tags", an_array),
+        (r#"{"tags":["codescaler",1]}"#.to_owned(), "tags", an_array),
+        (r#"{"tags":["codescaler",null]}"#.to_owned(), "tags", an_array),
+        (
+            json!({ "tags": vec!["codescaler"; 17] }).to_string(),
+            "tags",
+            r#"param "tags" must hold 1 to 16 tags, not 17"#,
+        ),
+        (json!({ "tags": [tag(257)] }).to_string(), "tags", r#"param "tags" holds a tag of 257 bytes, more than 256"#),
+        (r#"{"tags":["codescaler"],"older_than_ms":-1}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":1.5}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":1e3}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":"1000"}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":null}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":9223372036854775808}"#.to_owned(), "older_than_ms", an_age),
+        (r#"{"tags":["codescaler"],"older_than_ms":1e400}"#.to_owned(), "", "params must be an object, by name"),
+        (r#"{"tags":["codescaler"],"limit":0}"#.to_owned(), "limit", a_limit),
+        (r#"{"tags":["codescaler"],"limit":1000001}"#.to_owned(), "limit", a_limit),
+        (r#"{"tags":["codescaler"],"limit":true}"#.to_owned(), "limit", a_limit),
+        (r#"{"tags":["codescaler"],"max_ids":-1}"#.to_owned(), "max_ids", a_count),
+        (r#"{"tags":["codescaler"],"max_ids":1000001}"#.to_owned(), "max_ids", a_count),
+        (r#"{"tags":["codescaler"],"dry_run":1}"#.to_owned(), "dry_run", r#"param "dry_run" must be true or false"#),
+        (
+            r#"{"tags":["codescaler"],"dry_run":"true"}"#.to_owned(),
+            "dry_run",
+            r#"param "dry_run" must be true or false"#,
+        ),
+        (r#"{"tags":["codescaler"],"force":null}"#.to_owned(), "force", r#"param "force" must be true or false"#),
+        (
+            r#"{"tags":["codescaler"],"dryrun":true}"#.to_owned(),
+            "dryrun",
+            r#"param "dryrun" is no param of this method"#,
+        ),
+        (r#"{"tags":["codescaler"],"Force":true}"#.to_owned(), "Force", r#"param "Force" is no param of this method"#),
+        (
+            r#"{"tags":["codescaler"],"dry_run":true,"dry_run":false}"#.to_owned(),
+            "dry_run",
+            r#"param "dry_run" is given twice"#,
+        ),
+        (
+            r#"{"tags":["codescaler"],"expect_plan":7}"#.to_owned(),
+            "expect_plan",
+            r#"param "expect_plan" must be a string"#,
+        ),
+        (r#"{"tags":["codescaler"],"expect_plan":""}"#.to_owned(), "expect_plan", a_plan),
+        (r#"{"tags":["codescaler"],"expect_plan":"none.3f9a"}"#.to_owned(), "expect_plan", a_plan),
+        (r#"["codescaler"]"#.to_owned(), "", "params must be an object, by name"),
+        (r#"[{"tags":["codescaler"]}]"#.to_owned(), "", "params must be an object, by name"),
+        (r#""codescaler""#.to_owned(), "", "params must be an object, by name"),
+    ];
+    for (params, param, message) in cases {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"{METHOD}","params":{params}}}"#);
+        let answer = server.post(body.as_bytes()).json();
+        if params.contains("1e400") {
+            // No JSON number of Rust's: jsonrpsee or the params' reader may be the one to say so.
+            assert!(answer["error"]["code"].as_i64().unwrap() <= -32600, "{answer}");
+            continue;
+        }
+        assert_error(&answer, -32602, "invalid_params", message);
+        assert_eq!(answer["error"]["data"]["param"].as_str().unwrap_or_default(), param, "{params}");
+        assert_eq!(answer["id"], "x");
+    }
+    let longest = server.call(METHOD, &json!({ "tags": [tag(256)] }));
+    assert_eq!(longest["result"]["jobs_matched"], 0, "{longest}");
+    assert_eq!(sample.dump(), before);
+}
+
+#[test]
+fn the_guard_refuses_every_other_tag() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    for tag in [
+        "codescalers",
+        "codescalerX",
+        "Codescaler",
+        " codescaler",
+        "codescaler ",
+        "",
+        "hero",
+        "codescaler-kind",
+        "codescaler%",
+        "_codescaler",
+        "ｃodescaler",
+        "сodescaler",
+        "codescaler\0",
+        "codescaler\u{200b}",
+    ] {
+        for tags in [json!([tag]), json!(["codescaler", tag])] {
+            let answer = server.call(METHOD, &json!({ "tags": tags }));
+            let message = format!(
+                "tag {tag:?} is refused: only \"codescaler\" and tags that begin with \"codescaler_\" are allowed"
+            );
+            assert_error(&answer, -32002, "tag_outside_guard", &message);
+            assert_eq!(answer["error"]["data"]["tag"], tag);
+        }
+    }
+    assert_eq!(sample.dump(), before);
+}
+
+#[test]
+fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let delete = json!({ "jsonrpc": "2.0", "method": METHOD, "params": { "tags": ["codescaler"] } });
+    let answer = server.post(delete.to_string().as_bytes());
+    assert_eq!((answer.status, answer.body.as_slice()), (204, &b""[..]));
+    let answer = server.post(json!([delete, delete]).to_string().as_bytes());
+    assert_eq!((answer.status, answer.body.as_slice()), (204, &b""[..]));
+    assert_eq!(sample.dump(), before);
+
+    let dry = json!({ "tags": ["codescaler"], "dry_run": true });
+    let answer = server
+        .post(
+            json!([
+                { "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": dry },
+                delete,
+                7,
+                { "jsonrpc": "2.0", "id": "two", "method": METHOD, "params": { "tags": ["hero"] } },
+                { "jsonrpc": "2.0", "id": 3, "method": "x" },
+            ])
+            .to_string()
+            .as_bytes(),
+        )
+        .json();
+    assert_eq!(answer[0]["result"]["jobs_planned"], 3, "{answer}");
+    assert_error(&answer[1], -32600, "invalid_request", "this is no JSON-RPC 2.0 request");
+    assert_eq!((&answer[1]["id"], &answer[2]["id"]), (&Value::Null, &json!("two")));
+    assert_eq!(answer[2]["error"]["data"]["kind"], "tag_outside_guard");
+    assert_error(&answer[3], -32601, "method_not_found", r#"there is no method "x""#);
+    assert_eq!(answer.as_array().unwrap().len(), 4);
+    assert_eq!(sample.dump(), before);
+
+    let many: Vec<Value> = (0..101).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "x" })).collect();
+    let answer = server.post(json!(many).to_string().as_bytes()).json();
+    assert_error(&answer, -32600, "invalid_request", "a batch holds at most 100 requests");
+}
+
+#[test]
+fn a_store_that_does_not_fit_is_refused_with_every_reason() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::create_dir(path("directory")).unwrap();
+    fs::write(
+        path("text"),
+        "this is no database, and it is longer than the header of one, which has a hundred bytes in it",
+    )
+    .unwrap();
+    fs::write(path("empty"), "").unwrap();
+    Connection::open(path("tables")).unwrap().execute_batch("CREATE TABLE x (y); CREATE TABLE actions (id)").unwrap();
+    for (name, problems) in [
+        ("missing", json!(["there is no such file"])),
+        ("directory", json!(["this is no regular file"])),
+        ("text", json!(["the file is no SQLite database"])),
+        ("empty", json!(["there is no table jobs", "there is no table actions"])),
+        (
+            "tables",
+            json!([
+                "there is no table jobs",
+                "actions.id is no INTEGER PRIMARY KEY",
+                "table actions has no column name",
+                "table actions has no column context_name or context",
+                "table actions has no column spec_json or spec",
+            ]),
+        ),
+    ] {
+        let server = Server::serve(&path(name), &path("rpc.sock"));
+        for dry_run in [true, false] {
+            let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }));
+            let listed: Vec<&str> =
+                problems.as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect();
+            assert_error(&answer, -32022, "store_unfit", &format!("this store does not fit: {}", listed.join("; ")));
+            assert_eq!(answer["error"]["data"]["problems"], problems);
+        }
+    }
+    assert!(!path("missing").exists(), "looking for a store must not make one");
+    assert_eq!(fs::read(path("empty")).unwrap(), b"");
+}
+
+#[test]
+fn a_jobs_table_without_a_needed_column_is_refused() {
+    let schema = include_str!("../../src/cli/store.sql");
+    for (line, problem) in [
+        (
+            "    context_name   TEXT    NOT NULL DEFAULT 'core',\n    action ",
+            "table jobs has no column context_name or context",
+        ),
+        ("    action         TEXT    NOT NULL,", "table jobs has no column action"),
+        (
+            "    spec_json      TEXT    NOT NULL,              -- the ActionSpec",
+            "table jobs has no column spec_json or spec",
+        ),
+        ("    tags           TEXT,", "table jobs has no column tags"),
+        ("    phase          TEXT    NOT NULL DEFAULT 'pending',\n    attempt", "table jobs has no column phase"),
+        ("    created_at_ms  INTEGER,\n    started_at_ms", "table jobs has no column created_at_ms or created_at"),
+    ] {
+        assert!(schema.contains(line), "{line}");
+        let renamed = line.replacen("    ", "    not_", 1);
+        let indexless: String = schema
+            .replacen(line, &renamed, 1)
+            .lines()
+            .filter(|line| !line.starts_with("CREATE INDEX"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let sample = Sample::with_schema(&indexless);
+        let before = sample.dump();
+        let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+        let answer = server.call(METHOD, &json!({ "tags": ["codescaler"] }));
+        assert_error(&answer, -32022, "store_unfit", &format!("this store does not fit: {problem}"));
+        assert_eq!(sample.dump(), before);
+    }
+}
+
+#[test]
+fn a_read_only_store_can_be_looked_at() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o444)).unwrap();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
+    assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
+    let answer = server.call(METHOD, &json!({ "tags": ["codescaler"] }));
+    assert_error(&answer, -32022, "store_unfit", "this store does not fit: the store is read-only");
+    assert_eq!(sample.dump(), before);
+}
+
+#[test]
+fn a_locked_store_is_busy_and_the_server_answers_all_the_same() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let other = sample.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.call(METHOD, &json!({ "tags": ["codescaler"] })));
+        let dry = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
+        assert_eq!(dry["result"]["jobs_planned"], 3, "a dry run needs no lock: {dry}");
+        assert_eq!(server.get("/health").status, 200);
+        let answer = waiting.join().unwrap();
+        assert_error(&answer, -32021, "store_busy", "the store is locked by another connection: nothing was deleted");
+        assert_eq!(answer["error"]["data"]["retryable"], true);
+    });
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(dump(&sample.path), before);
+}

@@ -1,0 +1,8 @@
+//! All integration tests, in one binary: real SQLite files, real sockets, the real binary.
+#![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+
+mod bad_input;
+mod openrpc;
+mod sample;
+mod server;
+mod transport;

@@ -1,0 +1,86 @@
+//! A small store with a little of everything, and its text dump.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+
+/// A store in a directory of its own, which goes with it.
+pub(crate) struct Sample {
+    pub(crate) directory: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Sample {
+    /// Two builds that may go (1, 2), one that runs (3), one of a moment ago (4), and a job that is not codescaler's (5).
+    pub(crate) fn new() -> Self {
+        let sample = Self::with_schema(SCHEMA);
+        let now = chrono::Utc::now().timestamp_millis();
+        let old = now - 7 * 86_400_000;
+        let build = r#"["codescaler","codescaler_ana","codescaler_kind_build","codescaler_target_web"]"#;
+        let connection = sample.open();
+        for (action, phase, tags, created_at) in [
+            ("codescaler_build_12", "succeeded", build, old),
+            ("codescaler_build_77", "failed", build, old),
+            ("codescaler_build_77", "running", build, old),
+            ("codescaler_build_78", "succeeded", build, now),
+            ("backup", "succeeded", r#"["ops"]"#, old),
+        ] {
+            connection
+                .execute(
+                    "INSERT INTO jobs (action, action_id, spec_json, phase, tags, created_at_ms)
+                     VALUES (?1, ?1, '{}', ?2, ?3, ?4)",
+                    (action, phase, tags, created_at),
+                )
+                .unwrap();
+        }
+        for action in ["codescaler_build_12", "codescaler_build_77", "codescaler_build_78", "backup"] {
+            let tags = if action == "backup" { "ops" } else { "codescaler" };
+            let spec = format!(r#"{{"tags":["{tags}"],"schedule_policy":null,"depends_on":[]}}"#);
+            connection.execute("INSERT INTO actions (name, spec_json) VALUES (?1, ?2)", (action, spec)).unwrap();
+        }
+        sample
+    }
+
+    /// A store of tables only.
+    pub(crate) fn with_schema(schema: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("hero_proc.db");
+        let sample = Self { directory, path };
+        sample.open().execute_batch(&format!("PRAGMA journal_mode = wal; {schema}")).unwrap();
+        sample
+    }
+
+    pub(crate) fn open(&self) -> Connection {
+        Connection::open(&self.path).unwrap()
+    }
+
+    /// Every row of every table, and the schema, as text.
+    pub(crate) fn dump(&self) -> String {
+        dump(&self.path)
+    }
+}
+
+/// Every row of every table, and the schema, as text.
+pub(crate) fn dump(path: &Path) -> String {
+    let connection = Connection::open(path).unwrap();
+    let mut dump = String::new();
+    let mut tables = connection.prepare("SELECT name, coalesce(sql, '') FROM sqlite_master ORDER BY rowid").unwrap();
+    let tables = tables.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    for (table, sql) in tables.map(|table: rusqlite::Result<(String, String)>| table.unwrap()) {
+        dump += &format!("{sql}\n");
+        if !sql.starts_with("CREATE TABLE") {
+            continue;
+        }
+        let mut rows = connection.prepare(&format!("SELECT * FROM \"{table}\" ORDER BY 1")).unwrap();
+        let columns = rows.column_count();
+        let mut rows = rows.query(()).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let cells: Vec<_> = (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap())).collect();
+            dump += &format!("{table}: {}\n", cells.join(", "));
+        }
+    }
+    dump
+}
