@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
 mod bad_input;
+mod gateway;
 mod openrpc;
 mod sample;
 mod server;
