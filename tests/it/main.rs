@@ -1,0 +1,5 @@
+//! The tests against real stores, real sockets and the real binary.
+
+mod cli;
+mod command;
+mod terminal;
