@@ -126,7 +126,7 @@ impl Terminal {
 
         // setsid makes the terminal the command's own, so that Ctrl-C reaches it, and becomes the command.
         let mut setsid = Command::new("setsid");
-        setsid.arg("--ctty").arg(env!("CARGO_BIN_EXE_hero_proc_cleanup")).env_remove("RUST_LOG").env("TERM", "xterm");
+        setsid.arg("-c").arg(env!("CARGO_BIN_EXE_hero_proc_cleanup")).env_remove("RUST_LOG").env("TERM", "xterm");
         let mut command = sides.cleanup_as(setsid, arguments);
         command.stdin(Stdio::from(theirs.try_clone().expect("a copy"))).stderr(Stdio::from(theirs));
         let command = Running::on_terminal(&mut command);
