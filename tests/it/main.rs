@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
 mod bad_input;
+mod cli;
+mod command;
 mod gateway;
 mod openrpc;
 mod sample;
 mod server;
+mod terminal;
 mod transport;

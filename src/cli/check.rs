@@ -1,0 +1,55 @@
+//! `check`: whether a store fits, and what stands in it. Reads it, and writes nothing.
+
+use std::path::PathBuf;
+
+use hero_proc_cleanup::{Guard, Host, Inspection, Kind, RpcError, StoreError, inspect};
+use serde::Serialize;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output::{self, Format, printable};
+use super::table;
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A store that does not fit is reported as {\"fits\": false, \"problems\": [...]}, and the exit code is 1.
+
+Examples:
+  hero_proc_cleanup check --store hero_proc.db -o table
+  hero_proc_cleanup check --store hero_proc.db | jq .jobs.families")]
+pub(crate) struct Args {
+    /// The store: hero_proc's SQLite file
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t = Format::Json)]
+    output: Format,
+}
+
+/// What is printed of a store that fits.
+#[derive(Debug, Serialize)]
+struct Found {
+    fits: bool,
+    #[serde(flatten)]
+    inspection: Inspection,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    match inspect(args.store.as_path(), &Host::new(Guard::codescaler())) {
+        Ok(inspection) => {
+            let found = Found { fits: true, inspection };
+            output::print_as(args.output, &found, |found| table::inspection(&found.inspection))
+        }
+        Err(StoreError::Unfit { problems }) => {
+            let json = json!({ "fits": false, "problems": problems });
+            output::print_as(args.output, &json, |_| {
+                let problems: Vec<_> = problems.iter().map(|problem| format!("  {}", printable(problem))).collect();
+                format!("The store does not fit:\n{}", problems.join("\n"))
+            })?;
+            Err(Failure::Unfit)
+        }
+        Err(error @ StoreError::Busy) => Err(RpcError::new(Kind::StoreBusy, error).into()),
+        Err(error) => Err(Failure::failed("the store could not be read", error)),
+    }
+}

@@ -1,0 +1,207 @@
+//! `demo`: a temporary store, cleaned the whole way: command → gateway → hero_proc's side → store.
+//!
+//! It believes nobody: what went and what stayed is read from the store's tables before and after, row by row, and
+//! compared with what the store's maker knows and with what the report says.
+
+mod census;
+mod seed;
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::Utc;
+use clap::{Parser, value_parser};
+use comfy_table::{Cell, CellAlignment};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Report};
+
+use super::failure::Failure;
+use super::interrupts::Interrupts;
+use super::output::print;
+use super::table::{self, bytes, count};
+use super::{gateway, jobs_cleanup, serve};
+use census::Census;
+use seed::{Seeded, seed};
+
+/// What `demo` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It makes a store in a temporary directory, and removes it at the end, and on Ctrl-C. No other store is touched.
+
+Examples:
+  hero_proc_cleanup demo
+  hero_proc_cleanup demo --jobs 100000")]
+pub(crate) struct Args {
+    /// How many jobs the store holds, at most 200000
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = value_parser!(u32).range(1..=200_000))]
+    jobs: u32,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::with_hang_up()?;
+    let dir = tempfile::Builder::new()
+        .prefix("hero-demo-")
+        .tempdir()
+        .map_err(|error| Failure::failed("there is no place for the demo's store", error))?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    let end = {
+        let mut demo = pin!(show(args, dir.path(), &cancel));
+        tokio::select! {
+            end = &mut demo => end,
+            () = interrupts.next() => {
+                // Whatever still writes into the directory ends before it is removed.
+                cancel.store(true, Ordering::Relaxed);
+                let _ = demo.await;
+                Err(Failure::Interrupted { what_went: "the demo's store is removed".to_owned() })
+            }
+        }
+    };
+    dir.close().map_err(|error| Failure::failed("the demo's directory could not be removed", error))?;
+    end
+}
+
+async fn show(args: &Args, dir: &Path, cancel: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let store = dir.join("hero_proc.db");
+    print(&format!("Making a store in hero_proc's layout: {}", store.display()))?;
+    let (path, jobs, stop) = (store.clone(), args.jobs, Arc::clone(cancel));
+    let seeded =
+        blocking("the store could not be made", move || seed(&path, jobs, Utc::now().timestamp_millis(), &stop));
+    let seeded = seeded.await?.ok_or_else(cancelled)?;
+    let before = take_census(&store, cancel).await?;
+    print(&format!(
+        "It holds {} jobs, {} of them codescaler's, and {} actions.",
+        count(before.count("jobs", |_| true)),
+        count(seeded.jobs.len() as u64),
+        count(before.count("actions", |_| true)),
+    ))?;
+
+    let mut host = Host::new(Guard::codescaler());
+    host.cancel = Arc::clone(cancel);
+    let upstream = dir.join("hero_proc.sock");
+    let socket = dir.join("gateway.sock");
+    let hero_proc = serve::start(&store, host, &upstream)?;
+    let gateway = gateway::start(&socket, &upstream, &[])?;
+    let end = clean(args, &store, &socket, &before, &seeded, cancel).await;
+    let stopped = (gateway.stop().await, hero_proc.stop().await);
+    end.and(stopped.0).and(stopped.1)
+}
+
+/// The calls, and the proof.
+async fn clean(
+    args: &Args,
+    store: &Path,
+    socket: &Path,
+    before: &Census,
+    seeded: &Seeded,
+    cancel: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    print("\n1. What would go\n")?;
+    let command = Command::new(args, socket, &["--dry-run"])?;
+    let preview = jobs_cleanup::preview(&command.args).await?;
+    print(&table::report(&preview))?;
+    let unchanged = before.until(&take_census(store, cancel).await?) == census::Difference::default();
+    expect(unchanged, "The dry run changed nothing: every row of every table is as it was.")?;
+
+    print("\n2. That goes, or nothing\n")?;
+    let command = Command::new(args, socket, &["--plan", &preview.plan, "--yes"])?;
+    let report = jobs_cleanup::delete_once(&command.args).await?;
+    print(&table::report(&report))?;
+
+    print("\n3. Before and after\n")?;
+    let after = take_census(store, cancel).await?;
+    print(&before_and_after(before, &after, seeded))?;
+    print("The file keeps its size: SQLite uses free pages again before it grows.")?;
+
+    print("\n4. What is proved, from the tables themselves\n")?;
+    prove(before, &after, seeded, &preview, &report)
+}
+
+/// A command as it is typed, and as it was understood.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Command {
+    #[command(flatten)]
+    args: jobs_cleanup::Args,
+}
+
+impl Command {
+    fn new(args: &Args, socket: &Path, more: &[&str]) -> Result<Self, Failure> {
+        let socket = socket.display().to_string();
+        let jobs = args.jobs.to_string();
+        let mut words = vec!["--older-than", "7d"];
+        if args.jobs as usize > DEFAULT_MAX_IDS {
+            // The proof needs the lists whole.
+            words.extend(["--limit", &jobs, "--max-ids", &jobs]);
+        }
+        words.extend(more);
+        words.extend(["-o", "table", "--socket", &socket]);
+        print(&format!("$ hero_proc_cleanup jobs-cleanup {}", words.join(" ")))?;
+        Self::try_parse_from(words).map_err(|error| Failure::failed("the demo's own command is wrong", error))
+    }
+}
+
+fn before_and_after(before: &Census, after: &Census, seeded: &Seeded) -> String {
+    let mut text = table::plain_table(&["", "before", "after"]);
+    let mut row = |what: &str, of: &dyn Fn(&Census) -> String| {
+        let right = |text| Cell::new(text).set_alignment(CellAlignment::Right);
+        text.add_row(vec![Cell::new(what), right(of(before)), right(of(after))]);
+    };
+    let (jobs, actions) = (&seeded.jobs, &seeded.actions);
+    row("jobs: codescaler's", &|census| count(census.count("jobs", |id| jobs.contains(&id))));
+    row("jobs: others'", &|census| count(census.count("jobs", |id| !jobs.contains(&id))));
+    row("actions: codescaler's", &|census| count(census.count("actions", |id| actions.contains(&id))));
+    row("actions: others'", &|census| count(census.count("actions", |id| !actions.contains(&id))));
+    for table in ["services", "runs", "secrets"] {
+        row(table, &|census| count(census.count(table, |_| true)));
+    }
+    row("the store's file", &|census| bytes(census.file));
+    row("of it, free pages", &|census| bytes(census.free));
+    text.to_string()
+}
+
+fn prove(before: &Census, after: &Census, seeded: &Seeded, preview: &Report, report: &Report) -> Result<(), Failure> {
+    let gone = before.until(after);
+    expect(
+        report.job_ids == preview.job_ids && report.action_ids == preview.action_ids,
+        "What went is what the dry run showed.",
+    )?;
+    expect(
+        gone.jobs == report.job_ids && gone.actions.len() as u64 == report.actions_deleted,
+        "What the report says is gone is what is gone.",
+    )?;
+    expect(
+        gone.jobs.iter().all(|id| seeded.jobs.contains(id))
+            && gone.actions.iter().all(|id| seeded.actions.contains(id)),
+        "No row is gone that does not carry the tag.",
+    )?;
+    expect(gone.other.is_empty(), "Every other row of every table is as it was, byte for byte; none was added.")
+}
+
+/// Prints `claim`, or fails with it.
+fn expect(holds: bool, claim: &str) -> Result<(), Failure> {
+    if holds {
+        return print(&format!("holds: {claim}"));
+    }
+    Err(Failure::Failed { what: format!("this does not hold: {claim}"), source: None })
+}
+
+async fn take_census(store: &Path, cancel: &AtomicBool) -> Result<Census, Failure> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(cancelled());
+    }
+    let store = store.to_owned();
+    blocking("the store could not be read", move || Census::take(&store)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::failed(what, error))?.map_err(|error| Failure::failed(what, error))
+}
+
+fn cancelled() -> Failure {
+    Failure::Failed { what: "cancelled".to_owned(), source: None }
+}

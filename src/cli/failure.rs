@@ -1,0 +1,110 @@
+//! How a command ends when it does not end well, and the exit code that says so.
+
+use std::error::Error as _;
+
+use hero_proc_cleanup::{Kind, RpcError};
+use thiserror::Error;
+
+use super::output::say;
+
+/// Why a command did not end with 0.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// The call was answered with an error, or not at all.
+    #[error(transparent)]
+    Call(#[from] RpcError),
+    /// Done, but not everything could be.
+    #[error("done, but some jobs stay that should have gone: the report's errors say why")]
+    WithErrors,
+    /// A signal came in between.
+    #[error("interrupted: {what_went}")]
+    Interrupted {
+        /// What had been deleted by then.
+        what_went: String,
+    },
+    /// The store that was asked about does not fit.
+    #[error("the store does not fit")]
+    Unfit,
+    /// The command line asks for what can't be.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else.
+    #[error("{what}")]
+    Failed {
+        what: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl Failure {
+    pub(crate) fn failed(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed { what: what.into(), source: Some(source.into()) }
+    }
+
+    /// The exit codes of the command line, all of them but 0.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Call(error) => match error.kind() {
+                Some(Kind::InvalidParams) => 2,
+                Some(Kind::PlanChanged) => 4,
+                Some(Kind::TagOutsideGuard | Kind::NotAdmin) => 5,
+                Some(Kind::StoreBusy | Kind::UpstreamUnreachable | Kind::OutcomeUnknown) => 6,
+                Some(
+                    Kind::ParseError
+                    | Kind::InvalidRequest
+                    | Kind::MethodNotFound
+                    | Kind::StoreUnfit
+                    | Kind::ForceUnavailable
+                    | Kind::Internal,
+                )
+                | None => 1,
+            },
+            Self::Interrupted { .. } | Self::Unfit | Self::Failed { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::WithErrors => 3,
+        }
+    }
+
+    /// Says on stderr what went wrong, with its causes and with what the error's data adds.
+    pub(crate) fn say(&self) {
+        let mut text = format!("error: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        if let Self::Call(error) = self {
+            for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
+                text.push_str(&format!("\n  {name}: {value}"));
+            }
+        }
+        say(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_exit_code() {
+        let codes = Kind::ALL.map(|kind| (kind.as_str(), Failure::from(RpcError::new(kind, "")).exit_code()));
+        let expected = [
+            ("parse_error", 1),
+            ("invalid_request", 1),
+            ("method_not_found", 1),
+            ("invalid_params", 2),
+            ("tag_outside_guard", 5),
+            ("not_admin", 5),
+            ("plan_changed", 4),
+            ("store_busy", 6),
+            ("store_unfit", 1),
+            ("upstream_unreachable", 6),
+            ("outcome_unknown", 6),
+            ("force_unavailable", 1),
+            ("internal", 1),
+        ];
+        assert_eq!(codes, expected);
+    }
+}

@@ -1,0 +1,57 @@
+//! A server that runs beside the command that started it.
+
+use std::io;
+
+use hero_proc_cleanup::server::{self, Listener, Service};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
+
+use super::failure::Failure;
+use super::interrupts::Interrupts;
+
+/// A server on its socket.
+#[derive(Debug)]
+pub(crate) struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    pub(crate) fn start(listener: Listener, service: Service) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            // A sender that is dropped means the same.
+            let _: Result<(), _> = stopped.await;
+        };
+        Self { stop, task: tokio::spawn(server::run(listener, service, stopped)) }
+    }
+
+    /// Removes the socket, lets the running calls end, and returns then.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        // If it has ended by itself, its result says why.
+        let _ = self.stop.send(());
+        ended(self.task.await)
+    }
+
+    /// Runs until the first of `interrupts`, then as [`stop`](Self::stop). Each further one calls `again`.
+    pub(crate) async fn until(self, mut interrupts: Interrupts, again: impl Fn()) -> Result<(), Failure> {
+        let Self { stop, mut task } = self;
+        tokio::select! {
+            end = &mut task => return ended(end),
+            () = interrupts.next() => tracing::info!("stopping: the running calls end"),
+        }
+        // As above.
+        let _ = stop.send(());
+        loop {
+            tokio::select! {
+                end = &mut task => return ended(end),
+                () = interrupts.next() => again(),
+            }
+        }
+    }
+}
+
+fn ended(end: Result<io::Result<()>, JoinError>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::failed("the server ended", error);
+    end.map_err(|error| failed(error.into()))?.map_err(failed)
+}

@@ -1,0 +1,63 @@
+//! `serve`: hero_proc's side, on a store of its.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hero_proc_cleanup::server::{Listener, Service};
+use hero_proc_cleanup::{Guard, Host, inspect};
+
+use super::failure::Failure;
+use super::interrupts::Interrupts;
+use super::processes::Processes;
+use super::running::Running;
+use super::sockets;
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
+SIGTERM and SIGINT let the running calls end; a second one ends them before their commit, with nothing deleted.
+
+Examples:
+  hero_proc_cleanup serve --store ~/hero/var/hero_proc.db
+  hero_proc_cleanup serve --store hero_proc.db --socket /tmp/cleanup.sock")]
+pub(crate) struct Args {
+    /// The store: hero_proc's SQLite file
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    let interrupts = Interrupts::new()?;
+    let socket = sockets::path(args.socket, sockets::SERVE);
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Processes));
+    let cancel = Arc::clone(&host.cancel);
+
+    let (store, looked) = (args.store.clone(), host.clone());
+    let found = tokio::task::spawn_blocking(move || inspect(store.as_path(), &looked)).await;
+    match found.map_err(|error| Failure::failed("the store could not be looked at", error))? {
+        Ok(found) => tracing::info!(jobs = found.jobs.total, tagged = found.jobs.tagged, "the store fits"),
+        // It may be made, or repaired, while this runs: each call looks again.
+        Err(error) => tracing::warn!(%error, "no call will succeed until the store fits"),
+    }
+    let running = start(&args.store, host, &socket)?;
+    running
+        .until(interrupts, || {
+            tracing::warn!("the running calls end before their commit: they delete nothing");
+            cancel.store(true, Ordering::Relaxed);
+        })
+        .await
+}
+
+/// Serves `job.cleanup_by_tag` on `store` at `socket`, beside whoever called.
+pub(crate) fn start(store: &Path, host: Host, socket: &Path) -> Result<Running, Failure> {
+    let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
+    let service = Service::cleanup_by_tag(store.to_owned(), host);
+    tracing::info!(socket = %socket.display(), "serving job.cleanup_by_tag");
+    Ok(Running::start(listener, service))
+}
