@@ -1,0 +1,491 @@
+//! Random stores in every layout, random requests: what happens is what the model says, and nothing else.
+//!
+//! The long form: `PROPTEST_CASES=10000 cargo test --release property`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use hero_proc_cleanup::{ControlError, Guard, Host, Job as HostJob, JobControl, Reason, Report, cleanup_by_tag};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::test_runner::{Config, TestRunner};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::model::{
+    Action, Asked, Created, Expected, Job, OnDelete, Service, World, can_be_stopped, child_table, expected, shown,
+};
+use crate::sample::dump;
+
+const NOW: i64 = 1_790_000_000_000;
+
+#[test]
+fn what_happens_is_what_the_model_says() {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let directory = TempDir::new().unwrap();
+    TestRunner::new(config)
+        .run(&(world(), variant(), request()), |(world, variant, request)| {
+            case(&directory, &world, &variant, &request);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn case(directory: &TempDir, world: &World, variant: &Variant, request: &Request) {
+    let path = directory.path().join("hero_proc.db");
+    for file in [path.clone(), directory.path().join("hero_proc.db-wal"), directory.path().join("hero_proc.db-shm")] {
+        let _ = std::fs::remove_file(file);
+    }
+    variant.make(&path, world);
+    let world = variant.seen(world);
+    let asked = Asked {
+        tags: request.tags.clone(),
+        cutoff: request.older_than.map(|age| NOW.saturating_sub(age)),
+        force: request.force,
+        limit: request.limit,
+    };
+    let expected = expected(&world, &asked);
+    let before = dump(&path);
+
+    let dry = call(&path, &request.params(true, None));
+    assert_eq!(dump(&path), before, "a dry run writes nothing");
+    assert_report(&dry, &expected, request);
+    assert_eq!((dry.jobs_deleted, dry.actions_deleted, dry.bytes_freed), (0, 0, 0));
+    assert_eq!(call(&path, &request.params(true, None)).plan, dry.plan, "the plan is stable");
+
+    let real = call(&path, &request.params(false, request.bind.then_some(&dry.plan)));
+    assert_report(&real, &expected, request);
+    assert_eq!((real.jobs_deleted, real.actions_deleted), (real.jobs_planned, real.actions_planned));
+    assert_eq!(real.plan, dry.plan);
+    assert_eq!(dump(&path), without(&before, &world, &expected), "everything else is as it was");
+    assert_intact(&path);
+
+    if !real.more {
+        let again = call(&path, &request.params(false, None));
+        assert_eq!((again.jobs_deleted, again.actions_deleted), (0, 0), "there is nothing more");
+    }
+}
+
+#[track_caller]
+fn assert_report(report: &Report, expected: &Expected, request: &Request) {
+    let kept = report.jobs_kept;
+    assert_eq!(
+        [kept.undated, kept.recent, kept.active, kept.unstoppable, kept.referenced, kept.over_limit],
+        expected.kept
+    );
+    assert_eq!(report.jobs_planned, expected.jobs.len() as u64);
+    assert_eq!(report.jobs_matched, report.jobs_planned + expected.kept.iter().sum::<u64>());
+    assert_eq!(report.more, kept.over_limit > 0);
+    let jobs: Vec<i64> = expected.jobs.iter().copied().take(request.max_ids).collect();
+    assert_eq!(report.job_ids, jobs);
+    assert_eq!(report.actions_planned, expected.actions.len() as u64);
+    let actions: BTreeSet<String> = expected.actions.iter().map(|(context, name)| shown(context, name)).collect();
+    assert_eq!(report.action_ids, actions.into_iter().take(request.max_ids).collect::<Vec<_>>());
+    assert_eq!(report.actions_kept_count, expected.actions_kept.len() as u64);
+    let kept: BTreeMap<String, _> =
+        expected.actions_kept.iter().map(|((context, name), why)| (shown(context, name), why)).collect();
+    assert_eq!(report.actions_kept.len(), kept.len().min(request.max_ids));
+    for (found, (name, (reason, by))) in report.actions_kept.iter().zip(kept) {
+        assert_eq!(found.action_id, name);
+        assert_eq!(word(found.reason), *reason, "{name}");
+        match &found.by {
+            Some(referrer) => assert!(by.contains(referrer), "{name}: {referrer} is none of {by:?}"),
+            None => assert!(by.is_empty(), "{name}"),
+        }
+    }
+    let dependents: BTreeMap<&str, u64> =
+        report.dependents.iter().map(|(table, rows)| (table.as_str(), *rows)).collect();
+    assert_eq!(dependents, expected.dependents);
+    let errors = expected.kept[3] + expected.kept[4];
+    assert_eq!(report.errors.len() as u64, errors.min((request.max_ids as u64).max(1)));
+    let longest = [expected.jobs.len(), expected.actions.len(), expected.actions_kept.len(), errors as usize];
+    assert_eq!(report.ids_truncated, longest.iter().any(|entries| *entries > request.max_ids));
+    assert_eq!(report.cutoff_ms, request.older_than.map(|age| NOW.saturating_sub(age)));
+}
+
+fn word(reason: Reason) -> String {
+    serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned()
+}
+
+/// `dump` without the rows that must be gone.
+fn without(dump: &str, world: &World, expected: &Expected) -> String {
+    let lines = dump.lines().filter_map(|line| {
+        let (table, row) = line.split_once(": ").unwrap_or(("", line));
+        let first =
+            || row.split(", ").next().and_then(|cell| cell.strip_prefix("Integer(")?.strip_suffix(')')?.parse().ok());
+        let second =
+            || row.split(", ").nth(1).and_then(|cell| cell.strip_prefix("Integer(")?.strip_suffix(')')?.parse().ok());
+        let keep = match table {
+            "jobs" => first().is_none_or(|id: i64| !expected.jobs.contains(&id)),
+            "actions" => first().is_none_or(|id: i64| {
+                let action = &world.actions[usize::try_from(id).unwrap() - 1];
+                !expected.actions.contains(&(action.context.clone(), action.name.clone()))
+            }),
+            "job_notes" => second().is_none_or(|job: i64| !expected.jobs.contains(&job)),
+            "job_marks" if second().is_some_and(|job: i64| expected.jobs.contains(&job)) => {
+                return Some(format!("{table}: {}, Null", row.split(", ").next().unwrap()));
+            }
+            _ => true,
+        };
+        keep.then(|| line.to_owned())
+    });
+    lines.map(|line| line + "\n").collect()
+}
+
+fn assert_intact(path: &std::path::Path) {
+    let connection = Connection::open(path).unwrap();
+    let integrity: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+    assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
+}
+
+struct Refuses;
+
+impl JobControl for Refuses {
+    fn stop(&self, job: &HostJob) -> Result<(), ControlError> {
+        self.can_stop(job)
+    }
+
+    fn can_stop(&self, job: &HostJob) -> Result<(), ControlError> {
+        if can_be_stopped(job.id) { Ok(()) } else { Err("refused".into()) }
+    }
+}
+
+fn call(path: &std::path::Path, params: &Value) -> Report {
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Refuses));
+    let now = DateTime::<Utc>::from_timestamp_millis(NOW).unwrap();
+    cleanup_by_tag(path, &host, params, now).unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    tags: Vec<String>,
+    older_than: Option<i64>,
+    force: bool,
+    limit: usize,
+    max_ids: usize,
+    /// Whether the deletion is bound to the dry run's plan.
+    bind: bool,
+}
+
+impl Request {
+    fn params(&self, dry_run: bool, plan: Option<&String>) -> Value {
+        let mut params = json!({
+            "tags": self.tags, "dry_run": dry_run, "force": self.force, "limit": self.limit, "max_ids": self.max_ids,
+        });
+        if let Some(age) = self.older_than {
+            params["older_than_ms"] = age.into();
+        }
+        if let Some(plan) = plan {
+            params["expect_plan"] = plan.as_str().into();
+        }
+        params
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let tags = subsequence(vec!["codescaler", "codescaler_ana", "codescaler_kind_x"], 1..=3);
+    let age = prop_oneof![3 => Just(None), 2 => select(vec![0, 1, 1000, NOW - 100_000_000_000, NOW, i64::MAX]).prop_map(Some)];
+    let limit = prop_oneof![2 => Just(50_000_usize), 1 => 1..12_usize];
+    let max_ids = prop_oneof![2 => Just(10_000_usize), 1 => 0..6_usize];
+    (tags, age, any::<bool>(), limit, max_ids, any::<bool>()).prop_map(
+        |(tags, older_than, force, limit, max_ids, bind)| Request {
+            tags: tags.into_iter().map(ToOwned::to_owned).collect(),
+            older_than,
+            force,
+            limit,
+            max_ids,
+            bind,
+        },
+    )
+}
+
+const NAMES: [&str; 6] = ["a", "b", "c", "web.a", "x.web.b", "Ä"];
+
+fn context() -> impl Strategy<Value = String> {
+    prop_oneof![4 => Just("core"), 1 => Just("lab")].prop_map(ToOwned::to_owned)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    select(NAMES.to_vec()).prop_map(ToOwned::to_owned)
+}
+
+/// Tags of a job: mostly codescaler's, some hard to read, some not tags at all.
+fn tags() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        3 => Just(Some(r#"["codescaler","codescaler_ana","codescaler_kind_x"]"#)),
+        2 => Just(Some(r#"["codescaler"]"#)),
+        2 => Just(None),
+        1 => select(vec![
+            "null", " null\n", "", "[", "codescaler", r#""codescaler""#, r#"{"codescaler":1}"#, r#"[["codescaler"]]"#,
+            r#"["codescaler",null]"#, r#"["codescaler"]x"#, r#"["codescaler","codescaler"]"#, r#"["c\u006fdescaler"]"#,
+            r#" [ "x" , "codescaler" ] "#, r#"["codescalers"]"#, r#"["codescaler_ana"]"#, r#"["codescaler%"]"#,
+            r#"["Codescaler"]"#, r#"["codescaler_ana","codescaler_kind_x"]"#, "[]", r#"["ops"]"#,
+        ]).prop_map(Some),
+    ]
+    .prop_map(|tags| tags.map(ToOwned::to_owned))
+}
+
+fn job_spec() -> impl Strategy<Value = String> {
+    select(vec![
+        "{}",
+        r#"{"tags":["codescaler"]}"#,
+        r#"{"script":"x","tags":["codescaler","codescaler_ana"],"env":{}}"#,
+        r#"{"tags":"codescaler"}"#,
+        r#"{"tags":null}"#,
+        r#"{"tags":["codescaler"]"#,
+        r#"{"env":{"tags":["codescaler"]}}"#,
+        "[]",
+        "",
+    ])
+    .prop_map(ToOwned::to_owned)
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    let phase = prop_oneof![
+        4 => select(vec!["succeeded", "failed", "Done", "TIMED_OUT"]),
+        1 => select(vec!["running", "pending", "", "succeeded ", "stopping", "ﬁnished", "retrying"]),
+    ];
+    let created_at = prop_oneof![
+        3 => (NOW - 5000..NOW + 5000).prop_map(Created::At),
+        1 => select(vec![-1, 0, 99_999_999_999, 100_000_000_000, i64::MAX, i64::MIN]).prop_map(Created::At),
+        1 => prop_oneof![Just(Created::Null), Just(Created::Text)],
+    ];
+    let action_id = prop_oneof![2 => Just(None), 2 => name().prop_map(Some)];
+    (context(), name(), action_id, tags(), job_spec(), phase, created_at).prop_map(
+        |(context, action, action_id, tags, spec, phase, created_at)| Job {
+            id: 0,
+            context,
+            action,
+            action_id,
+            tags,
+            spec,
+            phase: phase.to_owned(),
+            created_at,
+        },
+    )
+}
+
+/// How an action or a service refers to others.
+fn references() -> impl Strategy<Value = Value> {
+    let one = (name(), 0..4).prop_map(|(name, form)| match form {
+        0 | 1 => json!(name),
+        2 => json!({ "name": name, "optional": true }),
+        _ => json!({ name: { "after": 1.5 } }),
+    });
+    prop_oneof![3 => Just(json!([])), 2 => prop::collection::vec(one, 1..3).prop_map(Value::Array), 1 => name().prop_map(Value::String)]
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let spec = (0..8, references()).prop_map(|(form, depends_on)| {
+        let mut spec =
+            json!({ "tags": ["codescaler"], "schedule_policy": null, "depends_on": depends_on, "script": "x" });
+        match form {
+            0 => spec["schedule_policy"] = json!({ "cron": "@daily" }),
+            1 => spec["tags"] = json!(["codescaler_ana"]),
+            2 => drop(spec.as_object_mut().unwrap().remove("schedule_policy")),
+            3 => spec["tags"] = json!(["ops", "codescaler"]),
+            _ => {}
+        }
+        spec.to_string()
+    });
+    let action = (context(), name(), spec).prop_map(|(context, name, spec)| Action { context, name, spec });
+    prop::collection::vec(action, 0..8).prop_map(|actions| {
+        let mut seen = BTreeSet::new();
+        actions.into_iter().filter(|action| seen.insert((action.context.clone(), action.name.clone()))).collect()
+    })
+}
+
+fn services() -> impl Strategy<Value = Vec<Service>> {
+    let service = (context(), select(vec!["s", "t"]), references()).prop_map(|(context, name, actions)| Service {
+        context,
+        name: name.to_owned(),
+        actions,
+    });
+    prop::collection::vec(service, 0..3).prop_map(|services| {
+        let mut seen = BTreeSet::new();
+        services.into_iter().filter(|service| seen.insert((service.context.clone(), service.name.clone()))).collect()
+    })
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let on_delete = select(vec![OnDelete::Cascade, OnDelete::SetNull, OnDelete::Restrict, OnDelete::NoAction]);
+    let children = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec((on_delete, 1..15_i64), 0..8)];
+    (prop::collection::vec(job(), 0..15), actions(), services(), children).prop_map(
+        |(mut jobs, actions, services, mut children)| {
+            (1..).zip(&mut jobs).for_each(|(id, job)| job.id = id);
+            children.retain(|(_, job)| jobs.iter().any(|other| other.id == *job));
+            World { jobs, actions, services, children }
+        },
+    )
+}
+
+/// One of the layouts that must work.
+#[derive(Debug, Clone)]
+struct Variant {
+    action_id: bool,
+    archived: bool,
+    context: &'static str,
+    spec: &'static str,
+    created_at: &'static str,
+    services: Services,
+    indexes: bool,
+    journal_mode: &'static str,
+    page_size: u32,
+    auto_vacuum: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Services {
+    None,
+    Spec,
+    Column,
+}
+
+fn variant() -> impl Strategy<Value = Variant> {
+    (
+        (any::<bool>(), any::<bool>(), select(vec!["context_name", "context"]), select(vec!["spec_json", "spec"])),
+        select(vec!["created_at_ms", "created_at"]),
+        select(vec![Services::None, Services::Spec, Services::Column]),
+        any::<bool>(),
+        select(vec!["wal", "delete"]),
+        (select(vec![512, 4096, 65536]), 0..3_u32),
+    )
+        .prop_map(|(columns, created_at, services, indexes, journal_mode, (page_size, auto_vacuum))| {
+            let (action_id, archived, context, spec) = columns;
+            Variant {
+                action_id,
+                archived,
+                context,
+                spec,
+                created_at,
+                services,
+                indexes,
+                journal_mode,
+                page_size,
+                auto_vacuum,
+            }
+        })
+}
+
+impl Variant {
+    fn schema(&self) -> String {
+        let mut schema = include_str!("../../src/cli/store.sql").to_owned();
+        let mut replace = |from: &str, to: &str| {
+            assert!(schema.contains(from), "{from}");
+            schema = schema.replace(from, to);
+        };
+        if !self.archived {
+            replace(",\n    archived       INTEGER NOT NULL DEFAULT 0\n", "\n");
+            replace("CREATE INDEX idx_jobs_archived ON jobs(archived);", "");
+        }
+        replace("created_at_ms  INTEGER", &format!("{}  INTEGER", self.created_at));
+        replace("jobs(created_at_ms)", &format!("jobs({})", self.created_at));
+        match self.services {
+            Services::Spec => {}
+            Services::Column => replace(
+                "spec_json      TEXT    NOT NULL,              -- {\"actions\":[\"name\",..],\"status\":\"start\",\"class\":\"user\",..}",
+                "actions        TEXT,",
+            ),
+            Services::None => {
+                replace("CREATE TABLE services (", "CREATE TABLE other_services (");
+            }
+        }
+        replace("context_name", self.context);
+        replace("spec_json", self.spec);
+        if !self.action_id {
+            replace("    action_id      TEXT,", "--");
+        }
+        if !self.indexes {
+            replace("CREATE INDEX", "-- CREATE INDEX");
+        }
+        schema
+    }
+
+    fn make(&self, path: &std::path::Path, world: &World) {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(&format!(
+                "PRAGMA page_size = {}; PRAGMA auto_vacuum = {}; PRAGMA journal_mode = {}; PRAGMA synchronous = off;
+                 PRAGMA foreign_keys = off; BEGIN; {}",
+                self.page_size,
+                self.auto_vacuum,
+                self.journal_mode,
+                self.schema()
+            ))
+            .unwrap();
+        let Self { context, spec, created_at, .. } = self;
+        for job in &world.jobs {
+            let created: Option<String> = match job.created_at {
+                Created::Null => None,
+                Created::Text => Some("yesterday".to_owned()),
+                Created::At(at) => Some(at.to_string()),
+            };
+            connection
+                .execute(
+                    &format!("INSERT INTO jobs (id, {context}, action, tags, {spec}, phase, {created_at}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+                    (job.id, &job.context, &job.action, &job.tags, &job.spec, &job.phase, created),
+                )
+                .unwrap();
+            if self.action_id {
+                connection.execute("UPDATE jobs SET action_id = ?2 WHERE id = ?1", (job.id, &job.action_id)).unwrap();
+            }
+        }
+        for action in &world.actions {
+            connection
+                .execute(
+                    &format!("INSERT INTO actions ({context}, name, {spec}) VALUES (?1, ?2, ?3)"),
+                    (&action.context, &action.name, &action.spec),
+                )
+                .unwrap();
+        }
+        for service in &world.services {
+            let (column, json) = match self.services {
+                Services::None => break,
+                Services::Spec => (*spec, json!({ "status": "start", "actions": service.actions }).to_string()),
+                Services::Column => ("actions", service.actions.to_string()),
+            };
+            connection
+                .execute(
+                    &format!("INSERT INTO services ({context}, name, {column}) VALUES (?1, ?2, ?3)"),
+                    (&service.context, &service.name, json),
+                )
+                .unwrap();
+        }
+        if !world.children.is_empty() {
+            for (on_delete, action) in [
+                (OnDelete::Cascade, "ON DELETE CASCADE"),
+                (OnDelete::SetNull, "ON DELETE SET NULL"),
+                (OnDelete::Restrict, "ON DELETE RESTRICT"),
+                (OnDelete::NoAction, ""),
+            ] {
+                let table = child_table(on_delete);
+                connection
+                    .execute_batch(&format!(
+                        "CREATE TABLE {table} (id INTEGER PRIMARY KEY, job INTEGER REFERENCES jobs (id) {action})"
+                    ))
+                    .unwrap();
+                for (_, job) in world.children.iter().filter(|child| child.0 == on_delete) {
+                    connection.execute(&format!("INSERT INTO {table} (job) VALUES (?1)"), [job]).unwrap();
+                }
+            }
+        }
+        connection.execute_batch("COMMIT").unwrap();
+    }
+
+    /// What of `world` this layout can hold.
+    fn seen(&self, world: &World) -> World {
+        let mut world = world.clone();
+        if !self.action_id {
+            world.jobs.iter_mut().for_each(|job| job.action_id = None);
+        }
+        if self.services == Services::None {
+            world.services.clear();
+        }
+        world
+    }
+}
