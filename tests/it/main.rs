@@ -4,10 +4,14 @@
 mod bad_input;
 mod cli;
 mod command;
+mod force;
 mod gateway;
+mod matrix;
 mod model;
 mod openrpc;
+mod plan;
 mod property;
+mod races;
 mod sample;
 mod server;
 mod terminal;

@@ -1,0 +1,267 @@
+//! Other connections, between every two steps: whatever is decided under the lock holds.
+//!
+//! The library opens a span for each step on the thread that runs it; a subscriber acts when one begins.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
+use hero_proc_cleanup::{Guard, Host, Report, RpcError, cleanup_by_tag};
+use rusqlite::{Connection, ErrorCode};
+use serde_json::{Value, json};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::sample::Sample;
+
+/// Calls a function when a span of this name begins, the first time.
+struct When<F> {
+    name: &'static str,
+    act: std::sync::Mutex<Option<F>>,
+}
+
+impl<S: tracing::Subscriber, F: FnOnce() + Send + 'static> Layer<S> for When<F> {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        if attributes.metadata().name() == self.name
+            && let Some(act) = self.act.lock().unwrap().take()
+        {
+            act();
+        }
+    }
+}
+
+fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
+    cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
+}
+
+/// A cleanup during which another connection executes `sql` when the step `name` begins.
+fn interrupted(sample: &Sample, name: &'static str, sql: &'static str, params: &Value) -> Result<Report, RpcError> {
+    let other = sample.open();
+    let act = move || other.execute_batch(sql).unwrap();
+    let subscriber = tracing_subscriber::registry().with(When { name, act: std::sync::Mutex::new(Some(act)) });
+    tracing::subscriber::with_default(subscriber, || call(sample, params))
+}
+
+/// Two jobs that may go, with their actions, one that runs, and an old one of somebody else's.
+fn sample() -> Sample {
+    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    sample
+        .open()
+        .execute_batch(
+            r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
+                 ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
+                 ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
+               INSERT INTO actions (name, spec_json) VALUES
+                 ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'), ('c', '{"tags":["codescaler"]}'),
+                 ('x', '{"tags":["ops"]}');
+               INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
+        )
+        .unwrap();
+    sample
+}
+
+#[test]
+fn what_happens_between_plan_and_lock_counts() {
+    for (what, jobs, actions) in [
+        // Nothing: b stays, since job 4 refers to it.
+        ("", vec![1, 2], vec!["a"]),
+        (
+            r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('n', '{}', 'done', '["codescaler"]')"#,
+            vec![1, 2, 5],
+            vec!["a"],
+        ),
+        ("UPDATE jobs SET phase = 'done' WHERE id = 3", vec![1, 2, 3], vec!["a", "c"]),
+        ("UPDATE jobs SET phase = 'running', attempt = 2 WHERE id = 1", vec![2], vec![]),
+        (r#"UPDATE jobs SET tags = '["ops"]' WHERE id = 1"#, vec![2], vec![]),
+        (r#"UPDATE jobs SET tags = '["codescaler"]' WHERE id = 4"#, vec![1, 2, 4], vec!["a", "b"]),
+        // New references, from a new job, an old one, a service, another action.
+        ("INSERT INTO jobs (action, spec_json, phase) VALUES ('a', '{}', 'pending')", vec![1, 2], vec![]),
+        ("UPDATE jobs SET action_id = 'a' WHERE id = 4", vec![1, 2], vec!["b"]),
+        ("UPDATE jobs SET action = 'web.a' WHERE id = 4", vec![1, 2], vec![]),
+        (r#"UPDATE services SET spec_json = '{"actions":["a"]}'"#, vec![1, 2], vec![]),
+        (r#"INSERT INTO services (name, spec_json) VALUES ('new', '{"actions":["a"]}')"#, vec![1, 2], vec![]),
+        (r#"UPDATE actions SET spec_json = '{"depends_on":["a"]}' WHERE name = 'x'"#, vec![1, 2], vec![]),
+        // What an action says of itself.
+        (
+            r#"UPDATE actions SET spec_json = '{"tags":["codescaler"],"schedule_policy":{}}' WHERE name = 'a'"#,
+            vec![1, 2],
+            vec![],
+        ),
+        (r#"UPDATE actions SET spec_json = '{"tags":[]}' WHERE name = 'a'"#, vec![1, 2], vec![]),
+        // Lost references and rows.
+        ("DELETE FROM jobs WHERE id = 4", vec![1, 2], vec!["a", "b"]),
+        ("UPDATE jobs SET action_id = NULL WHERE id = 4", vec![1, 2], vec!["a", "b"]),
+        ("DELETE FROM jobs WHERE id = 1", vec![2], vec![]),
+        ("DELETE FROM actions WHERE name = 'a'", vec![1, 2], vec![]),
+        (
+            r#"DELETE FROM actions WHERE name = 'a'; INSERT INTO actions (name, spec_json) VALUES ('a', '{"tags":["codescaler"]}')"#,
+            vec![1, 2],
+            vec!["a"],
+        ),
+        // A table that holds on to a job appears.
+        ("CREATE TABLE locks (job REFERENCES jobs (id)); INSERT INTO locks VALUES (1)", vec![2], vec![]),
+    ] {
+        let sample = sample();
+        let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
+        assert_eq!((&report.job_ids, report.jobs_deleted), (&jobs, jobs.len() as u64), "{what}");
+        assert_eq!(
+            (&report.action_ids, report.actions_deleted),
+            (&to_strings(&actions), actions.len() as u64),
+            "{what}"
+        );
+        assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum(), "{what}");
+        let connection = sample.open();
+        for id in jobs {
+            assert_eq!(exists(&connection, &format!("SELECT 1 FROM jobs WHERE id = {id}")), false, "{what}");
+        }
+        for name in actions {
+            assert_eq!(exists(&connection, &format!("SELECT 1 FROM actions WHERE name = '{name}'")), false, "{what}");
+        }
+        assert!(exists(&connection, "SELECT 1 FROM actions WHERE name = 'x'"), "{what}");
+    }
+}
+
+fn to_strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn exists(connection: &Connection, sql: &str) -> bool {
+    connection.prepare(sql).unwrap().exists(()).unwrap()
+}
+
+/// With an expected plan, the same changes mean that nothing goes.
+#[test]
+fn a_plan_that_changes_between_plan_and_lock_is_refused() {
+    for what in [
+        r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('n', '{}', 'done', '["codescaler"]')"#,
+        "UPDATE jobs SET phase = 'running' WHERE id = 1",
+        "UPDATE jobs SET action_id = 'a' WHERE id = 4",
+        "DELETE FROM jobs WHERE id = 4",
+    ] {
+        let sample = sample();
+        let plan = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap().plan;
+        let params = json!({ "tags": ["codescaler"], "expect_plan": plan });
+        let error = interrupted(&sample, "lock", what, &params).unwrap_err();
+        assert_eq!(error.code, -32020, "{what}");
+        let left: i64 =
+            sample.open().query_row("SELECT count(*) FROM jobs WHERE id IN (2, 3)", (), |row| row.get(0)).unwrap();
+        assert_eq!(left, 2, "{what}");
+        assert!(exists(&sample.open(), "SELECT 1 FROM actions WHERE name = 'a'"), "{what}");
+    }
+}
+
+/// A dry run sees one moment: what comes while it reads is not half in it.
+#[test]
+fn a_dry_run_is_of_one_moment() {
+    let sample = sample();
+    let params = json!({ "tags": ["codescaler"], "dry_run": true });
+    let before = call(&sample, &params).unwrap();
+    let other = "UPDATE jobs SET phase = 'done' WHERE id = 3";
+    let during = interrupted(&sample, "plan", other, &params).unwrap();
+    let after = call(&sample, &params).unwrap();
+    assert_ne!(before.plan, after.plan);
+    assert_eq!(during.plan, after.plan, "the snapshot begins after the step does");
+}
+
+/// Between lock and commit nobody else writes.
+#[test]
+fn under_the_lock_others_wait() {
+    for step in ["delete", "commit"] {
+        let sample = sample();
+        let other = sample.open();
+        other.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let (seen, told) = std::sync::mpsc::channel();
+        let act = move || {
+            let code =
+                other.execute("UPDATE jobs SET phase = 'running' WHERE id = 1", ()).unwrap_err().sqlite_error_code();
+            let jobs: i64 = other.query_row("SELECT count(*) FROM jobs", (), |row| row.get(0)).unwrap();
+            seen.send((code, jobs)).unwrap();
+        };
+        let subscriber =
+            tracing_subscriber::registry().with(When { name: step, act: std::sync::Mutex::new(Some(act)) });
+        let report =
+            tracing::subscriber::with_default(subscriber, || call(&sample, &json!({ "tags": ["codescaler"] })))
+                .unwrap();
+        assert_eq!(report.jobs_deleted, 2);
+        assert_eq!(
+            told.recv().unwrap(),
+            (Some(ErrorCode::DatabaseBusy), 4),
+            "{step}: readers see all of it until the commit"
+        );
+    }
+}
+
+#[test]
+fn two_at_once_delete_the_union_once() {
+    for _ in 0..20 {
+        let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+        let connection = sample.open();
+        connection.execute_batch("BEGIN").unwrap();
+        for job in 0..200 {
+            let tag = ["codescaler_ana", "codescaler_bob"][job % 2];
+            let shared = if job % 5 == 0 { "shared".to_owned() } else { format!("action_{job}") };
+            connection
+                .execute(
+                    "INSERT INTO jobs (action, spec_json, phase, tags) VALUES (?1, '{}', 'done', ?2)",
+                    (&shared, json!(["codescaler", tag]).to_string()),
+                )
+                .unwrap();
+            connection
+                .execute(
+                    r#"INSERT OR IGNORE INTO actions (name, spec_json) VALUES (?1, '{"tags":["codescaler"]}')"#,
+                    [shared],
+                )
+                .unwrap();
+        }
+        connection.execute_batch("COMMIT").unwrap();
+        let together = Barrier::new(3);
+        let reports = thread::scope(|scope| {
+            let callers = [json!(["codescaler_ana"]), json!(["codescaler_bob"]), json!(["codescaler"])].map(|tags| {
+                let (sample, together) = (&sample, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    call(sample, &json!({ "tags": tags })).unwrap()
+                })
+            });
+            callers.map(|caller| caller.join().unwrap())
+        });
+        let jobs: Vec<i64> = reports.iter().flat_map(|report| report.job_ids.clone()).collect();
+        assert_eq!(jobs.len(), 200);
+        assert_eq!(jobs.into_iter().collect::<BTreeSet<_>>(), (1..=200).collect());
+        let actions: Vec<String> = reports.iter().flat_map(|report| report.action_ids.clone()).collect();
+        assert_eq!((actions.len(), actions.iter().collect::<BTreeSet<_>>().len()), (161, 161));
+        let left: i64 = connection
+            .query_row("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM actions)", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(left, 0);
+    }
+}
+
+thread_local! {
+    static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes down which steps begin.
+struct Steps;
+
+impl<S: tracing::Subscriber> Layer<S> for Steps {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        STEPS.with_borrow_mut(|steps| steps.push(attributes.metadata().name()));
+    }
+}
+
+/// Who writes nothing in between costs no second decision, and a dry run takes no lock.
+#[test]
+fn the_steps_are_those_that_are_needed() {
+    let sample = sample();
+    for (params, expected) in [
+        (json!({ "tags": ["codescaler"], "dry_run": true }), vec!["plan"]),
+        (json!({ "tags": ["codescaler_nothing"] }), vec!["plan"]),
+        (json!({ "tags": ["codescaler"] }), vec!["plan", "lock", "delete", "commit"]),
+    ] {
+        let subscriber = tracing_subscriber::registry().with(Steps);
+        tracing::subscriber::with_default(subscriber, || call(&sample, &params)).unwrap();
+        assert_eq!(STEPS.take(), expected, "{params}");
+    }
+}
