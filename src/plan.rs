@@ -185,6 +185,9 @@ enum Verdict {
     Stay(Why),
     /// Not finished and not stopped: it stays, for this reason.
     Unstoppable(String),
+    /// Not finished, and nobody has tried to stop it: it was over the limit or held, or has been created or started
+    /// since. The next call may stop it.
+    Later,
 }
 
 /// Why a job stays.
@@ -215,10 +218,11 @@ fn jobs<E: From<StoreError>>(
         jobs.matched += 1;
         let full = jobs.planned.len() >= criteria.limit;
         let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id())) {
-            (Verdict::Go | Verdict::GoStopped(_), Some(table)) => {
+            (Verdict::Go | Verdict::GoStopped(_) | Verdict::Later, Some(table)) => {
                 jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id()));
                 Verdict::Stay(Why::Referenced)
             }
+            (Verdict::Later, None) => Verdict::Stay(Why::OverLimit),
             (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
             (verdict, _) => verdict,
         };
@@ -269,8 +273,7 @@ fn judge(
             (Some(_), _) => Ok(Verdict::Unstoppable("started again after it was stopped".to_owned())),
             _ if finished => Ok(Verdict::Go),
             (None, Some(error)) => Ok(Verdict::Unstoppable(error.clone())),
-            // It was over the limit, or has been created or started since: the next call may stop it.
-            (None, None) => Ok(Verdict::Stay(Why::OverLimit)),
+            (None, None) => Ok(Verdict::Later),
         },
         _ if finished => Ok(Verdict::Go),
         Unfinished::Stay => Ok(Verdict::Stay(Why::Active)),
@@ -300,7 +303,7 @@ impl Jobs {
             Verdict::Stay(Why::Recent) => Some(&mut self.kept.recent),
             Verdict::Stay(Why::Active) => Some(&mut self.kept.active),
             Verdict::Stay(Why::Referenced) => Some(&mut self.kept.referenced),
-            Verdict::Stay(Why::OverLimit) => Some(&mut self.kept.over_limit),
+            Verdict::Stay(Why::OverLimit) | Verdict::Later => Some(&mut self.kept.over_limit),
             Verdict::Unstoppable(error) => {
                 self.errors.push(format!("job {}: {error}", job.id()));
                 self.unstoppable.insert(job.id(), error.clone());

@@ -172,6 +172,21 @@ fn only_what_is_within_the_limit_is_stopped() {
     assert_eq!((report.jobs_kept.unstoppable, report.jobs_kept.over_limit), (1, 1));
 }
 
+/// Found by the random stores: it was counted as over the limit, since nobody had stopped it.
+#[test]
+fn what_is_held_is_not_stopped_and_counts_as_held() {
+    let sample = running();
+    sample
+        .open()
+        .execute_batch("CREATE TABLE locks (job INTEGER REFERENCES jobs (id)); INSERT INTO locks VALUES (2)")
+        .unwrap();
+    let control = control(&sample, |_, _| Ok(()));
+    let report = force(&sample, &control, json!({})).unwrap();
+    assert_eq!((report.jobs_kept.referenced, report.jobs_kept.over_limit, report.more), (1, 0, false));
+    assert_eq!(report.job_ids, [1, 3, 4]);
+    assert!(control.stopped.lock().unwrap().iter().all(|job| job.id != 2));
+}
+
 #[test]
 fn a_dry_run_stops_nothing() {
     let sample = running();

@@ -12,6 +12,7 @@ mod openrpc;
 mod plan;
 mod property;
 mod races;
+mod rows;
 mod sample;
 mod server;
 mod terminal;

@@ -74,7 +74,8 @@ pub(crate) fn dump(path: &Path) -> String {
         if !sql.starts_with("CREATE TABLE") {
             continue;
         }
-        let mut rows = connection.prepare(&format!("SELECT * FROM \"{table}\" ORDER BY 1")).unwrap();
+        let quoted = table.replace('"', "\"\"");
+        let mut rows = connection.prepare(&format!("SELECT * FROM \"{quoted}\" ORDER BY 1")).unwrap();
         let columns = rows.column_count();
         let mut rows = rows.query(()).unwrap();
         while let Some(row) = rows.next().unwrap() {
