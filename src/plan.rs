@@ -222,7 +222,6 @@ fn jobs<E: From<StoreError>>(
                 jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id()));
                 Verdict::Stay(Why::Referenced)
             }
-            (Verdict::Later, None) => Verdict::Stay(Why::OverLimit),
             (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
             (verdict, _) => verdict,
         };

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::Utc;
 use clap::{Parser, value_parser};
 use comfy_table::{Cell, CellAlignment};
+use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Report};
 
 use super::failure::Failure;
@@ -81,7 +82,7 @@ async fn show(args: &Args, dir: &Path, cancel: &Arc<AtomicBool>) -> Result<(), F
     let upstream = dir.join("hero_proc.sock");
     let socket = dir.join("gateway.sock");
     let hero_proc = serve::start(&store, host, &upstream)?;
-    let gateway = gateway::start(&socket, &upstream, &[])?;
+    let gateway = gateway::start(&socket, Client::new(&upstream), &[])?;
     let end = clean(args, &store, &socket, &before, &seeded, cancel).await;
     let stopped = (gateway.stop().await, hero_proc.stop().await);
     end.and(stopped.0).and(stopped.1)

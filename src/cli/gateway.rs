@@ -1,6 +1,7 @@
 //! `gateway`: codescalers' side, for admins, in front of hero_proc's.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::gateway::Forwarder;
@@ -9,7 +10,7 @@ use hero_proc_cleanup::server::{Listener, PeerGate, Service};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::running::Running;
-use super::sockets;
+use super::{age, sockets};
 
 /// What `gateway` takes.
 #[derive(Debug, clap::Args)]
@@ -29,22 +30,26 @@ pub(crate) struct Args {
     /// A user who may call, by name or uid; may be given several times
     #[arg(long, value_name = "USER")]
     admin: Vec<String>,
+    /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
+    #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
+    timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
     let socket = sockets::path(args.socket, sockets::GATEWAY);
-    let upstream = sockets::path(args.hero_proc, sockets::HERO_PROC);
-    let running = start(&socket, &upstream, &args.admin)?;
+    let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
+    hero_proc.timeout = Duration::from_millis(args.timeout.unsigned_abs());
+    let running = start(&socket, hero_proc, &args.admin)?;
     running.until(interrupts, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back")).await
 }
 
-/// Serves `jobs.cleanup` at `socket` for `admins`, and forwards it to `upstream`, beside whoever called.
-pub(crate) fn start(socket: &Path, upstream: &Path, admins: &[String]) -> Result<Running, Failure> {
+/// Serves `jobs.cleanup` at `socket` for `admins`, and forwards it to `hero_proc`, beside whoever called.
+pub(crate) fn start(socket: &Path, hero_proc: Client, admins: &[String]) -> Result<Running, Failure> {
     let gate = PeerGate::new(admins.iter().map(String::as_str))
         .map_err(|error| Failure::Usage(format!("--admin can't be: {error}")))?;
     let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
-    let service = Service::jobs_cleanup(Forwarder { hero_proc: Client::new(upstream) }, gate);
-    tracing::info!(socket = %socket.display(), upstream = %upstream.display(), "serving jobs.cleanup");
+    tracing::info!(socket = %socket.display(), hero_proc = %hero_proc.socket.display(), "serving jobs.cleanup");
+    let service = Service::jobs_cleanup(Forwarder { hero_proc }, gate);
     Ok(Running::start(listener, service))
 }

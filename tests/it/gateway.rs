@@ -16,10 +16,9 @@ use serde_json::{Value, json};
 use crate::sample::Sample;
 use crate::server::{BINARY, Server};
 
-fn gateway(socket: &Path, upstream: &Path, admins: &[&str]) -> Server {
+fn gateway(socket: &Path, upstream: &Path, args: &[&str]) -> Server {
     let mut command = Command::new(BINARY);
-    command.arg("gateway").arg("--socket").arg(socket).arg("--hero-proc").arg(upstream);
-    command.args(admins.iter().flat_map(|admin| ["--admin", admin]));
+    command.arg("gateway").arg("--socket").arg(socket).arg("--hero-proc").arg(upstream).args(args);
     Server::start(command, socket)
 }
 
@@ -142,7 +141,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let gateway = gateway(&socket, &upstream, &[]);
     let whole = http(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     let busy = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"busy","data":{"kind":"store_busy"}}}"#;
-    let cases: [(&str, Option<Vec<u8>>, i64, &str, i32); 11] = [
+    for (name, answer, code, kind, exit) in [
         ("not there", None, -32023, "upstream_unreachable", 6),
         ("closes at once", Some(Vec::new()), -32024, "outcome_unknown", 6),
         ("dies in the head", Some(whole[..20].to_vec()), -32024, "outcome_unknown", 6),
@@ -166,8 +165,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
         ),
         ("no HTTP", Some(b"SSH-2.0-OpenSSH\r\n".to_vec()), -32024, "outcome_unknown", 6),
         ("an error", Some(http(busy)), -32021, "store_busy", 6),
-    ];
-    for (name, answer, code, kind, exit) in cases {
+    ] {
         let start = || answer.clone().map(|answer| Fake::answering(&upstream, answer));
         let fake = start();
         let answer = gateway.call("jobs.cleanup", &json!({}));
@@ -204,6 +202,18 @@ fn what_is_not_answered_in_time_may_have_been_applied() {
     assert_eq!(sent.matches("job.cleanup_by_tag").count(), 1);
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "it is not sent again");
+}
+
+#[test]
+fn a_hero_proc_that_hangs_leaves_the_outcome_unknown() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let socket = directory.path().join("gateway.sock");
+    let _hangs = UnixListener::bind(&upstream).unwrap();
+    let _gateway = gateway(&socket, &upstream, &["--timeout", "50ms"]);
+    let output = jobs_cleanup(&socket, &["--yes"]);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("may have been carried out"), "{output:?}");
 }
 
 #[test]
@@ -247,8 +257,7 @@ fn an_unknown_admin_is_an_error_at_the_start() {
 #[test]
 fn only_admins_are_let_in() {
     if !geteuid().is_root() {
-        println!("not root: other users can't be tried");
-        return;
+        return skipped("other users can't be tried, since this is not root");
     }
     let sample = Sample::new();
     let before = sample.dump();
@@ -302,10 +311,10 @@ fn only_admins_are_let_in() {
     deaf.signal(Signal::TERM);
     let (_, log) = deaf.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
-    assert!(audit.len() >= 1 && audit[0].contains("not_admin") && audit[0].contains("uid=65534"), "{log}");
+    assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=65534"), "{log}");
 
     let store = Server::serve(&sample.path, &store_socket);
-    let open = gateway(&socket, &store_socket, &["nobody"]);
+    let open = gateway(&socket, &store_socket, &["--admin", "nobody"]);
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     let (code, error) = as_nobody(&["jobs-cleanup", "--dry-run"], &socket);
     assert_eq!(code, Some(0), "{error}");
@@ -338,6 +347,26 @@ fn every_deletion_and_every_refusal_leaves_one_line() {
         assert!(audit[1].contains(field), "{field}: {}", audit[1]);
     }
     assert!(!audit[2].contains(['\u{2028}', '\u{85}', '\r']), "{}", audit[2]);
+}
+
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// Half a million ids go through as they came.
+#[test]
+fn a_big_report_passes_through_whole() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let gateway = gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    let ids: Vec<String> = (1..=500_000).map(|id| id.to_string()).collect();
+    let report = format!(r#"{{"dry_run": false,  "job_ids":[{}]}}"#, ids.join(","));
+    let fake = Fake::answering(&upstream, http(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{report}}}"#)));
+    let answer = gateway.post(br#"{"jsonrpc":"2.0","id":9,"method":"jobs.cleanup"}"#);
+    let expected = format!(r#"{{"jsonrpc":"2.0","id":9,"result":{report}}}"#);
+    assert!(answer.body == expected.as_bytes(), "byte for byte, the spaces too");
+    drop(fake.received());
 }
 
 /// A hero_proc that answers one call with the same bytes, whatever it is, and closes.
