@@ -1,6 +1,7 @@
 //! `force`: jobs are stopped through the host, before the transaction and outside any lock.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -170,6 +171,32 @@ fn only_what_is_within_the_limit_is_stopped() {
     // 4 has finished: it takes the place of 1. 3 has not been stopped, and waits for the next call.
     assert_eq!(report.job_ids, [2, 4]);
     assert_eq!((report.jobs_kept.unstoppable, report.jobs_kept.over_limit), (1, 1));
+}
+
+/// A host that is told to end while it stops jobs stops no more of them, and nothing goes.
+#[test]
+fn a_cancelled_call_stops_no_further_jobs() {
+    struct Cancels(Arc<AtomicBool>, Mutex<Vec<i64>>);
+
+    impl JobControl for Cancels {
+        fn stop(&self, job: &Job) -> Result<(), ControlError> {
+            self.1.lock().unwrap().push(job.id);
+            self.0.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    let sample = running();
+    let before = sample.dump();
+    let mut host = Host::new(Guard::codescaler());
+    let control = Arc::new(Cancels(Arc::clone(&host.cancel), Mutex::default()));
+    host.control = Some(Arc::clone(&control) as Arc<dyn JobControl>);
+    let params = json!({ "tags": ["codescaler"], "force": true });
+    let error = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap_err();
+    assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::Internal), &json!([1])));
+    assert!(error.message.starts_with("cancelled before the commit: nothing was deleted"), "{error}");
+    assert_eq!(*control.1.lock().unwrap(), [1]);
+    assert_eq!(sample.dump(), before);
 }
 
 /// Found by the random stores: it was counted as over the limit, since nobody had stopped it.

@@ -136,6 +136,8 @@ fn every_change_of_what_was_shown_is_refused() {
         ("UPDATE jobs SET action_id = NULL, action = 'gone' WHERE id = 2", 2, 1),
         ("UPDATE jobs SET action_id = 'a' WHERE id = 2", 2, 1),
         ("UPDATE jobs SET context_name = 'lab' WHERE id = 2", 2, 1),
+        // The same set would go, but it is not what was shown.
+        ("UPDATE jobs SET action = 'other' WHERE id = 1", 2, 2),
         // References gained …
         ("UPDATE jobs SET action = 'b' WHERE id = 4", 2, 1),
         ("UPDATE jobs SET action_id = 'b' WHERE id = 3", 2, 1),

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Barrier;
+use std::sync::{Barrier, Once};
 use std::thread;
 
 use hero_proc_cleanup::{Guard, Host, Report, RpcError, cleanup_by_tag};
@@ -15,20 +15,35 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::sample::Sample;
 
-/// Calls a function when a span of this name begins, the first time.
-struct When<F> {
-    name: &'static str,
-    act: std::sync::Mutex<Option<F>>,
+type Act = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// The steps that have begun on this thread.
+    static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    /// What is to be done when a step of this name begins, the first time.
+    static WHEN: RefCell<Option<(&'static str, Act)>> = const { RefCell::new(None) };
 }
 
-impl<S: tracing::Subscriber, F: FnOnce() + Send + 'static> Layer<S> for When<F> {
+/// Sees every step of every thread. There is one for the whole process: subscribers of single threads, coming and going,
+/// may miss spans.
+struct Steps;
+
+impl<S: tracing::Subscriber> Layer<S> for Steps {
     fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        if attributes.metadata().name() == self.name
-            && let Some(act) = self.act.lock().unwrap().take()
-        {
+        let step = attributes.metadata().name();
+        STEPS.with_borrow_mut(|steps| steps.push(step));
+        if let Some((_, act)) = WHEN.with_borrow_mut(|when| when.take_if(|(name, _)| *name == step)) {
             act();
         }
     }
+}
+
+/// Does `act` when the step `name` begins on this thread, and writes the steps down from here on.
+fn when(name: &'static str, act: impl FnOnce() + 'static) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
+    STEPS.take();
+    WHEN.set(Some((name, Box::new(act))));
 }
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
@@ -38,9 +53,10 @@ fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
 /// A cleanup during which another connection executes `sql` when the step `name` begins.
 fn interrupted(sample: &Sample, name: &'static str, sql: &'static str, params: &Value) -> Result<Report, RpcError> {
     let other = sample.open();
-    let act = move || other.execute_batch(sql).unwrap();
-    let subscriber = tracing_subscriber::registry().with(When { name, act: std::sync::Mutex::new(Some(act)) });
-    tracing::subscriber::with_default(subscriber, || call(sample, params))
+    when(name, move || other.execute_batch(sql).unwrap());
+    let outcome = call(sample, params);
+    assert!(WHEN.take().is_none(), "the step {name} has begun");
+    outcome
 }
 
 /// Two jobs that may go, with their actions, one that runs, and an old one of somebody else's.
@@ -172,17 +188,13 @@ fn under_the_lock_others_wait() {
         let other = sample.open();
         other.busy_timeout(std::time::Duration::ZERO).unwrap();
         let (seen, told) = std::sync::mpsc::channel();
-        let act = move || {
+        when(step, move || {
             let code =
                 other.execute("UPDATE jobs SET phase = 'running' WHERE id = 1", ()).unwrap_err().sqlite_error_code();
             let jobs: i64 = other.query_row("SELECT count(*) FROM jobs", (), |row| row.get(0)).unwrap();
             seen.send((code, jobs)).unwrap();
-        };
-        let subscriber =
-            tracing_subscriber::registry().with(When { name: step, act: std::sync::Mutex::new(Some(act)) });
-        let report =
-            tracing::subscriber::with_default(subscriber, || call(&sample, &json!({ "tags": ["codescaler"] })))
-                .unwrap();
+        });
+        let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
         assert_eq!(report.jobs_deleted, 2);
         assert_eq!(
             told.recv().unwrap(),
@@ -238,19 +250,6 @@ fn two_at_once_delete_the_union_once() {
     }
 }
 
-thread_local! {
-    static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Writes down which steps begin.
-struct Steps;
-
-impl<S: tracing::Subscriber> Layer<S> for Steps {
-    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        STEPS.with_borrow_mut(|steps| steps.push(attributes.metadata().name()));
-    }
-}
-
 /// Who writes nothing in between costs no second decision, and a dry run takes no lock.
 #[test]
 fn the_steps_are_those_that_are_needed() {
@@ -260,8 +259,8 @@ fn the_steps_are_those_that_are_needed() {
         (json!({ "tags": ["codescaler_nothing"] }), vec!["plan"]),
         (json!({ "tags": ["codescaler"] }), vec!["plan", "lock", "delete", "commit"]),
     ] {
-        let subscriber = tracing_subscriber::registry().with(Steps);
-        tracing::subscriber::with_default(subscriber, || call(&sample, &params)).unwrap();
+        when("no such step", || {});
+        call(&sample, &params).unwrap();
         assert_eq!(STEPS.take(), expected, "{params}");
     }
 }

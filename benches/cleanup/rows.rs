@@ -1,0 +1,308 @@
+//! The rows of the table: what is measured, against what.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hero_proc_cleanup::client::{CleanupByTagParams, Client, Options};
+use hero_proc_cleanup::server::{Listener, Service, run};
+use hero_proc_cleanup::{Guard, Host, Report, cleanup_by_tag};
+use rusqlite::{Connection, TransactionBehavior};
+use serde_json::{Value, json};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::april;
+use crate::stores::{Like, Stores};
+
+/// One row: `run` gives the figure of the work and the one that it is held against.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) jobs: usize,
+    pub(crate) run: fn(&Stores, usize) -> (f64, f64),
+    pub(crate) goal: f64,
+    pub(crate) at_least: bool,
+}
+
+pub(crate) fn all() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, jobs, goal, at_least, run| {
+        let size = if jobs == 1_000_000 { "1M".to_owned() } else { format!("{}k", jobs / 1000) };
+        rows.push(Row { name: format!("{name}, {size}"), jobs, run, goal, at_least });
+    };
+    for jobs in [10_000, 100_000] {
+        row("April's way | all through the socket, ms", jobs, 20.0, true, against_april);
+    }
+    for jobs in [10_000, 100_000, 1_000_000] {
+        row("the library | the floor, ms", jobs, 1.25, false, total);
+        row("lock held | the floor, ms", jobs, 1.10, false, lock_quiet);
+        row("lock held, others wrote since | the floor, ms", jobs, 1.10, false, lock_busy);
+    }
+    row("lock held, others wrote, 50k a call | the floor, ms", 1_000_000, 1.10, false, lock_busy_default_limit);
+    for jobs in [100_000, 1_000_000] {
+        row("µs for each job | at 10k", jobs, 2.5, false, each_job);
+    }
+    for jobs in [10_000, 100_000] {
+        row("worst wait of a writer beside a cleanup | its lock, ms", jobs, 1.2, false, writer_beside_cleanup);
+        row("a writer's p99 beside a dry run | alone, ms", jobs, 1.5, false, writer_beside_dry_run);
+    }
+    for jobs in [10_000, 100_000, 1_000_000] {
+        row("dry run | a bare scan, ms", jobs, 4.0, false, dry_run);
+        row("dry run, limit 1M | a bare scan, ms", jobs, 4.0, false, dry_run_whole);
+        row("three narrow tags, 12 jobs | a bare scan, ms", jobs, 1.5, false, narrow);
+    }
+    for jobs in [10_000, 100_000] {
+        row("without indexes | with, ms", jobs, 2.0, false, without_indexes);
+        row("tags in the spec | in the column, ms", jobs, 3.0, false, tags_in_spec);
+    }
+    row("peak memory of a dry run, limit 1M | 100 MB", 1_000_000, 1.0, false, dry_run_memory);
+    row("peak memory of a cleanup, all ids | 250 MB", 1_000_000, 1.0, false, cleanup_memory);
+    rows
+}
+
+const ALL: usize = 1_000_000;
+
+fn params(dry_run: bool, limit: usize) -> Value {
+    json!({ "tags": ["codescaler"], "dry_run": dry_run, "limit": limit, "max_ids": ALL })
+}
+
+fn call(store: &Path, params: &Value) -> Report {
+    cleanup_by_tag(store, &Host::new(Guard::codescaler()), params, chrono::Utc::now()).unwrap()
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+fn against_april(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let (store, socket) = (stores.copy_of(jobs, Like::Newest), stores.socket());
+    let started = Instant::now();
+    let (deleted, _) = april::clean(&store, &socket);
+    let april = milliseconds(started);
+
+    let (store, socket) = (stores.copy_of(jobs, Like::Newest), stores.socket());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ours = runtime.block_on(async {
+        let service = Service::cleanup_by_tag(store, Host::new(Guard::codescaler()));
+        let listener = Listener::bind(&socket).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(run(listener, service, async { drop(stopped.await) }));
+        let options = Options { limit: Some(ALL), ..Options::default() };
+        let params = CleanupByTagParams { tags: vec!["codescaler".to_owned()], options };
+        let started = Instant::now();
+        let report = Client::new(&socket).cleanup_by_tag(&params).await.unwrap();
+        let elapsed = milliseconds(started);
+        assert_eq!(report.jobs_deleted, deleted as u64, "the same jobs");
+        drop(stop);
+        server.await.unwrap().unwrap();
+        elapsed
+    });
+    (april, ours)
+}
+
+/// The bare deletion of what a dry run names: how long the lock is held, and how long it takes with the checkpoint.
+fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    let plan = call(&store, &params(true, limit));
+    let mut connection = Connection::open(&store).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA foreign_keys = off; PRAGMA synchronous = normal; PRAGMA wal_autocheckpoint = 0;
+             PRAGMA temp_store = memory; PRAGMA cache_size = -64000;
+             CREATE TEMP TABLE doomed_jobs (id INTEGER PRIMARY KEY);
+             CREATE TEMP TABLE doomed_actions (id INTEGER PRIMARY KEY);
+             BEGIN",
+        )
+        .unwrap();
+    {
+        let mut insert = connection.prepare("INSERT INTO temp.doomed_jobs VALUES (?1)").unwrap();
+        for id in &plan.job_ids {
+            insert.execute([id]).unwrap();
+        }
+        let mut insert = connection
+            .prepare("INSERT INTO temp.doomed_actions SELECT id FROM actions WHERE context_name = 'core' AND name = ?1")
+            .unwrap();
+        for name in &plan.action_ids {
+            insert.execute([name]).unwrap();
+        }
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    write(&store);
+    let started = Instant::now();
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    transaction.execute("DELETE FROM jobs WHERE id IN (SELECT id FROM temp.doomed_jobs)", ()).unwrap();
+    transaction.execute("DELETE FROM actions WHERE id IN (SELECT id FROM temp.doomed_actions)", ()).unwrap();
+    transaction.commit().unwrap();
+    let lock = milliseconds(started);
+    for mode in ["PASSIVE", "TRUNCATE"] {
+        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |_| Ok(())).unwrap();
+    }
+    (lock, milliseconds(started))
+}
+
+/// A write by a connection that stays open until the process ends, as hero_proc's does.
+fn write(store: &Path) {
+    let connection = Connection::open(store).unwrap();
+    connection.execute("INSERT INTO runs (phase) VALUES ('x')", ()).unwrap();
+    std::mem::forget(connection);
+}
+
+fn total(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let floor = floor(stores, jobs, ALL).1;
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    (call(&store, &params(false, ALL)).duration_ms, floor)
+}
+
+fn lock_quiet(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let floor = floor(stores, jobs, ALL).0;
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    (call(&store, &params(false, ALL)).lock_ms, floor)
+}
+
+fn lock_busy(stores: &Stores, jobs: usize) -> (f64, f64) {
+    (locked_after_a_write(stores, jobs, ALL), floor(stores, jobs, ALL).0)
+}
+
+fn lock_busy_default_limit(stores: &Stores, jobs: usize) -> (f64, f64) {
+    (locked_after_a_write(stores, jobs, 50_000), floor(stores, jobs, 50_000).0)
+}
+
+fn locked_after_a_write(stores: &Stores, jobs: usize, limit: usize) -> f64 {
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    let writes = tracing_subscriber::registry().with(WritesBeforeLock(store.clone()));
+    tracing::subscriber::with_default(writes, || call(&store, &params(false, limit))).lock_ms
+}
+
+/// Another connection writes between plan and lock.
+struct WritesBeforeLock(PathBuf);
+
+impl<S: tracing::Subscriber> Layer<S> for WritesBeforeLock {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        if attributes.metadata().name() == "lock" {
+            write(&self.0);
+        }
+    }
+}
+
+fn each_job(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let each = |jobs| {
+        let store = stores.copy_of(jobs, Like::Newest);
+        write(&store);
+        let report = call(&store, &params(false, ALL));
+        report.duration_ms * 1000.0 / report.jobs_deleted as f64
+    };
+    (each(jobs), each(10_000))
+}
+
+/// How long each of a writer's inserts takes, one every 5 ms, while `work` runs.
+fn waits(store: &Path, work: impl FnOnce()) -> Vec<f64> {
+    let (done, waits) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let connection = Connection::open(store).unwrap();
+            connection.busy_timeout(Duration::from_secs(60)).unwrap();
+            connection.execute_batch("PRAGMA synchronous = normal").unwrap();
+            let mut insert = connection.prepare("INSERT INTO runs (phase) VALUES ('beside')").unwrap();
+            while !done.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                insert.execute(()).unwrap();
+                waits.lock().unwrap().push(milliseconds(started));
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+    });
+    let mut waits = waits.into_inner().unwrap();
+    waits.sort_by(f64::total_cmp);
+    waits
+}
+
+fn writer_beside_cleanup(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    let mut lock = 0.0;
+    let waits = waits(&store, || lock = call(&store, &params(false, ALL)).lock_ms);
+    (waits[waits.len() - 1], lock)
+}
+
+fn writer_beside_dry_run(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    let p99 = |waits: Vec<f64>| waits[waits.len() * 99 / 100];
+    let beside = p99(waits(&store, || (0..20).for_each(|_| drop(call(&store, &params(true, ALL))))));
+    let alone = p99(waits(&store, || thread::sleep(Duration::from_secs(2))));
+    (beside, alone)
+}
+
+/// Every row of `jobs`, as far as its tags, with SQLite's own settings.
+fn bare_scan(store: &Path) -> f64 {
+    let connection = Connection::open(store).unwrap();
+    let started = Instant::now();
+    let scan = "SELECT count(*) FROM jobs NOT INDEXED WHERE length(tags) > 0";
+    let _: i64 = connection.query_row(scan, (), |row| row.get(0)).unwrap();
+    milliseconds(started)
+}
+
+fn against_scan(stores: &Stores, jobs: usize, params: &Value) -> (f64, f64) {
+    let store = stores.of(jobs, Like::Newest);
+    bare_scan(&store);
+    (call(&store, params).duration_ms, bare_scan(&store))
+}
+
+fn dry_run(stores: &Stores, jobs: usize) -> (f64, f64) {
+    against_scan(stores, jobs, &params(true, 50_000))
+}
+
+fn dry_run_whole(stores: &Stores, jobs: usize) -> (f64, f64) {
+    against_scan(stores, jobs, &params(true, ALL))
+}
+
+fn narrow(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let tags = ["codescaler_eve", "codescaler_kind_rare", "codescaler_target_one"];
+    against_scan(stores, jobs, &json!({ "tags": tags, "dry_run": true }))
+}
+
+fn without_indexes(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let [without, with] = [Like::WithoutIndexes, Like::Newest].map(|like| {
+        let store = stores.copy_of(jobs, like);
+        call(&store, &params(false, ALL)).duration_ms
+    });
+    (without, with)
+}
+
+fn tags_in_spec(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let [spec, column] =
+        [Like::TagsInSpec, Like::Newest].map(|like| call(&stores.of(jobs, like), &params(true, ALL)).duration_ms);
+    (spec, column)
+}
+
+fn dry_run_memory(stores: &Stores, jobs: usize) -> (f64, f64) {
+    (peak_memory(&stores.of(jobs, Like::Newest), "dry-run"), 100.0)
+}
+
+fn cleanup_memory(stores: &Stores, jobs: usize) -> (f64, f64) {
+    (peak_memory(&stores.copy_of(jobs, Like::Newest), "cleanup"), 250.0)
+}
+
+/// In MB, of a process that does nothing else.
+fn peak_memory(store: &Path, mode: &str) -> f64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.arg("--memory-of").arg(store).arg("--mode").arg(mode).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// One call, its report written out as JSON, and the process's peak memory on stdout, in MB.
+pub(crate) fn memory_of(store: &Path, mode: &str) -> ExitCode {
+    let report = call(store, &params(mode == "dry-run", ALL));
+    let bytes = serde_json::to_vec(&report).unwrap().len();
+    assert!(bytes > 0);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    println!("{:.1}", peak.trim().parse::<f64>().unwrap() / 1024.0);
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,104 @@
+//! The stores, made once, and copies of them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+
+/// What a store is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Like {
+    /// hero_proc's newest layout.
+    Newest,
+    /// Without any of its indexes.
+    WithoutIndexes,
+    /// Its jobs' tags stand in their specs only.
+    TagsInSpec,
+}
+
+pub(crate) struct Stores {
+    directory: PathBuf,
+}
+
+impl Stores {
+    pub(crate) fn new() -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores");
+        fs::create_dir_all(&directory).unwrap();
+        Self { directory }
+    }
+
+    /// The store itself: only for reading.
+    pub(crate) fn of(&self, jobs: usize, like: Like) -> PathBuf {
+        let path = self.directory.join(format!("{jobs}-{like:?}.db"));
+        if !path.exists() {
+            let unfinished = path.with_extension("making");
+            let _ = fs::remove_file(&unfinished);
+            make(&unfinished, jobs, like);
+            fs::rename(unfinished, &path).unwrap();
+        }
+        path
+    }
+
+    /// A copy to work on, in the place of the one before.
+    pub(crate) fn copy_of(&self, jobs: usize, like: Like) -> PathBuf {
+        let copy = self.directory.join("copy.db");
+        for file in ["copy.db", "copy.db-wal", "copy.db-shm"] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
+        fs::copy(self.of(jobs, like), &copy).unwrap();
+        File::open(&copy).unwrap().sync_all().unwrap();
+        copy
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        let socket = self.directory.join("rpc.sock");
+        let _ = fs::remove_file(&socket);
+        socket
+    }
+}
+
+fn make(path: &Path, jobs: usize, like: Like) {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = wal; PRAGMA synchronous = off").unwrap();
+    let without = |line: &&str| like != Like::WithoutIndexes || !line.starts_with("CREATE INDEX");
+    connection.execute_batch(&SCHEMA.lines().filter(without).collect::<Vec<_>>().join("\n")).unwrap();
+    connection.execute_batch("BEGIN").unwrap();
+    let mut job = connection
+        .prepare(
+            "INSERT INTO jobs (action, action_id, spec_json, script, phase, tags, exit_code, created_at_ms, started_at_ms,
+                               finished_at_ms)
+             VALUES (?1, ?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?6)",
+        )
+        .unwrap();
+    let mut action = connection
+        .prepare("INSERT OR IGNORE INTO actions (name, spec_json, created_at_ms) VALUES (?1, ?2, ?3)")
+        .unwrap();
+    for id in 0..jobs {
+        let codescaler = id % 2 == 0;
+        let tags = match (codescaler, id) {
+            (true, 0..24) => {
+                r#"["codescaler","codescaler_eve","codescaler_kind_rare","codescaler_target_one"]"#.to_owned()
+            }
+            (true, _) => format!(r#"["codescaler","codescaler_user{}","codescaler_kind_build"]"#, id % 14),
+            (false, _) => r#"["ops","nightly"]"#.to_owned(),
+        };
+        let name = match (codescaler, id % 40) {
+            (true, 0 | 20) => "codescaler_shared".to_owned(),
+            (true, _) => format!("codescaler_build_{id}_0123456789abcdef"),
+            (false, _) => format!("ops_{}", id % 997),
+        };
+        let phase = if id % 100 == 98 { "running" } else { "succeeded" };
+        let spec = format!(
+            r#"{{"tags":{tags},"schedule_policy":null,"depends_on":[],"script":"{}","env":{{"JOB":"{id}"}}}}"#,
+            "x".repeat(250)
+        );
+        let created_at = 1_700_000_000_000 + id as i64;
+        let column = (like != Like::TagsInSpec).then_some(&tags);
+        job.execute(params![name, spec, "y".repeat(400), phase, column, created_at]).unwrap();
+        action.execute(params![name, spec, created_at]).unwrap();
+    }
+    drop((job, action));
+    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+}
