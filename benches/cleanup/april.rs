@@ -44,7 +44,7 @@ fn serve(store: &Connection, stream: &UnixStream) {
             "job.list" => {
                 let mut jobs = store
                     .prepare_cached(
-                        "SELECT id, action_id, phase, tags FROM jobs, json_each(jobs.tags) WHERE value = ?1",
+                        "SELECT jobs.id, action_id, phase, tags FROM jobs, json_each(jobs.tags) WHERE value = ?1",
                     )
                     .unwrap();
                 let jobs = jobs.query_map([params["tag"].as_str()], |row| {

@@ -5,6 +5,7 @@
 //! cargo bench -- --short             10k jobs, once: do they run, and do the counts agree?
 //! cargo bench -- --most 100000       only stores of up to so many jobs
 //! cargo bench -- --only lock         only rows whose name holds this word
+//! cargo bench -- --runs 1            so many runs of each row instead of 5
 //! ```
 //!
 //! The stores are made once and kept in the target directory: hero_proc's newest layout, jobs of about 1 KB, half of them
@@ -30,13 +31,13 @@ fn main() -> ExitCode {
     let short = args.iter().any(|arg| arg == "--short");
     let most = value("--most").and_then(|most| most.parse().ok()).unwrap_or(if short { 10_000 } else { 1_000_000 });
     let only = value("--only").map_or("", String::as_str);
-    let runs = if short { 1 } else { 5 };
+    let runs = value("--runs").and_then(|runs| runs.parse().ok()).unwrap_or(if short { 1_usize } else { 5 });
     let stores = Stores::new();
 
     let mut missed = 0;
     println!("{:<58} {:>12} {:>12} {:>8} {:>9}", "work | against", "work", "against", "ratio", "goal");
     for row in rows::all().into_iter().filter(|row| row.jobs <= most && row.name.contains(only)) {
-        let mut pairs: Vec<(f64, f64)> = (0..runs).map(|_| (row.run)(&stores, row.jobs)).collect();
+        let mut pairs: Vec<(f64, f64)> = (0..runs.max(1)).map(|_| (row.run)(&stores, row.jobs)).collect();
         pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         let (work, against) = pairs[pairs.len() / 2];
         let ratio = work / against;
