@@ -199,6 +199,8 @@ pub fn cleanup<'s>(
     let (plan, deleted) = commit(&mut store, request, &criteria, planned, go_on).map_err(|error| stops.name(error))?;
     store.checkpoint();
     let report = report(plan, &criteria, request.mode, deleted, started);
+    let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
+    tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
         && let Err(error) = control.deleted(&report)
     {

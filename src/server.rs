@@ -37,13 +37,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
-/// Serves `service` on `listener` until `shutdown` is ready. Then the socket is removed, running calls end and are
-/// answered, and new ones are refused.
+/// Serves `service` on `listener` until `shutdown` is ready. Then new connections are refused, running calls end and are
+/// answered, and the socket is removed.
 ///
 /// # Errors
 ///
 /// If the socket can't be accepted from at all. That one connection can't be had is no error.
 pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let Listener { listener, file } = listener;
     let router = http::router(Arc::new(service));
     let mut connection = hyper::server::conn::http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MOST_HEAD_BYTES);
@@ -61,7 +62,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
             accepted = accept => accepted?,
         };
         let stream = match stream {
-            Ok(stream) => stream,
+            Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of file descriptors, most likely: others will be closed.
                 tracing::warn!(%error, "a connection was not accepted");
@@ -81,6 +82,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
     }
     drop(listener);
     graceful.shutdown().await;
+    drop(file);
     Ok(())
 }
 

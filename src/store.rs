@@ -23,6 +23,9 @@ use thiserror::Error;
 
 use layout::Layout;
 
+/// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
+const OLDEST_SQLITE: i32 = 3_026_000;
+
 /// Where the store is.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -105,6 +108,9 @@ enum Attached<'s> {
 impl<'s> Store<'s> {
     /// Opens or takes over the connection. Reads nothing of the store's tables yet.
     pub(crate) fn attach(store: StoreRef<'s>, access: Access, lock_timeout: Duration) -> Result<Self, StoreError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(StoreError::unfit(format!("SQLite {} is older than 3.26", rusqlite::version())));
+        }
         let connection = match store {
             StoreRef::Path(path) => Attached::Own(open(path, access, lock_timeout)?),
             StoreRef::Connection(connection) => {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 /// Where Hero services have their sockets: `$PATH_SOCKET`, else `$HERO_SOCKET_DIR`, else `~/hero/var/sockets`. An empty
 /// variable counts as unset.
@@ -26,10 +26,16 @@ pub fn socket_dir() -> PathBuf {
 /// A socket that is listened on, mode 0660. Its file goes when this is dropped, unless another has taken its place.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    pub(super) listener: UnixListener,
+    pub(super) file: SocketFile,
+}
+
+/// The file of a socket that was bound here.
+#[derive(Debug)]
+pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode of the socket's file.
-    file: (u64, u64),
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 /// Why a socket was not bound.
@@ -92,24 +98,14 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let (listener, file) = bind_and_move(&directory, parent, path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), file })
-    }
-
-    /// The socket's path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(self.listener.accept().await?.0)
+        let (listener, identity) = bind_and_move(&directory, parent, path).map_err(failed)?;
+        Ok(Self { listener, file: SocketFile { path: path.to_owned(), identity } })
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.file);
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(socket = %self.path.display(), %error, "the socket was not removed");
         }
