@@ -37,31 +37,24 @@ pub(crate) fn clean(path: &Path, socket: &Path) -> (usize, usize) {
 }
 
 fn serve(store: &Connection, stream: &UnixStream) {
+    let mut list = store
+        .prepare("SELECT jobs.id, action_id, phase, tags FROM jobs, json_each(jobs.tags) WHERE value = ?1")
+        .unwrap();
+    let mut delete_job = store.prepare("DELETE FROM jobs WHERE id = ?1").unwrap();
+    let mut delete_action = store.prepare("DELETE FROM actions WHERE context_name = 'core' AND name = ?1").unwrap();
     let mut http = Http::new(stream.try_clone().unwrap());
     while let Some(call) = http.read() {
         let params = &call["params"];
         let result = match call["method"].as_str().unwrap() {
             "job.list" => {
-                let mut jobs = store
-                    .prepare_cached(
-                        "SELECT jobs.id, action_id, phase, tags FROM jobs, json_each(jobs.tags) WHERE value = ?1",
-                    )
-                    .unwrap();
-                let jobs = jobs.query_map([params["tag"].as_str()], |row| {
+                let jobs = list.query_map([params["tag"].as_str()], |row| {
                     let (id, action, phase): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
                     Ok(json!({ "id": id, "action_id": action, "phase": phase, "tags": row.get::<_, String>(3)? }))
                 });
                 Value::Array(jobs.unwrap().map(Result::unwrap).collect())
             }
-            "job.delete" => {
-                let mut delete = store.prepare_cached("DELETE FROM jobs WHERE id = ?1").unwrap();
-                json!(delete.execute([params["id"].as_i64()]).unwrap())
-            }
-            _ => {
-                let mut delete =
-                    store.prepare_cached("DELETE FROM actions WHERE context_name = 'core' AND name = ?1").unwrap();
-                json!(delete.execute([params["name"].as_str()]).unwrap())
-            }
+            "job.delete" => json!(delete_job.execute([params["id"].as_i64()]).unwrap()),
+            _ => json!(delete_action.execute([params["name"].as_str()]).unwrap()),
         };
         http.write("HTTP/1.1 200 OK", &json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }));
     }
