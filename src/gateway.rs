@@ -92,7 +92,8 @@ fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
             _ => return Err(invalid(&name, "must be a string")),
         }
     }
-    let tags = codescaler_tags(&actor, &kind, &target).map_err(|error| invalid(error.field(), error))?;
+    let tags = codescaler_tags(&actor, &kind, &target)
+        .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))?;
     call.insert("tags".to_owned(), tags.into());
     Ok(call)
 }

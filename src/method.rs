@@ -98,7 +98,8 @@ impl Params {
                 "max_ids" => max_ids = read_count(&name, &value, 0)?,
                 "expect_plan" => {
                     let plan = value.as_str().ok_or_else(|| invalid(&name, "must be a string"))?;
-                    request.expect_plan = Some(plan.parse().map_err(|error| invalid(&name, error))?);
+                    let plan = plan.parse().map_err(|_| invalid(&name, "is no plan that a dry run could have given"));
+                    request.expect_plan = Some(plan?);
                 }
                 _ => return Err(invalid(&name, "is no param of this method")),
             }
@@ -110,8 +111,10 @@ impl Params {
 }
 
 impl fmt::Display for Params {
+    /// As the JSON object that they came as.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, value.to_string()))).finish()
+        let object: Value = self.0.iter().cloned().collect();
+        object.fmt(f)
     }
 }
 

@@ -144,7 +144,7 @@ pub fn codescaler_tags(actor: &str, kind: &str, target: &str) -> Result<Vec<Stri
 #[non_exhaustive]
 pub enum GrammarError {
     /// The actor begins with `kind_` or `target_`: its tag would read as another field's.
-    #[error("an actor that begins with \"kind_\" or \"target_\" would read as a kind or a target")]
+    #[error("actor begins with \"kind_\" or \"target_\": its tag would read as another field's")]
     AmbiguousActor,
     /// The tag of `field` has more than [`MAX_TAG_BYTES`] bytes.
     #[error("{field} makes a tag of more than {MAX_TAG_BYTES} bytes")]

@@ -38,20 +38,24 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     host.control = Some(Arc::new(Processes));
     let cancel = Arc::clone(&host.cancel);
 
-    let (store, looked) = (args.store.clone(), host.clone());
-    let found = tokio::task::spawn_blocking(move || inspect(store.as_path(), &looked)).await;
-    match found.map_err(|error| Failure::failed("the store could not be looked at", error))? {
-        Ok(found) => tracing::info!(jobs = found.jobs.total, tagged = found.jobs.tagged, "the store fits"),
-        // It may be made, or repaired, while this runs: each call looks again.
-        Err(error) => tracing::warn!(%error, "no call will succeed until the store fits"),
-    }
+    let looks = host.clone();
     let running = start(&args.store, host, &socket)?;
+    // Beside the server: a store may be large, or locked.
+    tokio::task::spawn_blocking(move || look_at(&args.store, &looks));
     running
         .until(interrupts, || {
             tracing::warn!("the running calls end before their commit: they delete nothing");
             cancel.store(true, Ordering::Relaxed);
         })
         .await
+}
+
+/// Says in the log whether the store fits. It may be made, or repaired, while this runs: each call looks again.
+fn look_at(store: &Path, host: &Host) {
+    match inspect(store, host) {
+        Ok(found) => tracing::info!(jobs = found.jobs.total, tagged = found.jobs.tagged, "the store fits"),
+        Err(error) => tracing::warn!(%error, "no call will succeed until the store fits"),
+    }
 }
 
 /// Serves `job.cleanup_by_tag` on `store` at `socket`, beside whoever called.

@@ -89,7 +89,7 @@ fn bad_params_are_refused() {
     let an_age = r#"param "older_than_ms" must be an integer from 0 to 9223372036854775807"#;
     let a_limit = r#"param "limit" must be an integer from 1 to 1000000"#;
     let a_count = r#"param "max_ids" must be an integer from 0 to 1000000"#;
-    let a_plan = r#"param "expect_plan" this is no plan that a dry run could have given"#;
+    let a_plan = r#"param "expect_plan" is no plan that a dry run could have given"#;
     let tag = |bytes: usize| format!("codescaler_{}", "x".repeat(bytes - 11));
     let cases = [
         ("{}".to_owned(), "tags", r#"param "tags" is missing"#),

@@ -343,7 +343,8 @@ fn every_deletion_and_every_refusal_leaves_one_line() {
     assert_eq!(audit.len(), 3, "{log}");
     assert!(audit[0].contains("outcome=\"invalid_params\"") && audit[0].contains("forged"), "{}", audit[0]);
     let plan = report["result"]["plan"].as_str().unwrap();
-    for field in ["outcome=\"ok\"", "jobs_deleted=2", "actions_deleted=1", "pid=", "older_than_ms", plan] {
+    let asked = r#"asked="{\"actor\":\"ana\",\"older_than_ms\":86400000}""#;
+    for field in ["outcome=\"ok\"", "jobs_deleted=2", "actions_deleted=1", "pid=", asked, plan] {
         assert!(audit[1].contains(field), "{field}: {}", audit[1]);
     }
     assert!(!audit[2].contains(['\u{2028}', '\u{85}', '\r']), "{}", audit[2]);
