@@ -6,6 +6,7 @@ mod cli;
 mod command;
 mod force;
 mod gateway;
+mod hostile;
 mod kill;
 mod matrix;
 mod model;
