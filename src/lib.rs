@@ -69,3 +69,8 @@ pub use report::{JobsKept, KeptAction, Reason, Report};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, MAX_TAG_BYTES, Tag, TagError, codescaler_tags};
+
+/// The README's examples are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -151,6 +151,13 @@ struct Column {
     key: bool,
 }
 
+impl Column {
+    /// Names are told apart as SQLite does.
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
 impl Table {
     fn read(
         connection: &Connection,
@@ -186,7 +193,7 @@ impl Table {
 
     /// `id` must be the row id: ids then ascend in the order in which a table is read, and name one row for good.
     fn row_id(&self, problems: &mut Vec<String>) {
-        let alias = |column: &Column| column.name == "id" && column.kind.eq_ignore_ascii_case("integer");
+        let alias = |column: &Column| column.is("id") && column.kind.eq_ignore_ascii_case("integer");
         let mut key = self.columns.iter().filter(|column| column.key);
         if self.indexed_key || !key.next().is_some_and(alias) || key.next().is_some() {
             problems.push(format!("{}.id is no INTEGER PRIMARY KEY", self.name));
@@ -195,7 +202,7 @@ impl Table {
 
     /// The first of `names` that is a column.
     fn find(&self, names: &[&'static str]) -> Option<&'static str> {
-        names.iter().copied().find(|name| self.columns.iter().any(|column| column.name == *name))
+        names.iter().copied().find(|name| self.columns.iter().any(|column| column.is(name)))
     }
 
     /// The same, where a layout without it does not fit.

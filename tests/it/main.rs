@@ -14,6 +14,7 @@ mod openrpc;
 mod plan;
 mod property;
 mod races;
+mod readme;
 mod rows;
 mod sample;
 mod server;
