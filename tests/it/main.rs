@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod command;
+mod faults;
 mod force;
 mod gateway;
 mod hostile;
@@ -18,5 +19,6 @@ mod readme;
 mod rows;
 mod sample;
 mod server;
+mod steps;
 mod terminal;
 mod transport;

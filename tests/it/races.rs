@@ -1,50 +1,15 @@
 //! Other connections, between every two steps: whatever is decided under the lock holds.
-//!
-//! The library opens a span for each step on the thread that runs it; a subscriber acts when one begins.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::{Barrier, Once};
+use std::sync::Barrier;
 use std::thread;
 
 use hero_proc_cleanup::{Guard, Host, Report, RpcError, cleanup_by_tag};
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
-use tracing::span::{Attributes, Id};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::sample::Sample;
-
-type Act = Box<dyn FnOnce()>;
-
-thread_local! {
-    /// The steps that have begun on this thread.
-    static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
-    /// What is to be done when a step of this name begins, the first time.
-    static WHEN: RefCell<Option<(&'static str, Act)>> = const { RefCell::new(None) };
-}
-
-/// Sees every step of every thread. There is one for the whole process: subscribers of single threads, coming and going,
-/// may miss spans.
-struct Steps;
-
-impl<S: tracing::Subscriber> Layer<S> for Steps {
-    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        let step = attributes.metadata().name();
-        STEPS.with_borrow_mut(|steps| steps.push(step));
-        if let Some((_, act)) = WHEN.with_borrow_mut(|when| when.take_if(|(name, _)| *name == step)) {
-            act();
-        }
-    }
-}
-
-/// Does `act` when the step `name` begins on this thread, and writes the steps down from here on.
-fn when(name: &'static str, act: impl FnOnce() + 'static) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
-    STEPS.take();
-    WHEN.set(Some((name, Box::new(act))));
-}
+use crate::steps::{self, when};
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
@@ -55,7 +20,7 @@ fn interrupted(sample: &Sample, name: &'static str, sql: &'static str, params: &
     let other = sample.open();
     when(name, move || other.execute_batch(sql).unwrap());
     let outcome = call(sample, params);
-    assert!(WHEN.take().is_none(), "the step {name} has begun");
+    assert!(steps::has_happened(), "the step {name} has begun");
     outcome
 }
 
@@ -261,6 +226,6 @@ fn the_steps_are_those_that_are_needed() {
     ] {
         when("no such step", || {});
         call(&sample, &params).unwrap();
-        assert_eq!(STEPS.take(), expected, "{params}");
+        assert_eq!(steps::begun(), expected, "{params}");
     }
 }

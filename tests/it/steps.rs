@@ -1,0 +1,50 @@
+//! The steps of a cleanup, and what is to be done when one begins.
+//!
+//! The library opens a span for each step on the thread that runs it; a subscriber acts when one begins.
+
+use std::cell::RefCell;
+use std::sync::Once;
+
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+type Act = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// The steps that have begun on this thread.
+    static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    /// What is to be done when a step of this name begins, the first time.
+    static WHEN: RefCell<Option<(&'static str, Act)>> = const { RefCell::new(None) };
+}
+
+/// Sees every step of every thread. There is one for the whole process: subscribers of single threads, coming and going,
+/// may miss spans.
+struct Steps;
+
+impl<S: tracing::Subscriber> Layer<S> for Steps {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        let step = attributes.metadata().name();
+        STEPS.with_borrow_mut(|steps| steps.push(step));
+        if let Some((_, act)) = WHEN.with_borrow_mut(|when| when.take_if(|(name, _)| *name == step)) {
+            act();
+        }
+    }
+}
+
+/// Does `act` when the step `name` begins on this thread, and writes the steps down from here on.
+pub(crate) fn when(name: &'static str, act: impl FnOnce() + 'static) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
+    STEPS.take();
+    WHEN.set(Some((name, Box::new(act))));
+}
+
+/// The steps that have begun since [`when`], which are forgotten now.
+pub(crate) fn begun() -> Vec<&'static str> {
+    STEPS.take()
+}
+
+/// Whether what was to be done has been done.
+pub(crate) fn has_happened() -> bool {
+    WHEN.take().is_none()
+}
