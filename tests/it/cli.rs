@@ -1,10 +1,6 @@
 //! The command line, without a terminal: results, exit codes, what goes to which stream, what is left behind.
 
-use std::fs::{Permissions, set_permissions};
 use std::io::pipe;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hero_proc_cleanup::Report;
@@ -273,38 +269,6 @@ fn the_second_signal_ends_the_running_call_before_its_commit() {
 }
 
 #[test]
-fn only_admins_get_through() {
-    if !rustix::process::geteuid().is_root() {
-        say_skipped("only root can call as another user");
-        return;
-    }
-    // Others may reach the socket, so that it is the gate that decides.
-    let as_nobody = |sides: &Sides| {
-        let open_to_all = |path: &Path, mode| set_permissions(path, Permissions::from_mode(mode)).expect("opened");
-        open_to_all(&sides.path(""), 0o755);
-        open_to_all(&sides.path("gateway.sock"), 0o666);
-        let copy = sides.path("binary");
-        std::fs::copy(env!("CARGO_BIN_EXE_hero_proc_cleanup"), &copy).expect("a copy that others can run");
-        open_to_all(&copy, 0o755);
-        let mut nobody = Command::new(copy);
-        nobody.env_remove("RUST_LOG").stdin(Stdio::null()).current_dir("/").uid(NOBODY).gid(NOBODY);
-        sides.cleanup_as(nobody, &[]).output().expect("the binary runs")
-    };
-    let sides = Sides::with(&old_jobs(1, 1));
-    let output = as_nobody(&sides);
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(5), ""), "{}", text(&output.stderr));
-    assert_eq!(sides.jobs(), [1]);
-
-    let sides = Sides::with_admins(&old_jobs(1, 1), &["65534"]);
-    let output = as_nobody(&sides);
-    assert_eq!((output.status.code(), report(&output.stdout).jobs_deleted), (Some(0), 1));
-
-    let unknown =
-        binary().args(["gateway", "--socket"]).arg(sides.path("x")).args(["--admin", "no such user"]).output();
-    assert_eq!(unknown.expect("the binary runs").status.code(), Some(2));
-}
-
-#[test]
 fn check_tells_what_it_found() {
     let sides = Sides::with(&old_jobs(1, 3));
     let store = sides.path("hero_proc.db").display().to_string();
@@ -373,13 +337,6 @@ fn an_interrupted_demo_leaves_nothing() {
         assert_eq!(demo.end().0, Some(1));
         assert!(entries(place.path()).is_empty(), "{line}");
     }
-}
-
-const NOBODY: u32 = 65534;
-
-#[expect(clippy::print_stderr, reason = "a test that did not run must not look like one that did")]
-fn say_skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 fn report(json: &[u8]) -> Report {

@@ -100,22 +100,13 @@ pub(crate) struct Sides {
 impl Sides {
     /// With the rows that `sql` inserts.
     pub(crate) fn with(sql: &str) -> Self {
-        Self::with_admins(sql, &[])
-    }
-
-    /// The same, with further admins.
-    pub(crate) fn with_admins(sql: &str, admins: &[&str]) -> Self {
-        let sides = Self::start(admins);
+        let sides = Self::without_store();
         sides.make_store();
         sides.store().execute_batch(sql).expect("rows");
         sides
     }
 
     pub(crate) fn without_store() -> Self {
-        Self::start(&[])
-    }
-
-    fn start(admins: &[&str]) -> Self {
         let dir = TempDir::new().expect("a directory");
         let path = |name: &str| dir.path().join(name);
         let mut serve = binary();
@@ -124,7 +115,6 @@ impl Sides {
         hero_proc.says("serving job.cleanup_by_tag");
         let mut gateway = binary();
         gateway.arg("gateway").arg("--socket").arg(path("gateway.sock")).arg("--hero-proc").arg(path("hero_proc.sock"));
-        gateway.args(admins.iter().flat_map(|admin| ["--admin", admin]));
         let gateway = Running::start(&mut gateway);
         gateway.says("serving jobs.cleanup");
         Self { dir, hero_proc, gateway }

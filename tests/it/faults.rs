@@ -15,7 +15,7 @@ use crate::sample::{Sample, dump};
 use crate::steps::{self, when};
 
 fn call(store: &Path, host: &Host) -> Result<Report, RpcError> {
-    cleanup_by_tag(store, host, &json!({ "tags": ["codescaler"] }), chrono::Utc::now())
+    cleanup_by_tag(store, host, json!({ "tags": ["codescaler"] }), chrono::Utc::now())
 }
 
 fn impatient() -> Host {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -253,6 +254,9 @@ fn an_unknown_admin_is_an_error_at_the_start() {
     assert!(!directory.path().join("gateway.sock").exists());
 }
 
+/// A user who is not root, whom every system has.
+const NOBODY: u32 = 65534;
+
 /// Real users, by the kernel's word: nobody is refused, and hears nothing; as an admin, nobody is let in.
 #[test]
 fn only_admins_are_let_in() {
@@ -268,9 +272,10 @@ fn only_admins_are_let_in() {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o600)).unwrap();
     let as_nobody = |args: &[&str], socket: &Path| {
-        let output = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(&binary)
+        let output = Command::new(&binary)
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/")
             .args(args)
             .arg("--socket")
             .arg(socket)
@@ -294,10 +299,16 @@ fn only_admins_are_let_in() {
     assert!(error.contains("only admins"), "{error}");
     assert!(heard.accept().is_err(), "hero_proc hears nothing of it");
     // A name that others give themselves is none.
-    let claim = "POST /rpc HTTP/1.1\r\nhost: x\r\nx-hero-claims: root\r\nconnection: close\r\ncontent-length: 47\r\n\r\n\
-                 {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"jobs.cleanup\"}";
-    let claimed = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "python3", "-c"])
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"jobs.cleanup"}"#;
+    let claim = format!(
+        "POST /rpc HTTP/1.1\r\nhost: x\r\nx-hero-claims: root\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{call}",
+        call.len()
+    );
+    let claimed = Command::new("python3")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/")
+        .arg("-c")
         .arg("import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);s.sendall(sys.argv[2].encode());print(s.makefile().read())")
         .arg(&socket)
         .arg(claim)
