@@ -17,12 +17,6 @@ use serde_json::{Value, json};
 use crate::sample::Sample;
 use crate::server::{BINARY, Server};
 
-fn gateway(socket: &Path, upstream: &Path, args: &[&str]) -> Server {
-    let mut command = Command::new(BINARY);
-    command.arg("gateway").arg("--socket").arg(socket).arg("--hero-proc").arg(upstream).args(args);
-    Server::start(command, socket)
-}
-
 fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
     Command::new(BINARY).arg("jobs-cleanup").args(args).arg("--socket").arg(socket).output().unwrap()
 }
@@ -52,7 +46,7 @@ fn each_filter_narrows() {
     }
     let store_socket = sample.directory.path().join("store.sock");
     let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
     for actor in ["", "ana", "ana_b", "eve"] {
         for kind in ["", "build", "ana"] {
             for target in ["", "web", "build"] {
@@ -83,7 +77,7 @@ fn bad_params_are_refused_here() {
     let before = sample.dump();
     let store_socket = sample.directory.path().join("store.sock");
     let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
     let long = "x".repeat(300);
     for (params, param) in [
         (json!({ "dryrun": true }), "dryrun"),
@@ -114,7 +108,7 @@ fn reports_and_errors_pass_through_unchanged() {
     let directory = tempfile::TempDir::new().unwrap();
     let upstream = directory.path().join("hero_proc.sock");
     let socket = directory.path().join("gateway.sock");
-    let gateway = gateway(&socket, &upstream, &[]);
+    let gateway = Server::gateway(&socket, &upstream, &[]);
     for answer in [
         json!({ "result": { "of": ["another", "version"], "jobs_deleted": 1 } }),
         json!({ "error": { "code": -32020, "message": "changed", "data": { "kind": "plan_changed", "plan": "x", "more": [1] } } }),
@@ -139,7 +133,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let directory = tempfile::TempDir::new().unwrap();
     let upstream = directory.path().join("hero_proc.sock");
     let socket = directory.path().join("gateway.sock");
-    let gateway = gateway(&socket, &upstream, &[]);
+    let gateway = Server::gateway(&socket, &upstream, &[]);
     let whole = http(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     let busy = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"busy","data":{"kind":"store_busy"}}}"#;
     for (name, answer, code, kind, exit) in [
@@ -211,7 +205,7 @@ fn a_hero_proc_that_hangs_leaves_the_outcome_unknown() {
     let upstream = directory.path().join("hero_proc.sock");
     let socket = directory.path().join("gateway.sock");
     let _hangs = UnixListener::bind(&upstream).unwrap();
-    let _gateway = gateway(&socket, &upstream, &["--timeout", "50ms"]);
+    let _gateway = Server::gateway(&socket, &upstream, &["--timeout", "50ms"]);
     let output = jobs_cleanup(&socket, &["--yes"]);
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("may have been carried out"), "{output:?}");
@@ -223,7 +217,7 @@ fn a_gateway_that_is_killed_leaves_the_outcome_unknown() {
     let upstream = directory.path().join("hero_proc.sock");
     let socket = directory.path().join("gateway.sock");
     let listener = UnixListener::bind(&upstream).unwrap();
-    let gateway = gateway(&socket, &upstream, &[]);
+    let gateway = Server::gateway(&socket, &upstream, &[]);
     let command = Command::new(BINARY)
         .args(["jobs-cleanup", "--yes", "--socket"])
         .arg(&socket)
@@ -289,7 +283,7 @@ fn only_admins_are_let_in() {
 
     // The mode of the socket keeps others out already.
     let socket = directory.join("gateway.sock");
-    let deaf = gateway(&socket, &directory.join("heard.sock"), &[]);
+    let deaf = Server::gateway(&socket, &directory.join("heard.sock"), &[]);
     let (code, error) = as_nobody(&["jobs-cleanup", "--yes"], &socket);
     assert_eq!(code, Some(6), "{error}");
     // So does the gate, where the mode does not.
@@ -325,7 +319,7 @@ fn only_admins_are_let_in() {
     assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=65534"), "{log}");
 
     let store = Server::serve(&sample.path, &store_socket);
-    let open = gateway(&socket, &store_socket, &["--admin", "nobody"]);
+    let open = Server::gateway(&socket, &store_socket, &["--admin", "nobody"]);
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     let (code, error) = as_nobody(&["jobs-cleanup", "--dry-run"], &socket);
     assert_eq!(code, Some(0), "{error}");
@@ -343,7 +337,7 @@ fn every_deletion_and_every_refusal_leaves_one_line() {
     let sample = Sample::new();
     let store_socket = sample.directory.path().join("store.sock");
     let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
     gateway.call("jobs.cleanup", &json!({ "dry_run": true }));
     gateway.call("jobs.cleanup", &json!({ "actor": "kind_x\nINFO audit: forged", "force": false }));
     let report = gateway.call("jobs.cleanup", &json!({ "actor": "ana", "older_than_ms": 86_400_000 }));
@@ -371,7 +365,7 @@ fn skipped(why: &str) {
 fn a_big_report_passes_through_whole() {
     let directory = tempfile::TempDir::new().unwrap();
     let upstream = directory.path().join("hero_proc.sock");
-    let gateway = gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
     let ids: Vec<String> = (1..=500_000).map(|id| id.to_string()).collect();
     let report = format!(r#"{{"dry_run": false,  "job_ids":[{}]}}"#, ids.join(","));
     let fake = Fake::answering(&upstream, http(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{report}}}"#)));

@@ -144,9 +144,19 @@ fn every_error_is_documented_with_its_code() {
 fn the_examples_hold_on_the_running_binary() {
     let sample = Sample::new();
     let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
-    let document = document(openrpc::HERO_PROC);
+    replay(&server, openrpc::HERO_PROC);
+
+    let sample = Sample::new();
+    let hero_proc = Server::serve(&sample.path, &sample.directory.path().join("hero_proc.sock"));
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &hero_proc.socket, &[]);
+    replay(&gateway, openrpc::CODESCALERS);
+}
+
+fn replay(server: &Server, text: &str) {
+    let document = document(text);
+    let method = &document["methods"][0];
     let mut plan = Value::Null;
-    for example in document["methods"][0]["examples"].as_array().unwrap() {
+    for example in method["examples"].as_array().unwrap() {
         let mut params = Map::new();
         for param in example["params"].as_array().unwrap() {
             params.insert(param["name"].as_str().unwrap().to_owned(), param["value"].clone());
@@ -154,7 +164,7 @@ fn the_examples_hold_on_the_running_binary() {
         if params.contains_key("expect_plan") {
             params.insert("expect_plan".to_owned(), plan.clone());
         }
-        let answer = server.call("job.cleanup_by_tag", &Value::Object(params));
+        let answer = server.call(method["name"].as_str().unwrap(), &Value::Object(params));
         let mut result = answer["result"].clone();
         plan = result["plan"].clone();
         let expected = &example["result"]["value"];
@@ -166,10 +176,29 @@ fn the_examples_hold_on_the_running_binary() {
     }
 }
 
+/// The gateway takes what its document names, and what it passes on is documented as hero_proc's side has it.
+#[test]
+fn the_gateways_params_are_its_own_and_hero_procs() {
+    let [hero_proc, codescalers] =
+        [openrpc::HERO_PROC, openrpc::CODESCALERS].map(|text| params(&document(text)["methods"][0]));
+    let own = ["actor", "kind", "target"];
+    for (name, param) in &codescalers {
+        assert_eq!(param["required"], false, "{name}");
+        assert!(own.contains(&name.as_str()) || hero_proc[name] == *param, "{name}");
+    }
+    let mut names: Vec<&str> = hero_proc.keys().map(String::as_str).filter(|name| *name != "tags").chain(own).collect();
+    names.sort_unstable();
+    assert_eq!(codescalers.keys().map(String::as_str).collect::<Vec<_>>(), names);
+}
+
 #[test]
 fn they_are_served_as_they_are() {
     let sample = Sample::new();
     let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
     assert_eq!(server.get("/openrpc.json").body, openrpc::HERO_PROC.as_bytes());
     assert_eq!(server.call("rpc.discover", &json!({}))["result"], document(openrpc::HERO_PROC));
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    assert_eq!(gateway.get("/openrpc.json").body, openrpc::CODESCALERS.as_bytes());
+    assert_eq!(gateway.call("rpc.discover", &json!({}))["result"], document(openrpc::CODESCALERS));
+    assert_eq!(gateway.get("/health").json()["service"], "hero_codescalers_cleanup");
 }

@@ -26,6 +26,13 @@ impl Server {
         Self::start(command, socket)
     }
 
+    /// `gateway` in front of `hero_proc`.
+    pub(crate) fn gateway(socket: &Path, hero_proc: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.arg("gateway").arg("--socket").arg(socket).arg("--hero-proc").arg(hero_proc).args(args);
+        Self::start(command, socket)
+    }
+
     /// `command`, once it says that it serves.
     pub(crate) fn start(mut command: Command, socket: &Path) -> Self {
         let mut child = command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
