@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! attach ─ plan (one snapshot) ─┬─ dry run: report
-//!                               └─ stop jobs ─ BEGIN IMMEDIATE ─ decide again ─ DELETE … ─ COMMIT ─ checkpoint ─ report
-//!                                  (force)                      (if others wrote)
+//!                               └─ stop jobs ─ transaction ─ checkpoint ─ report
+//!                                  (force)
 //! ```
 //!
-//! Whatever fails before the commit leaves the store as it was: the transaction is dropped, which undoes it. `decide
-//! again` is the same function as `plan`; why nothing can slip between them stands in [`plan`](crate::plan).
+//! Whatever fails before the commit leaves the store as it was: the transaction is dropped, which undoes it.
+
+mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,10 +22,9 @@ use tracing::info_span;
 use crate::control::JobControl;
 use crate::plan::{self, Criteria, Plan, PlanToken, Stops, Unfinished};
 use crate::report::Report;
-use crate::store::layout::Layout;
-use crate::store::rows::{self, Doomed};
-use crate::store::{Access, Snapshot, Store, StoreError, StoreRef};
+use crate::store::{Access, Store, StoreError, StoreRef};
 use crate::tag::{Guard, Tag};
+use transaction::{Done, Planned};
 
 /// What is asked of a cleanup, once it can't be wrong any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub fn cleanup<'s>(
     })?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.jobs.is_empty() {
-        let nothing = Deleted { dependents, ..Deleted::default() };
+        let nothing = Done { dependents, ..Done::default() };
         return Ok(report(planned.plan, &criteria, request.mode, nothing, started));
     }
 
@@ -196,9 +196,11 @@ pub fn cleanup<'s>(
         Force::Stop => Unfinished::Stopped(&stops),
     };
     let criteria = Criteria { unfinished, ..criteria };
-    let (plan, deleted) = commit(&mut store, request, &criteria, planned, go_on).map_err(|error| stops.name(error))?;
+    let expect = |plan: &Plan| expect(request, plan);
+    let (plan, done) =
+        transaction::run(&mut store, &criteria, planned, expect, go_on).map_err(|error| stops.name(error))?;
     store.checkpoint();
-    let report = report(plan, &criteria, request.mode, deleted, started);
+    let report = report(plan, &criteria, request.mode, done, started);
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
     tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
@@ -216,13 +218,6 @@ fn cutoff(request: &Request, now: DateTime<Utc>) -> Option<i64> {
         Some(plan) if plan.cutoff_ms().is_some() => plan.cutoff_ms(),
         _ => Some(now.timestamp_millis().saturating_sub(older_than)),
     }
-}
-
-/// A plan, and the version of the store that it was made of.
-struct Planned {
-    plan: Plan,
-    layout: Layout,
-    version: i64,
 }
 
 /// Refuses a plan that is not the expected one.
@@ -257,56 +252,6 @@ fn stop(control: &dyn JobControl, plan: &Plan, go_on: impl Fn() -> Result<(), Er
     stops
 }
 
-/// What a transaction did.
-#[derive(Default)]
-struct Deleted {
-    dependents: std::collections::BTreeMap<String, u64>,
-    bytes_freed: u64,
-    lock: Duration,
-}
-
-/// The transaction: everything, or nothing.
-fn commit(
-    store: &mut Store<'_>,
-    request: &Request,
-    criteria: &Criteria<'_>,
-    planned: Planned,
-    go_on: impl Fn() -> Result<(), Error>,
-) -> Result<(Plan, Deleted), Error> {
-    let snapshot = info_span!("lock").in_scope(|| store.lock())?;
-    let locked = Instant::now();
-    let Planned { mut plan, mut layout, version } = planned;
-    if snapshot.version()? != version || !plan.to_stop.is_empty() {
-        let _span = info_span!("decide again").entered();
-        layout = snapshot.layout()?;
-        plan = plan::decide(&snapshot, &layout, criteria, &go_on)?;
-        expect(request, &plan)?;
-    }
-    let mut deleted = info_span!("delete", jobs = plan.jobs.len(), actions = plan.actions.len())
-        .in_scope(|| delete(&snapshot, &layout, &plan, &go_on))?;
-    info_span!("commit").in_scope(|| snapshot.commit())?;
-    deleted.lock = locked.elapsed();
-    Ok((plan, deleted))
-}
-
-fn delete(
-    snapshot: &Snapshot<'_>,
-    layout: &Layout,
-    plan: &Plan,
-    go_on: impl Fn() -> Result<(), Error>,
-) -> Result<Deleted, Error> {
-    let free = snapshot.free_bytes()?;
-    let dependents = layout.foreign_keys.carry_out(snapshot, &plan.jobs)?;
-    for (table, name, ids) in [(Doomed::Jobs, "jobs", &plan.jobs), (Doomed::Actions, "actions", &plan.actions)] {
-        let deleted = rows::delete(snapshot, table, ids.iter().copied(), || go_on().is_err())?;
-        go_on()?;
-        if deleted != ids.len() {
-            return Err(Error::Diverged { table: name, planned: ids.len(), deleted });
-        }
-    }
-    Ok(Deleted { dependents, bytes_freed: snapshot.free_bytes()?.saturating_sub(free), lock: Duration::ZERO })
-}
-
 impl Stops {
     /// `error`, saying which jobs had been stopped before it.
     fn name(&self, error: Error) -> Error {
@@ -319,7 +264,7 @@ impl Stops {
     }
 }
 
-fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, deleted: Deleted, started: Instant) -> Report {
+fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, did: Done, started: Instant) -> Report {
     let (jobs, actions) = (plan.jobs.len() as u64, plan.actions.len() as u64);
     let done = |count| if mode == Mode::Delete { count } else { 0 };
     Report {
@@ -335,14 +280,14 @@ fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, deleted: Deleted, sta
         job_ids: plan.jobs,
         action_ids: plan.action_names,
         ids_truncated: false,
-        dependents: deleted.dependents,
+        dependents: did.dependents,
         errors: plan.errors,
         more: plan.jobs_kept.over_limit > 0,
         cutoff_ms: criteria.cutoff_ms,
         plan: plan.token.to_string(),
-        bytes_freed: deleted.bytes_freed,
+        bytes_freed: did.bytes_freed,
         duration_ms: milliseconds(started.elapsed()),
-        lock_ms: milliseconds(deleted.lock),
+        lock_ms: milliseconds(did.lock),
     }
 }
 

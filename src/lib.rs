@@ -7,7 +7,7 @@
 //! job.cleanup_by_tag params
 //!   method    params → Request, report → JSON, errors → error objects (rpc)
 //!   tag       what may be named: Guard, Tag, codescalers' grammar
-//!   cleanup   plan → stop → BEGIN IMMEDIATE → decide again → DELETE → COMMIT        ← the only commit
+//!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT       ← the only commit
 //!   control   what the host lends: stop a job, hear what went
 //!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
 //!   spec      what jobs, actions and services hold as JSON

@@ -100,7 +100,8 @@ pub(crate) struct Store<'s> {
 }
 
 enum Attached<'s> {
-    Own(Connection),
+    /// A connection of our own, and the path of the file if another could read it while this one writes.
+    Own(Connection, Option<&'s Path>),
     /// The host's connection, and whether it enforces foreign keys.
     Host(&'s mut Connection, bool),
 }
@@ -112,7 +113,11 @@ impl<'s> Store<'s> {
             return Err(StoreError::unfit(format!("SQLite {} is older than 3.26", rusqlite::version())));
         }
         let connection = match store {
-            StoreRef::Path(path) => Attached::Own(open(path, access, lock_timeout)?),
+            StoreRef::Path(path) => {
+                let connection = open(path, access, lock_timeout)?;
+                let beside = (journal_mode(&connection)? == "wal").then_some(path);
+                Attached::Own(connection, beside)
+            }
             StoreRef::Connection(connection) => {
                 if !connection.is_autocommit() {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
@@ -131,9 +136,18 @@ impl<'s> Store<'s> {
         self.transaction(TransactionBehavior::Deferred)
     }
 
+    /// Another attachment, for reading while this one writes. None where they would be in each other's way, or if it
+    /// can't be had.
+    pub(crate) fn beside(&self) -> Option<Self> {
+        match self.connection {
+            Attached::Own(_, Some(path)) => Self::attach(StoreRef::Path(path), Access::Read, Duration::ZERO).ok(),
+            _ => None,
+        }
+    }
+
     /// The write lock: nobody else writes until the snapshot is committed or dropped, and dropping it undoes all.
     pub(crate) fn lock(&mut self) -> Result<Snapshot<'_>, StoreError> {
-        if let Attached::Own(connection) = &self.connection {
+        if let Attached::Own(connection, _) = &self.connection {
             // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB. Not before: a
             // scan is quicker while its cache fits into the processor's.
             connection.pragma_update(None, "cache_size", -64_000)?;
@@ -146,7 +160,7 @@ impl<'s> Store<'s> {
     /// This makes the deletion durable, saves the host's next commit from doing it, and gives the WAL's space back.
     /// Readers may prevent a part of it; that is no error.
     pub(crate) fn checkpoint(&self) {
-        let Attached::Own(connection) = &self.connection else { return };
+        let Attached::Own(connection, _) = &self.connection else { return };
         // PASSIVE does the work beside other writers; what is left for TRUNCATE, which shuts them out, is next to nothing.
         let checkpoint = |mode| connection.query_row(mode, (), |_| Ok(()));
         let done = connection
@@ -176,14 +190,14 @@ impl Drop for Store<'_> {
 impl Attached<'_> {
     fn get(&self) -> &Connection {
         match self {
-            Self::Own(connection) => connection,
+            Self::Own(connection, _) => connection,
             Self::Host(connection, _) => connection,
         }
     }
 
     fn get_mut(&mut self) -> &mut Connection {
         match self {
-            Self::Own(connection) => connection,
+            Self::Own(connection, _) => connection,
             Self::Host(connection, _) => connection,
         }
     }
@@ -257,8 +271,7 @@ fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<Connectio
         Access::Write => {
             // The checkpoint comes after the commit, when the write lock is free: see `Store::checkpoint`.
             connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-            if mode == "wal" {
+            if journal_mode(&connection)? == "wal" {
                 // No sync while the lock is held; the checkpoint syncs. In the other modes FULL stays: there, less
                 // could damage the file.
                 connection.pragma_update(None, "synchronous", "normal")?;
@@ -266,6 +279,11 @@ fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<Connectio
         }
     }
     Ok(connection)
+}
+
+/// In lower case.
+fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
 fn wal_of(path: &Path) -> std::path::PathBuf {

@@ -55,6 +55,11 @@ impl Effect {
 const DOOMED: &str = "hero_proc_cleanup_doomed";
 
 impl ForeignKeys {
+    /// Whether deleting jobs takes nothing along, and nothing holds on to them.
+    pub(crate) fn none(&self) -> bool {
+        self.holding.is_empty() && self.effects.is_empty()
+    }
+
     /// The jobs that must stay, with the table that holds on to them.
     pub(crate) fn held(&self, connection: &Connection) -> Result<HashMap<i64, &str>, StoreError> {
         let mut held = HashMap::new();

@@ -149,19 +149,17 @@ pub(crate) fn job(connection: &Connection, layout: &Layout, id: i64) -> Result<J
 }
 
 /// Deletes the rows `ids` of `table`, and returns how many there were.
-pub(crate) fn delete(
+pub(crate) fn delete<E: From<StoreError>>(
     connection: &Connection,
     table: Doomed,
-    ids: impl IntoIterator<Item = i64>,
-    mut cancelled: impl FnMut() -> bool,
-) -> Result<usize, StoreError> {
-    let mut statement = connection.prepare(sql::delete(table))?;
+    ids: &[i64],
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<usize, E> {
+    let mut statement = connection.prepare(sql::delete(table)).map_err(StoreError::from)?;
     let mut deleted = 0;
     for id in ids {
-        if cancelled() {
-            break;
-        }
-        deleted += statement.execute([id])?;
+        go_on()?;
+        deleted += statement.execute([id]).map_err(StoreError::from)?;
     }
     Ok(deleted)
 }

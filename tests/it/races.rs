@@ -83,23 +83,26 @@ fn what_happens_between_plan_and_lock_counts() {
         // A table that holds on to a job appears.
         ("CREATE TABLE locks (job REFERENCES jobs (id)); INSERT INTO locks VALUES (1)", vec![2], vec![]),
     ] {
-        let sample = sample();
-        let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
-        assert_eq!((&report.job_ids, report.jobs_deleted), (&jobs, jobs.len() as u64), "{what}");
-        assert_eq!(
-            (&report.action_ids, report.actions_deleted),
-            (&to_strings(&actions), actions.len() as u64),
-            "{what}"
-        );
-        assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum(), "{what}");
-        let connection = sample.open();
-        for id in jobs {
-            assert!(!exists(&connection, &format!("SELECT 1 FROM jobs WHERE id = {id}")), "{what}");
+        for journal in ["wal", "delete"] {
+            let sample = sample();
+            sample.open().pragma_update(None, "journal_mode", journal).unwrap();
+            let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
+            assert_eq!((&report.job_ids, report.jobs_deleted), (&jobs, jobs.len() as u64), "{what}");
+            assert_eq!(
+                (&report.action_ids, report.actions_deleted),
+                (&to_strings(&actions), actions.len() as u64),
+                "{what}"
+            );
+            assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum(), "{what}");
+            let connection = sample.open();
+            for id in &jobs {
+                assert!(!exists(&connection, &format!("SELECT 1 FROM jobs WHERE id = {id}")), "{what}");
+            }
+            for name in &actions {
+                assert!(!exists(&connection, &format!("SELECT 1 FROM actions WHERE name = '{name}'")), "{what}");
+            }
+            assert!(exists(&connection, "SELECT 1 FROM actions WHERE name = 'x'"), "{what}");
         }
-        for name in actions {
-            assert!(!exists(&connection, &format!("SELECT 1 FROM actions WHERE name = '{name}'")), "{what}");
-        }
-        assert!(exists(&connection, "SELECT 1 FROM actions WHERE name = 'x'"), "{what}");
     }
 }
 
@@ -109,6 +112,27 @@ fn to_strings(names: &[&str]) -> Vec<String> {
 
 fn exists(connection: &Connection, sql: &str) -> bool {
     connection.prepare(sql).unwrap().exists(()).unwrap()
+}
+
+/// What foreign keys declare is carried out for the jobs of the last decision.
+#[test]
+fn dependents_are_those_of_the_jobs_that_go() {
+    for what in ["", "INSERT INTO runs (phase) VALUES ('done')", "UPDATE jobs SET phase = 'running' WHERE id = 1"] {
+        let sample = sample();
+        sample
+            .open()
+            .execute_batch(
+                "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
+                 INSERT INTO notes VALUES (1), (1), (2), (3);",
+            )
+            .unwrap();
+        let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
+        let expected = if report.job_ids == [2] { 1 } else { 3 };
+        assert_eq!(report.dependents.get("notes"), Some(&expected), "{what}");
+        let left: i64 = sample.open().query_row("SELECT count(*) FROM notes", (), |row| row.get(0)).unwrap();
+        assert_eq!(left as u64, 4 - expected, "{what}");
+        assert!(!exists(&sample.open(), "PRAGMA foreign_key_check"), "{what}");
+    }
 }
 
 /// With an expected plan, the same changes mean that nothing goes.
@@ -215,17 +239,37 @@ fn two_at_once_delete_the_union_once() {
     }
 }
 
-/// Who writes nothing in between costs no second decision, and a dry run takes no lock.
+/// Who writes nothing in between costs no second decision; a decision that names more costs no second deletion; one that
+/// names less undoes what was deleted meanwhile. A dry run takes no lock.
 #[test]
 fn the_steps_are_those_that_are_needed() {
-    let sample = sample();
-    for (params, expected) in [
-        (json!({ "tags": ["codescaler"], "dry_run": true }), vec!["plan"]),
-        (json!({ "tags": ["codescaler_nothing"] }), vec!["plan"]),
-        (json!({ "tags": ["codescaler"] }), vec!["plan", "lock", "delete", "commit"]),
+    let dry_run = json!({ "tags": ["codescaler"], "dry_run": true });
+    let nothing = json!({ "tags": ["codescaler_nothing"] });
+    let all = json!({ "tags": ["codescaler"] });
+    let again = ["plan", "lock", "decide again", "delete", "delete", "commit"];
+    let undone = ["plan", "lock", "decide again", "delete", "lock", "decide again", "delete", "commit"];
+    for (params, journal, meanwhile, expected) in [
+        (&dry_run, "wal", None, &["plan"][..]),
+        (&nothing, "wal", None, &["plan"]),
+        (&all, "wal", None, &["plan", "lock", "delete", "commit"]),
+        (&all, "wal", Some("INSERT INTO runs (phase) VALUES ('done')"), &again),
+        (&all, "wal", Some("UPDATE jobs SET phase = 'done' WHERE id = 3"), &again),
+        (&all, "wal", Some("UPDATE jobs SET phase = 'running' WHERE id = 1"), &undone),
+        (&all, "wal", Some("UPDATE jobs SET action_id = 'a' WHERE id = 4"), &undone),
+        (&all, "wal", Some("DELETE FROM jobs WHERE id = 1"), &undone),
+        // Readers and a writer are in each other's way: one after the other.
+        (
+            &all,
+            "delete",
+            Some("UPDATE jobs SET phase = 'running' WHERE id = 1"),
+            &["plan", "lock", "decide again", "delete", "commit"],
+        ),
     ] {
-        when("no such step", || {});
-        call(&sample, &params).unwrap();
-        assert_eq!(steps::begun(), expected, "{params}");
+        let sample = sample();
+        let other = sample.open();
+        other.pragma_update(None, "journal_mode", journal).unwrap();
+        when("lock", move || meanwhile.map_or((), |sql| other.execute_batch(sql).unwrap()));
+        call(&sample, params).unwrap();
+        assert_eq!(steps::begun(), expected, "{params} {journal} {meanwhile:?}");
     }
 }
