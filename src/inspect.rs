@@ -139,7 +139,7 @@ fn jobs(
         families.dedup();
         if families.first().is_some_and(|family| family == guard.root().as_str()) {
             counts.tagged += 1;
-            counts.tagged_by_spec += u64::from(matches!(job.tags(), JobTags::Spec(_)));
+            counts.tagged_by_spec += u64::from(matches!(job.tags, JobTags::Spec(_)));
         }
         for family in families {
             *counts.families.entry(family).or_default() += 1;
@@ -151,9 +151,9 @@ fn jobs(
 
 /// The tags of `job`, if they can be read.
 fn tags(connection: &Connection, layout: &Layout, job: &JobRow<'_>) -> Result<Option<Vec<String>>, StoreError> {
-    Ok(match job.tags() {
+    Ok(match job.tags {
         JobTags::Column(tags) if tags.trim() == "null" => {
-            rows::job_spec(connection, layout, job.id())?.and_then(|spec| spec::spec_tags(&spec))
+            rows::job_spec(connection, layout, job.id)?.and_then(|spec| spec::spec_tags(&spec))
         }
         JobTags::Column(tags) => spec::tags(tags),
         JobTags::Spec(spec) => spec::spec_tags(spec),

@@ -27,8 +27,8 @@
 //!
 //! The first of 2 to 6 that fails is its [`Reason`]; it names the referrer that comes first (the job with the lowest id,
 //! the service with the first name, the action with the lowest id). A reference is read generously: as the whole name
-//! and as what follows each dot in it, since a job's `action` may be `{service}.{action}`; and a spec that can't be read
-//! may refer to every word in it.
+//! and as what follows each dot in it, since a job's `action` may be `{service}.{action}`; and a spec that lists something
+//! but can't be read may refer to every word in it.
 //!
 //! # Why no interleaving breaks this
 //!
@@ -217,9 +217,9 @@ fn jobs<E: From<StoreError>>(
         }
         jobs.matched += 1;
         let full = jobs.planned.len() >= criteria.limit;
-        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id())) {
+        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id)) {
             (Verdict::Go | Verdict::GoStopped(_) | Verdict::Later, Some(table)) => {
-                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id()));
+                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
                 Verdict::Stay(Why::Referenced)
             }
             (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
@@ -237,11 +237,11 @@ fn matches(
     criteria: &Criteria<'_>,
     job: &JobRow<'_>,
 ) -> Result<bool, StoreError> {
-    Ok(match job.tags() {
+    Ok(match job.tags {
         JobTags::Column(tags) => match spec::tags_hold(tags, criteria.tags) {
             Holds::All => true,
             Holds::NotAll => false,
-            Holds::Null => rows::job_spec(connection, layout, job.id())?
+            Holds::Null => rows::job_spec(connection, layout, job.id)?
                 .is_some_and(|spec| spec::spec_tags_hold(&spec, criteria.tags)),
         },
         JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags),
@@ -265,8 +265,8 @@ fn judge(
     }
     let finished = job.phase().is_some_and(is_finished);
     match criteria.unfinished {
-        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id()), stops.failed.get(&job.id())) {
-            (Some(before), _) if finished || rows::job(connection, layout, job.id())? == *before => {
+        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
+            (Some(before), _) if finished || rows::job(connection, layout, job.id)? == *before => {
                 Ok(Verdict::GoStopped(before.clone()))
             }
             (Some(_), _) => Ok(Verdict::Unstoppable("started again after it was stopped".to_owned())),
@@ -277,7 +277,7 @@ fn judge(
         _ if finished => Ok(Verdict::Go),
         Unfinished::Stay => Ok(Verdict::Stay(Why::Active)),
         Unfinished::Stop(control) => {
-            let job = rows::job(connection, layout, job.id())?;
+            let job = rows::job(connection, layout, job.id)?;
             Ok(match control.can_stop(&job) {
                 Ok(()) => Verdict::GoStopped(job),
                 Err(error) => Verdict::Unstoppable(error.to_string()),
@@ -304,8 +304,8 @@ impl Jobs {
             Verdict::Stay(Why::Referenced) => Some(&mut self.kept.referenced),
             Verdict::Stay(Why::OverLimit) | Verdict::Later => Some(&mut self.kept.over_limit),
             Verdict::Unstoppable(error) => {
-                self.errors.push(format!("job {}: {error}", job.id()));
-                self.unstoppable.insert(job.id(), error.clone());
+                self.errors.push(format!("job {}: {error}", job.id));
+                self.unstoppable.insert(job.id, error.clone());
                 Some(&mut self.kept.unstoppable)
             }
         };
@@ -313,12 +313,12 @@ impl Jobs {
             *kept += 1;
             self.referrers.remaining_job(keys, job);
         } else {
-            digest.number(job.id());
-            for field in [phase, job.context(), job.action(), job.action_id(), job.tags().text()] {
+            digest.number(job.id);
+            for field in [phase, job.context, job.action, job.action_id, job.tags.text()] {
                 digest.text(field);
             }
             self.referrers.planned_job(keys, job);
-            self.planned.push(job.id());
+            self.planned.push(job.id);
         }
     }
 }
@@ -367,10 +367,14 @@ fn actions<E: From<StoreError>>(
         go_on()?;
         let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
         let key = keys.key(context, name);
+        let candidate = referrers.is_candidate(key);
+        if !candidate && !spec::may_depend(action.spec) {
+            return Ok(());
+        }
         let spec = spec::spec(action.spec, root);
         let depends_on = referrers.depends_on(keys, context, key, &spec);
         let name = display(context, name);
-        if referrers.is_candidate(key) {
+        if candidate {
             let index = candidates.all.len();
             candidates.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
             let (tagged, scheduled) = (spec.tagged, spec.scheduled);

@@ -239,12 +239,17 @@ fn writer_beside_dry_run(stores: &Stores, jobs: usize) -> (f64, f64) {
     (beside, alone)
 }
 
-/// Every row of `jobs`, as far as its tags, with SQLite's own settings.
+/// The id and the tags of every job, taken row by row, with SQLite's own settings.
 fn bare_scan(store: &Path) -> f64 {
     let connection = Connection::open(store).unwrap();
     let started = Instant::now();
-    let scan = "SELECT count(*) FROM jobs NOT INDEXED WHERE length(tags) > 0";
-    let _: i64 = connection.query_row(scan, (), |row| row.get(0)).unwrap();
+    let mut scan = connection.prepare("SELECT id, tags FROM jobs NOT INDEXED").unwrap();
+    let mut rows = scan.query(()).unwrap();
+    let mut sum = 0;
+    while let Some(row) = rows.next().unwrap() {
+        sum += row.get_ref(0).unwrap().as_i64().unwrap() + row.get_ref(1).unwrap().as_bytes().unwrap().len() as i64;
+    }
+    assert!(sum > 0);
     milliseconds(started)
 }
 

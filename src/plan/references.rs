@@ -103,17 +103,17 @@ impl Referrers {
     }
 
     pub(crate) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        if let (Some(context), Some(action)) = (job.context(), job.action_id().or(job.action())) {
+        if let (Some(context), Some(action)) = (job.context, job.action_id.or(job.action)) {
             self.candidate(keys.key(context, action));
         }
     }
 
     pub(crate) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        let Some(context) = job.context() else { return };
-        let action = job.action();
-        let action_id = job.action_id().filter(|id| action != Some(id));
+        let Some(context) = job.context else { return };
+        let action = job.action;
+        let action_id = job.action_id.filter(|id| action != Some(id));
         for reference in [action, action_id].into_iter().flatten() {
-            self.remaining_jobs.extend(keys.meant(context, reference).map(|hash| (hash, job.id())));
+            self.remaining_jobs.extend(keys.meant(context, reference).map(|hash| (hash, job.id)));
         }
     }
 

@@ -12,38 +12,33 @@ use super::layout::Layout;
 use crate::control::Job;
 
 /// A job, as far as deciding about it needs. Texts are none where the row has no valid text.
-pub(crate) struct JobRow<'r>(&'r Row<'r>);
+pub(crate) struct JobRow<'r> {
+    pub(crate) id: i64,
+    pub(crate) context: Option<&'r str>,
+    pub(crate) action: Option<&'r str>,
+    pub(crate) action_id: Option<&'r str>,
+    pub(crate) tags: JobTags<'r>,
+    /// What only jobs that match are asked for.
+    row: &'r Row<'r>,
+}
 
 impl<'r> JobRow<'r> {
-    pub(crate) fn id(&self) -> i64 {
-        integer(self.0, 0).unwrap_or_default()
-    }
-
-    pub(crate) fn context(&self) -> Option<&'r str> {
-        text(self.0, 1)
-    }
-
-    pub(crate) fn action(&self) -> Option<&'r str> {
-        text(self.0, 2)
-    }
-
-    pub(crate) fn action_id(&self) -> Option<&'r str> {
-        text(self.0, 3)
-    }
-
-    pub(crate) fn tags(&self) -> JobTags<'r> {
-        match self.0.get_ref(4) {
-            Ok(ValueRef::Null) => text(self.0, 5).map_or(JobTags::Unreadable, JobTags::Spec),
-            _ => text(self.0, 4).map_or(JobTags::Unreadable, JobTags::Column),
-        }
+    fn read(row: &'r Row<'r>) -> Self {
+        let tags = match row.get_ref(4) {
+            Ok(ValueRef::Text(tags)) => str::from_utf8(tags).map_or(JobTags::Unreadable, JobTags::Column),
+            Ok(ValueRef::Null) => text(row, 5).map_or(JobTags::Unreadable, JobTags::Spec),
+            _ => JobTags::Unreadable,
+        };
+        let id = integer(row, 0).unwrap_or_default();
+        Self { id, context: text(row, 1), action: text(row, 2), action_id: text(row, 3), tags, row }
     }
 
     pub(crate) fn phase(&self) -> Option<&'r str> {
-        text(self.0, 6)
+        text(self.row, 6)
     }
 
     pub(crate) fn created_at(&self) -> Option<i64> {
-        integer(self.0, 7)
+        integer(self.row, 7)
     }
 }
 
@@ -93,7 +88,7 @@ pub(crate) fn jobs<E: From<StoreError>>(
     layout: &Layout,
     mut each: impl FnMut(JobRow<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    scan(connection, &sql::jobs(layout), |row| each(JobRow(row)))
+    scan(connection, &sql::jobs(layout), |row| each(JobRow::read(row)))
 }
 
 /// Calls `each` with every action, ids ascending, until it fails.
