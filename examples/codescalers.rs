@@ -1,30 +1,266 @@
-//! A server in codescalers' shape that has mounted `jobs.cleanup` behind its own `require_admin`, and a call of it all the
-//! way to hero_proc's store.
+//! A server in codescalers' shape that has mounted `jobs.cleanup` behind its own `require_admin`, and calls of it, all
+//! the way to hero_proc's store and back.
 //!
 //! ```text
 //! cargo run --example codescalers
 //! ```
+//!
+//! What stands between the marks is what there is to copy. In hero_proc's place stands this crate's own server.
 #![expect(clippy::print_stdout, reason = "it tells people what it does")]
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::extract::State;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Extension, State};
 use axum::routing::post;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams, Options};
-use hero_proc_cleanup::gateway::{AdminGate, Caller, Forwarder, JOBS_CLEANUP};
 use hero_proc_cleanup::server::{self, Listener, Service};
 use hero_proc_cleanup::{Guard, Kind, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
-fn main() {}
+/// Errors are told, and nothing else is done with them.
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What the handlers share.
+struct Codescalers {
+    /// hero_proc's socket.
+    hero_proc: PathBuf,
+    /// The users who are admins, by name.
+    admins: Mutex<BTreeSet<String>>,
+}
+
+/// Who calls: the user at the other end of the socket, as the kernel says.
+#[derive(Clone)]
+struct User {
+    name: String,
+    uid: Option<u32>,
+}
+
+/// A JSON-RPC error object, as this server has them.
+#[derive(Debug, Serialize)]
+struct Failure {
+    code: i32,
+    message: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    data: Value,
+}
+
+impl Codescalers {
+    /// The check that stands before everything that only admins may do.
+    fn require_admin(&self, user: &str) -> Result<(), Failure> {
+        if self.admins().contains(user) {
+            return Ok(());
+        }
+        Err(Failure { code: -32002, message: format!("{user} is no admin"), data: Value::Null })
+    }
+
+    fn admins(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.admins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn dispatch(&self, user: &User, method: &str, params: Value) -> Result<Value, Failure> {
+        match method {
+            "admin.list" => {
+                self.require_admin(&user.name)?;
+                Ok(json!({ "admins": *self.admins() }))
+            }
+            // mounting the extension: begin
+            hero_proc_cleanup::gateway::JOBS_CLEANUP => {
+                let hero_proc = Client::new(&self.hero_proc);
+                let caller = hero_proc_cleanup::gateway::Caller { name: user.name.clone(), uid: user.uid, pid: None };
+                match (hero_proc_cleanup::gateway::Forwarder { hero_proc }).jobs_cleanup(self, &caller, &params).await {
+                    Ok(report) => Ok(json!(report)),
+                    Err(error) => Err(Failure { code: error.code, message: error.message, data: error.data }),
+                }
+            }
+            // mounting the extension: end
+            _ => Err(Failure { code: -32601, message: format!("there is no method {method:?}"), data: Value::Null }),
+        }
+    }
+}
+
+// mounting the extension: begin
+impl hero_proc_cleanup::gateway::AdminGate for Codescalers {
+    fn is_admin(&self, caller: &hero_proc_cleanup::gateway::Caller) -> bool {
+        self.require_admin(&caller.name).is_ok()
+    }
+}
+// mounting the extension: end
+
+#[derive(Deserialize)]
+struct Call {
+    id: Value,
+    method: String,
+    #[serde(default)]
+    params: Value,
+}
+
+async fn rpc(
+    State(codescalers): State<Arc<Codescalers>>,
+    ConnectInfo(user): ConnectInfo<User>,
+    Json(call): Json<Call>,
+) -> Json<Value> {
+    Json(match codescalers.dispatch(&user, &call.method, call.params).await {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": call.id, "result": result }),
+        Err(error) => json!({ "jsonrpc": "2.0", "id": call.id, "error": error }),
+    })
+}
+
+impl User {
+    fn of(stream: &UnixStream) -> Self {
+        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+        let name = uid.map(|uid| match uzers::get_user_by_uid(uid) {
+            Some(user) => user.name().to_string_lossy().into_owned(),
+            None => uid.to_string(),
+        });
+        // Of whom the kernel says nothing has no name: no admin is called so.
+        Self { name: name.unwrap_or_default(), uid }
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for User {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self::of(stream.io())
+    }
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().map_err(Into::into);
+    match runtime.and_then(|runtime| runtime.block_on(run())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("FAILED: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Both servers in a temporary directory, and the story on them.
+async fn run() -> Outcome {
+    let dir = tempfile::Builder::new().prefix("hero-codescalers-").tempdir()?;
+    let path = dir.path().to_owned();
+    let store = path.join("hero_proc.db");
+    make_store(&store)?;
+
+    // In hero_proc's place: this crate's own server, on a store of hero_proc's.
+    let upstream = path.join("hero_proc.sock");
+    let host = hero_proc_cleanup::Host::new(Guard::codescaler());
+    let (end_upstream, upstream_ends) = oneshot::channel::<()>();
+    let service = Service::cleanup_by_tag(store.clone(), host);
+    let upstream_runs = tokio::spawn(server::run(Listener::bind(&upstream)?, service, async {
+        let _ = upstream_ends.await;
+    }));
+
+    let socket = path.join("codescalers.sock");
+    let codescalers = Arc::new(Codescalers { hero_proc: upstream.clone(), admins: Mutex::default() });
+    let router = Router::new().route("/rpc", post(rpc)).with_state(Arc::clone(&codescalers));
+    let (end, ends) = oneshot::channel::<()>();
+    let serve = axum::serve(UnixListener::bind(&socket)?, router.into_make_service_with_connect_info::<User>());
+    let runs = tokio::spawn(
+        serve
+            .with_graceful_shutdown(async {
+                let _ = ends.await;
+            })
+            .into_future(),
+    );
+
+    println!("A server in codescalers' shape listens on {},", socket.display());
+    println!("in front of job.cleanup_by_tag on {}.\n", upstream.display());
+    let told = tell(&codescalers, &socket, &store).await;
+    // If they have ended by themselves, their results say why.
+    let _ = (end.send(()), end_upstream.send(()));
+    runs.await??;
+    upstream_runs.await??;
+    dir.close()?;
+    told?;
+    holds(!path.exists(), "nothing is left on the disk")
+}
+
+async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome {
+    let client = Client::new(socket);
+    let user = User::of(&UnixStream::connect(socket).await?).name;
+    let all = jobs(store)?;
+    println!("The store holds jobs {all:?}: 1 to 3 are ana's builds, 4 is ben's, 5 is not codescaler's.\n");
+
+    println!("{user} calls, and is no admin:");
+    let params = JobsCleanupParams { actor: Some("ana".to_owned()), ..JobsCleanupParams::default() };
+    let refused = client.jobs_cleanup(&params).await.err().ok_or("a call was not refused")?;
+    println!("  {} {}: {}", refused.code, refused.data["kind"], refused.message);
+    holds(refused.code == -32002 && refused.kind() == Some(Kind::NotAdmin), "jobs.cleanup refuses with -32002")?;
+    let refused = client.call_raw("admin.list", &json!({})).await.err().ok_or("a call was not refused")?;
+    holds(refused.code == -32002, "as does every other method behind require_admin")?;
+    holds(jobs(store)? == all, "every job is still there")?;
+
+    println!("\n{user} is made an admin, and calls:");
+    codescalers.admins().insert(user);
+    let dry_run = Options { dry_run: Some(true), ..Options::default() };
+    let preview = client.jobs_cleanup(&JobsCleanupParams { options: dry_run, ..params.clone() }).await?;
+    println!("  the dry run would delete jobs {:?} and actions {:?}", preview.job_ids, preview.action_ids);
+    holds(preview.job_ids == [1, 2, 3] && jobs(store)? == all, "it names ana's jobs, and deletes nothing")?;
+    let planned = Options { expect_plan: Some(preview.plan.clone()), ..Options::default() };
+    let report = client.jobs_cleanup(&JobsCleanupParams { options: planned, ..params }).await?;
+    println!("  deleted: {} jobs and {} actions", report.jobs_deleted, report.actions_deleted);
+    holds((report.jobs_deleted, report.actions_deleted) == (3, 3), "hero_proc's report comes back")?;
+    holds(jobs(store)? == [4, 5], "ana's jobs are gone, ben's and the one that is not codescaler's are there")?;
+
+    println!("\nWhat hero_proc refuses comes back as it is:");
+    let wrong = client.call_raw("jobs.cleanup", &json!({ "limit": 0 })).await.err().ok_or("a call was not refused")?;
+    println!("  {} {}: {}", wrong.code, wrong.data, wrong.message);
+    holds(wrong.code == -32602 && wrong.data["param"] == "limit", "code, message and data")
+}
+
+/// A store in hero_proc's layout: four finished jobs of codescaler's, each with an action of its own, and another's.
+fn make_store(store: &Path) -> Outcome {
+    let connection = Connection::open(store)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.execute_batch(include_str!("../src/cli/store.sql"))?;
+    for (number, actor) in (1..).zip(["ana", "ana", "ana", "ben", ""]) {
+        let (action, tags) = match actor {
+            "" => ("books_export".to_owned(), vec!["books".to_owned()]),
+            actor => (format!("codescaler_build_{number}"), codescaler_tags(actor, "build", "web")?),
+        };
+        let spec = json!({ "tags": tags }).to_string();
+        connection.execute(
+            "INSERT INTO jobs (action, action_id, spec_json, phase, tags, created_at_ms)
+             VALUES (:action, :action, :spec, 'succeeded', :tags, :now)",
+            named_params! {
+                ":action": action,
+                ":spec": spec,
+                ":tags": json!(tags).to_string(),
+                ":now": chrono::Utc::now().timestamp_millis(),
+            },
+        )?;
+        connection.execute(
+            "INSERT INTO actions (name, spec_json) VALUES (:name, :spec)",
+            named_params! { ":name": action, ":spec": spec },
+        )?;
+    }
+    Ok(())
+}
+
+/// The jobs in the store, read beside everyone.
+fn jobs(store: &Path) -> Outcome<Vec<i64>> {
+    let connection = Connection::open(store)?;
+    let mut ids = connection.prepare("SELECT id FROM jobs ORDER BY id")?;
+    let ids = ids.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(ids)
+}
+
+/// Prints `claim`, or fails with it.
+fn holds(holds: bool, claim: &str) -> Outcome {
+    if !holds {
+        return Err(format!("this does not hold: {claim}").into());
+    }
+    println!("holds: {claim}");
+    Ok(())
+}

@@ -211,6 +211,9 @@ impl Teller<'_> {
         let path = self.host.server.path.clone();
         let seeded = spawn_blocking(move || pile_up(&path, jobs)).await??;
         println!("{seeded} of them are codescaler's, each with an action of its own.");
+        if cfg!(debug_assertions) {
+            println!("This build is not optimised: with --release all of this is quicker.");
+        }
         let census = self.census().await?;
         println!("{:<52}{:>9}{:>9}{:>12}{:>12}{:>7}", "", "duration", "lock", "longest gap", "mutex not", "ticks");
         println!("{:<52}{:>9}{:>9}{:>12}{:>12}", "in ms", "", "", "of ticks", "to be had");
