@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(crate) struct Children {
     stopped: Mutex<BTreeMap<i64, Stopped>>,
     /// How many have ended so far.
     ended: watch::Sender<u64>,
+    /// Whether no more are started.
+    closed: AtomicBool,
 }
 
 /// How a job came to be stopped.
@@ -78,13 +81,16 @@ impl Children {
         // What a leader leaves behind becomes a child of this process, which can then wait for it and reap it.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         fs::create_dir_all(&logs)?;
-        let ended = watch::Sender::new(0);
-        Ok(Arc::new(Self { store, logs, running: Mutex::default(), stopped: Mutex::default(), ended }))
+        let (ended, closed) = (watch::Sender::new(0), AtomicBool::new(false));
+        Ok(Arc::new(Self { store, logs, running: Mutex::default(), stopped: Mutex::default(), ended, closed }))
     }
 
     /// Starts the script of job `id`, in a process group of its own, and returns its pid. The caller holds the store, so
     /// that whoever takes it later finds the child here.
     pub(crate) fn start(self: &Arc<Self>, id: i64, script: &str) -> io::Result<i32> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the host ends"));
+        }
         let log = File::create(self.log(id))?;
         let mut child = Command::new("sh")
             .arg("-c")
@@ -107,8 +113,8 @@ impl Children {
                 tracing::error!(id, %error, "the end of a job was not written");
             }
             lock(&children.running).remove(&id);
-            group.set(State::Ended);
             children.ended.send_modify(|ended| *ended += 1);
+            group.set(State::Ended);
         });
         Ok(pid)
     }
@@ -159,8 +165,11 @@ impl Children {
         if lock(&self.running).contains_key(&id) { Ok(()) } else { gone(pid) }
     }
 
-    /// Stops all of them.
-    pub(crate) fn stop_all(&self) {
+    /// Stops all of them, and starts no more.
+    pub(crate) fn close(&self) {
+        let store = lock(&self.store);
+        self.closed.store(true, Ordering::SeqCst);
+        drop(store);
         let groups: Vec<_> = lock(&self.running).values().cloned().collect();
         for group in groups {
             if let Err(error) = group.stop() {
@@ -187,7 +196,7 @@ impl Children {
     }
 }
 
-/// What the extension asks of a host for `force`: three lines of glue to what the host can do anyhow.
+/// What the extension asks of a host for `force`: glue to what the host can do anyhow.
 impl JobControl for Children {
     fn stop(&self, job: &Job) -> Result<(), ControlError> {
         self.stop(job.id, job.pid).map(drop)

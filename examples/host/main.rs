@@ -69,6 +69,7 @@ async fn run(args: &Args) -> Outcome {
     let dir = tempfile::Builder::new().prefix("hero-host-").tempdir()?;
     let path = dir.path().to_owned();
     let host = Host::start(&path)?;
+    let _ends = EndsWith(Arc::clone(&host.server.children));
     let told = tokio::select! {
         told = story::tell(&host, args.jobs) => told,
         _ = interrupt.recv() => Err("interrupted".into()),
@@ -122,15 +123,22 @@ impl Host {
         Ok(Self { server, ticks, socket, ticking, serving, end })
     }
 
-    /// Starts nothing more, stops every child, and answers no more calls.
+    /// Stops every child, starts nothing more, and answers no more calls.
     async fn stop(self) -> Outcome {
-        self.ticking.abort();
-        // Aborted or not, it has ended: what it started is known.
-        let _ = self.ticking.await;
         let children = Arc::clone(&self.server.children);
-        tokio::task::spawn_blocking(move || children.stop_all()).await?;
+        tokio::task::spawn_blocking(move || children.close()).await?;
+        self.ticking.abort();
         // If it has ended by itself, its result says why.
         let _ = self.end.send(());
         Ok(self.serving.await??)
+    }
+}
+
+/// Ends the children even if the story panics, as it does when nobody reads it any more.
+struct EndsWith(Arc<Children>);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -23,7 +23,7 @@ use crate::{Host, Outcome};
 
 /// How long anything may take before the story is given up: never waited for when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Jobs of a moment ago, and how often a process is looked at.
+/// How often a log is looked at.
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// Tells all of it on `host`, with `jobs` jobs for the measurement.
@@ -60,6 +60,14 @@ impl Teller<'_> {
         self.enqueue("codescalers_export", &["codescalers"], "true").await?;
         timeout(PATIENCE, ended.wait_for(|ended| *ended == 2)).await??;
         self.is_up(backup).await?;
+
+        // What the host could do before.
+        let before = self.stats().await?;
+        let scratch = self.enqueue("scratch", &[], "exec sleep 1000").await?;
+        self.call("job.cancel", json!({ "id": scratch })).await?;
+        self.call("job.delete", json!({ "id": scratch })).await?;
+        self.call("action.delete", json!({ "name": "scratch" })).await?;
+        holds(self.stats().await? == before, "job.cancel, job.delete and action.delete do what they did before")?;
         Ok(backup)
     }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod command;
+mod examples;
 mod faults;
 mod force;
 mod gateway;
