@@ -76,7 +76,7 @@ impl Codescalers {
             }
             // mounting the extension: begin
             hero_proc_cleanup::gateway::JOBS_CLEANUP => {
-                let hero_proc = Client::new(&self.hero_proc);
+                let hero_proc = hero_proc_cleanup::client::Client::new(&self.hero_proc);
                 let caller = hero_proc_cleanup::gateway::Caller { name: user.name.clone(), uid: user.uid, pid: None };
                 match (hero_proc_cleanup::gateway::Forwarder { hero_proc }).jobs_cleanup(self, &caller, &params).await {
                     Ok(report) => Ok(json!(report)),
