@@ -78,13 +78,13 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 fn against_april(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     let (store, socket) = (stores.copy_of(jobs, Like::Newest), stores.socket());
     let started = Instant::now();
-    let (deleted, _) = april::clean(&store, &socket);
+    let (deleted, _) = runtime.block_on(april::clean(&store, &socket));
     let april = milliseconds(started);
 
     let (store, socket) = (stores.copy_of(jobs, Like::Newest), stores.socket());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let ours = runtime.block_on(async {
         let service = Service::cleanup_by_tag(store, Host::new(Guard::codescaler()));
         let listener = Listener::bind(&socket).unwrap();

@@ -1,5 +1,6 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
+use hero_proc_cleanup::openrpc::{Document, MergeError};
 use hero_proc_cleanup::{
     DEFAULT_LIMIT, DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, MAX_TAG_BYTES, MAX_TAGS, cleanup_by_tag, openrpc,
 };
@@ -26,6 +27,7 @@ fn they_are_openrpc_of_this_version() {
         assert_eq!(document["methods"][0]["name"], method);
         assert_eq!(document["methods"][0]["paramStructure"], "by-name");
         assert_eq!(document["methods"][1]["name"], "rpc.discover");
+        assert_openrpc(&document);
     }
 }
 
@@ -201,4 +203,150 @@ fn they_are_served_as_they_are() {
     assert_eq!(gateway.get("/openrpc.json").body, openrpc::CODESCALERS.as_bytes());
     assert_eq!(gateway.call("rpc.discover", &json!({}))["result"], document(openrpc::CODESCALERS));
     assert_eq!(gateway.get("/health").json()["service"], "hero_codescalers_cleanup");
+}
+
+/// A host's document of 90 methods, which uses the names of two of our schemas for something else.
+fn host() -> Value {
+    let methods: Vec<Value> = (0..90)
+        .map(|number| {
+            json!({
+                "name": format!("namespace{}.verb{number}", number % 9),
+                "params": [{ "name": "id", "required": true, "schema": { "type": "integer" } }],
+                "result": { "name": "report", "schema": { "$ref": "#/components/schemas/Report" } },
+            })
+        })
+        .collect();
+    json!({
+        "openrpc": "1.2.6",
+        "info": { "title": "hero_proc", "version": "0.7.0" },
+        "methods": methods,
+        "components": {
+            "schemas": { "Report": { "type": "string" }, "CleanupKeptAction": { "type": "integer" } },
+            "errors": { "NoJob": { "code": -32001, "message": "no such job" } },
+        },
+    })
+}
+
+/// Every reference in `value`.
+fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(Value::as_str));
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(array) => array.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_host_merges_both_documents_into_its_own() {
+    let (mut merged, before) = (host(), host());
+    openrpc::merge(&mut merged, openrpc::HERO_PROC).unwrap();
+    openrpc::merge(&mut merged, openrpc::CODESCALERS).unwrap();
+    assert_openrpc(&merged);
+
+    // What the host had is as it was.
+    let methods = merged["methods"].as_array().unwrap();
+    assert_eq!(methods[..90], before["methods"].as_array().unwrap()[..]);
+    assert_eq!(merged["info"], before["info"]);
+    assert_eq!(merged["components"]["errors"], before["components"]["errors"]);
+    for name in ["Report", "CleanupKeptAction"] {
+        assert_eq!(merged["components"]["schemas"][name], before["components"]["schemas"][name]);
+    }
+    // What was added is what was served, by other names.
+    let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
+    assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
+    let mut found = Vec::new();
+    references(&merged, &mut found);
+    for reference in &found {
+        assert!(merged.pointer(&reference[1..]).is_some(), "{reference}");
+    }
+    for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
+        let own = document(text);
+        let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
+        assert_eq!(resolved(&merged, method), resolved(&own, &own["methods"][0]));
+        assert_eq!(method["params"], own["methods"][0]["params"]);
+        assert_eq!(method["errors"], own["methods"][0]["errors"]);
+    }
+}
+
+/// `value` with the schemas that it refers to in their places.
+fn resolve(value: &Value, document: &Value) -> Value {
+    match value {
+        Value::Object(object) => match object.get("$ref").and_then(Value::as_str) {
+            Some(reference) => resolve(document.pointer(&reference[1..]).unwrap(), document),
+            None => object.iter().map(|(key, value)| (key.clone(), resolve(value, document))).collect(),
+        },
+        Value::Array(array) => array.iter().map(|value| resolve(value, document)).collect(),
+        _ => value.clone(),
+    }
+}
+
+/// Without a clash, names are as they are served; what can't be merged is refused, and changes nothing.
+#[test]
+fn what_cannot_be_merged_is_refused() {
+    let mut plain = json!({ "openrpc": "1.2.6", "info": { "title": "t", "version": "1" }, "methods": [] });
+    openrpc::merge(&mut plain, openrpc::HERO_PROC).unwrap();
+    openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
+    assert_openrpc(&plain);
+    assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 3);
+
+    let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
+    let before = plain.clone();
+    assert_eq!(openrpc::merge(&mut plain, openrpc::CODESCALERS), Err(taken));
+    assert_eq!(plain, before);
+    for mut host in [
+        json!(null),
+        json!([]),
+        json!({ "methods": {} }),
+        json!({ "methods": [], "components": 1 }),
+        json!({ "methods": [], "components": { "schemas": [] } }),
+    ] {
+        let before = host.clone();
+        assert_eq!(openrpc::merge(&mut host, openrpc::HERO_PROC), Err(MergeError::NoDocument(Document::Host)));
+        assert_eq!(host, before);
+    }
+    for added in ["", "[]", "{}"] {
+        assert_eq!(openrpc::merge(&mut plain, added), Err(MergeError::NoDocument(Document::Added)), "{added}");
+    }
+}
+
+/// What OpenRPC 1.2.6 asks of a document: the fields that must be there, and no others but those that may.
+fn assert_openrpc(document: &Value) {
+    let fields = |value: &Value, must: &[&str], may: &[&str]| {
+        let object = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+        must.iter().for_each(|name| assert!(object.contains_key(*name), "{name} is missing in {value}"));
+        let known = |name: &String| must.iter().chain(may).any(|known| known == name) || name.starts_with("x-");
+        object.keys().for_each(|name| assert!(known(name), "{name} in {value}"));
+    };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    fields(document, &["openrpc", "info", "methods"], &["servers", "components", "externalDocs"]);
+    fields(&document["info"], &["title", "version"], &["description", "termsOfService", "contact", "license"]);
+    let mut names = Vec::new();
+    for method in list(&document["methods"]) {
+        let may = ["description", "summary", "tags", "paramStructure", "errors", "links", "examples", "deprecated"];
+        fields(&method, &["name", "params", "result"], &may);
+        names.push(method["name"].as_str().unwrap().to_owned());
+        let descriptor = |value: &Value| {
+            fields(value, &["name", "schema"], &["summary", "description", "required", "deprecated"]);
+        };
+        list(&method["params"]).iter().for_each(descriptor);
+        descriptor(&method["result"]);
+        list(&method["errors"]).iter().for_each(|error| {
+            fields(error, &["code", "message"], &["data"]);
+            assert!(error["code"].is_i64());
+        });
+        for pairing in list(&method["examples"]) {
+            fields(&pairing, &["name", "params"], &["description", "summary", "result"]);
+            let example = |value: &Value| fields(value, &["name", "value"], &["summary", "description"]);
+            list(&pairing["params"]).iter().for_each(example);
+            example(&pairing["result"]);
+        }
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "names are unique");
 }
