@@ -9,6 +9,7 @@ mod faults;
 mod force;
 mod gateway;
 mod hostile;
+mod io_faults;
 mod kill;
 mod matrix;
 mod model;
