@@ -32,8 +32,6 @@ use crate::gateway::Caller;
 
 /// Connections at once; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 2048;
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
@@ -45,9 +43,10 @@ const MOST_HEAD_BYTES: usize = 64 * 1024;
 /// If the socket can't be accepted from at all. That one connection can't be had is no error.
 pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let Listener { listener, file } = listener;
+    let client_timeout = service.client_timeout;
     let router = http::router(Arc::new(service));
     let mut connection = hyper::server::conn::http1::Builder::new();
-    connection.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MOST_HEAD_BYTES);
+    connection.timer(TokioTimer::new()).header_read_timeout(client_timeout).max_buf_size(MOST_HEAD_BYTES);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut shutdown = std::pin::pin!(shutdown);

@@ -15,6 +15,7 @@ use chrono::Utc;
 use clap::{Parser, value_parser};
 use comfy_table::{Cell, CellAlignment};
 use hero_proc_cleanup::client::Client;
+use hero_proc_cleanup::server::Service;
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Report};
 
 use super::failure::Failure;
@@ -81,8 +82,8 @@ async fn show(args: &Args, dir: &Path, cancel: &Arc<AtomicBool>) -> Result<(), F
     host.cancel = Arc::clone(cancel);
     let upstream = dir.join("hero_proc.sock");
     let socket = dir.join("gateway.sock");
-    let hero_proc = serve::start(&store, host, &upstream)?;
-    let gateway = gateway::start(&socket, Client::new(&upstream), &[])?;
+    let hero_proc = serve::start(Service::cleanup_by_tag(store.clone(), host), &upstream)?;
+    let gateway = gateway::start(gateway::service(Client::new(&upstream), &[])?, &socket)?;
     let end = clean(args, &store, &socket, &before, &seeded, cancel).await;
     let stopped = (gateway.stop().await, hero_proc.stop().await);
     end.and(stopped.0).and(stopped.1)

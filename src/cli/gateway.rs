@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
     timeout: i64,
+    /// How long a client may take to send a request
+    #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
+    client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
@@ -40,16 +43,23 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
     hero_proc.timeout = Duration::from_millis(args.timeout.unsigned_abs());
-    let running = start(&socket, hero_proc, &args.admin)?;
+    tracing::info!(hero_proc = %hero_proc.socket.display(), "calls go to hero_proc");
+    let mut service = service(hero_proc, &args.admin)?;
+    service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
+    let running = start(service, &socket)?;
     running.until(interrupts, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back")).await
 }
 
-/// Serves `jobs.cleanup` at `socket` for `admins`, and forwards it to `hero_proc`, beside whoever called.
-pub(crate) fn start(socket: &Path, hero_proc: Client, admins: &[String]) -> Result<Running, Failure> {
+/// `jobs.cleanup` for `admins`, forwarded to `hero_proc`.
+pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, Failure> {
     let gate = PeerGate::new(admins.iter().map(String::as_str))
         .map_err(|error| Failure::Usage(format!("--admin can't be: {error}")))?;
+    Ok(Service::jobs_cleanup(Forwarder { hero_proc }, gate))
+}
+
+/// Serves `service`, `jobs.cleanup`, at `socket`, beside whoever called.
+pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
     let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
-    tracing::info!(socket = %socket.display(), hero_proc = %hero_proc.socket.display(), "serving jobs.cleanup");
-    let service = Service::jobs_cleanup(Forwarder { hero_proc }, gate);
+    tracing::info!(socket = %socket.display(), "serving jobs.cleanup");
     Ok(Running::start(listener, service))
 }

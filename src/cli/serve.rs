@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hero_proc_cleanup::server::{Listener, Service};
 use hero_proc_cleanup::{Guard, Host, inspect};
@@ -11,7 +12,7 @@ use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::processes::Processes;
 use super::running::Running;
-use super::sockets;
+use super::{age, sockets};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// How long a client may take to send a request
+    #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
+    client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
@@ -39,7 +43,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let cancel = Arc::clone(&host.cancel);
 
     let looks = host.clone();
-    let running = start(&args.store, host, &socket)?;
+    let mut service = Service::cleanup_by_tag(args.store.clone(), host);
+    service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
+    let running = start(service, &socket)?;
     // Beside the server: a store may be large, or locked.
     tokio::task::spawn_blocking(move || look_at(&args.store, &looks));
     running
@@ -58,10 +64,9 @@ fn look_at(store: &Path, host: &Host) {
     }
 }
 
-/// Serves `job.cleanup_by_tag` on `store` at `socket`, beside whoever called.
-pub(crate) fn start(store: &Path, host: Host, socket: &Path) -> Result<Running, Failure> {
+/// Serves `service`, `job.cleanup_by_tag`, at `socket`, beside whoever called.
+pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
     let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
-    let service = Service::cleanup_by_tag(store.to_owned(), host);
     tracing::info!(socket = %socket.display(), "serving job.cleanup_by_tag");
     Ok(Running::start(listener, service))
 }

@@ -19,8 +19,6 @@ use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
 const MOST_BODY_BYTES: usize = 1024 * 1024;
-/// How long a client may take to send it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bodies that are read at once: they may take up memory without anything being done for them.
 const MOST_BODIES: usize = 64;
 
@@ -47,7 +45,7 @@ async fn rpc(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    match read(request, &bodies).await {
+    match read(request, service.client_timeout, &bodies).await {
         Ok(body) => dispatch::answer(service, caller, body).await,
         Err((status, message)) => {
             let error = RpcError::new(Kind::InvalidRequest, message);
@@ -56,7 +54,7 @@ async fn rpc(
     }
 }
 
-async fn read(request: Request, bodies: &Semaphore) -> Result<Bytes, (StatusCode, String)> {
+async fn read(request: Request, client_timeout: Duration, bodies: &Semaphore) -> Result<Bytes, (StatusCode, String)> {
     let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MOST_BODY_BYTES} bytes"));
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > MOST_BODY_BYTES as u64) {
@@ -64,7 +62,7 @@ async fn read(request: Request, bodies: &Semaphore) -> Result<Bytes, (StatusCode
     }
     let _place = bodies.acquire().await;
     let read = axum::body::to_bytes(Body::new(request.into_body()), MOST_BODY_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+    match tokio::time::timeout(client_timeout, read).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
         Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body could not be read".to_owned())),

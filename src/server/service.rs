@@ -1,6 +1,7 @@
 //! What is called: one of the two methods, and `rpc.discover`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::value::{RawValue, to_raw_value};
@@ -19,6 +20,8 @@ pub struct Service {
     pub(super) description: &'static str,
     /// The OpenRPC document, served as it is.
     pub(super) openrpc: &'static str,
+    /// How long a client may take to send the head of a request, and how long to send its body: 10 s unless set.
+    pub client_timeout: Duration,
     method: Method,
 }
 
@@ -28,6 +31,7 @@ enum Method {
     JobsCleanup { forwarder: Forwarder, gate: Box<dyn AdminGate> },
 }
 
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cleanups at once; further ones wait. One at a time can write anyhow, and each takes memory.
 const MOST_CLEANUPS: usize = 4;
 
@@ -40,6 +44,7 @@ impl Service {
             title: "hero_proc cleanup",
             description: "Bulk cleanup of hero_proc's jobs and actions by tag",
             openrpc: crate::openrpc::HERO_PROC,
+            client_timeout: CLIENT_TIMEOUT,
             method: Method::CleanupByTag { store, host, places: Semaphore::new(MOST_CLEANUPS) },
         }
     }
@@ -52,6 +57,7 @@ impl Service {
             title: "hero_codescalers cleanup",
             description: "Bulk cleanup of codescaler's jobs in hero_proc, for admins",
             openrpc: crate::openrpc::CODESCALERS,
+            client_timeout: CLIENT_TIMEOUT,
             method: Method::JobsCleanup { forwarder, gate: Box::new(gate) },
         }
     }
