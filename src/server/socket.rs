@@ -1,15 +1,17 @@
 //! The socket: where it lies, how it is bound, and that it goes when its server does.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use thiserror::Error;
 use tokio::net::UnixListener;
 
@@ -80,7 +82,7 @@ impl Listener {
     /// refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { path: path.to_owned(), source };
-        let (Some(parent), Some(_)) = (path.parent(), path.file_name()) else {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(BindError::Path(path.to_owned()));
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -91,14 +93,15 @@ impl Listener {
         }
         flock(&directory, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| BindError::Starting(parent.to_owned()))?;
-        match fs::symlink_metadata(path) {
+        let place = within(&directory, name);
+        match fs::symlink_metadata(&place) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(path.to_owned())),
-            Ok(_) if StdStream::connect(path).is_ok() => return Err(BindError::Live(path.to_owned())),
+            Ok(_) if is_live(&place).map_err(failed)? => return Err(BindError::Live(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let (listener, identity) = bind_and_move(&directory, parent, path).map_err(failed)?;
+        let (listener, identity) = bind_and_move(&directory, &place).map_err(failed)?;
         Ok(Self { listener, file: SocketFile { path: path.to_owned(), identity } })
     }
 }
@@ -119,24 +122,40 @@ fn trusted(directory: &Metadata) -> bool {
     (directory.uid() == own || directory.uid() == 0) && (sticky || !writable_by_all)
 }
 
-fn bind_and_move(directory: &File, parent: &Path, path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
-    let private = format!(".{}", std::process::id());
-    let made = parent.join(&private);
+/// The path of `name` in an open directory. It is short, as the path of a socket must be (107 bytes), and leads to this
+/// directory whatever becomes of its own path.
+fn within(directory: &File, name: impl AsRef<OsStr>) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.as_ref())
+}
+
+/// Whether the server of the socket at `path` is still there. That it lets nobody in does not mean that it is gone.
+fn is_live(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        // Not now: others are waiting to be accepted.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    let private = within(directory, format!(".{}", std::process::id()));
     // What an earlier process of this number may have left.
-    let _ = fs::remove_dir_all(&made);
-    DirBuilder::new().mode(0o700).create(&made)?;
+    let _ = fs::remove_dir_all(&private);
+    DirBuilder::new().mode(0o700).create(&private)?;
     let bound = (|| {
-        // Through the open directory: the path of a socket may have 107 bytes only, and this one is the longer.
-        let short = format!("/proc/self/fd/{}/{private}/s", directory.as_raw_fd());
-        let listener = StdListener::bind(&short)?;
-        fs::set_permissions(&short, fs::Permissions::from_mode(0o660))?;
-        let file = identity(&fs::symlink_metadata(&short)?);
+        let made = private.join("s");
+        let listener = StdListener::bind(&made)?;
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o660))?;
+        let file = identity(&fs::symlink_metadata(&made)?);
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        fs::rename(&short, path)?;
+        fs::rename(&made, place)?;
         Ok((listener, file))
     })();
-    let _ = fs::remove_dir_all(&made);
+    let _ = fs::remove_dir_all(&private);
     bound
 }
 

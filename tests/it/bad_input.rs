@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::sample::{Sample, dump};
-use crate::server::Server;
+use crate::server::{Server, assert_discreet};
 
 const METHOD: &str = "job.cleanup_by_tag";
 
@@ -18,6 +18,7 @@ fn assert_error(answer: &Value, code: i64, kind: &str, message: &str) {
     assert_eq!(error["message"], message);
     assert_eq!(answer["jsonrpc"], "2.0");
     assert!(answer.get("result").is_none(), "{answer}");
+    assert_discreet(&answer.to_string());
 }
 
 #[test]

@@ -11,6 +11,8 @@ use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::server::has_open;
+
 /// How long anything may take before the test gives up: never waited for when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -57,8 +59,7 @@ impl Running {
 
     /// Whether the process has `file` open.
     pub(crate) fn has_open(&self, file: &Path) -> bool {
-        let descriptors = entries(Path::new(&format!("/proc/{}/fd", self.child.id())));
-        descriptors.iter().any(|descriptor| std::fs::read_link(descriptor).is_ok_and(|target| target == file))
+        has_open(self.child.id(), file)
     }
 
     /// The exit code and stdout, once the process has ended.
@@ -93,8 +94,7 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 pub(crate) struct Sides {
     dir: TempDir,
     pub(crate) hero_proc: Running,
-    #[expect(dead_code, reason = "it runs for as long as this is there")]
-    gateway: Running,
+    pub(crate) gateway: Running,
 }
 
 impl Sides {
@@ -113,6 +113,8 @@ impl Sides {
         serve.arg("serve").arg("--store").arg(path("hero_proc.db")).arg("--socket").arg(path("hero_proc.sock"));
         let hero_proc = Running::start(&mut serve);
         hero_proc.says("serving job.cleanup_by_tag");
+        // It has looked for the store: from here on it has it open only for calls.
+        hero_proc.says("no call will succeed until the store fits");
         let mut gateway = binary();
         gateway.arg("gateway").arg("--socket").arg(path("gateway.sock")).arg("--hero-proc").arg(path("hero_proc.sock"));
         let gateway = Running::start(&mut gateway);

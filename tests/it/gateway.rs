@@ -15,7 +15,7 @@ use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 
 use crate::sample::Sample;
-use crate::server::{BINARY, Server};
+use crate::server::{BINARY, Server, assert_discreet};
 
 fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
     Command::new(BINARY).arg("jobs-cleanup").args(args).arg("--socket").arg(socket).output().unwrap()
@@ -169,6 +169,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             (&json!(code), &json!(kind)),
             "{name}: {answer}"
         );
+        assert_discreet(&answer.to_string());
         assert!(fake.is_none_or(|fake| fake.received().contains("job.cleanup_by_tag")), "{name}");
         let fake = start();
         let output = jobs_cleanup(&socket, &["--yes"]);
@@ -249,7 +250,7 @@ fn an_unknown_admin_is_an_error_at_the_start() {
 }
 
 /// A user who is not root, whom every system has.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Real users, by the kernel's word: nobody is refused, and hears nothing; as an admin, nobody is let in.
 #[test]

@@ -1,14 +1,23 @@
 //! The endpoints, the socket's file, and the end of a server.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, thread};
 
-use rustix::process::Signal;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::process::{Signal, geteuid};
 use serde_json::json;
+use tempfile::TempDir;
 
+use crate::command::entries;
+use crate::gateway::NOBODY;
 use crate::sample::Sample;
 use crate::server::{BINARY, Server};
 
@@ -45,6 +54,57 @@ fn the_socket_is_for_owner_and_group_and_goes_with_its_server() {
     assert!(!socket.exists());
 }
 
+/// Whatever the umask: the socket appears in its place with its mode, and before that nobody else can reach it.
+#[test]
+fn the_mode_is_set_before_anybody_can_connect() {
+    let sample = Sample::new();
+    for round in 0..10 {
+        for umask in ["0", "077"] {
+            let directory = TempDir::new().unwrap();
+            let socket = directory.path().join("rpc.sock");
+            let events = inotify::init(CreateFlags::NONBLOCK).unwrap();
+            let watched = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
+            inotify::add_watch(&events, directory.path(), watched).unwrap();
+            let serving = AtomicBool::new(false);
+            thread::scope(|scope| {
+                // What it sees depends on the moment; what it must not see, it must not see at any.
+                scope.spawn(|| {
+                    while !serving.load(Ordering::Relaxed) {
+                        for entry in entries(directory.path()) {
+                            let Ok(metadata) = fs::symlink_metadata(&entry) else { continue };
+                            let (is_dir, mode) = (metadata.is_dir(), metadata.permissions().mode() & 0o777);
+                            assert_eq!(mode, if is_dir { 0o700 } else { 0o660 }, "{entry:?}");
+                        }
+                    }
+                });
+                let server = Server::serve_after(&format!("umask {umask}"), &sample.path, &socket, &[]);
+                serving.store(true, Ordering::Relaxed);
+                assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+                drop(server);
+            });
+            let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+            let mut events = inotify::Reader::new(&events, &mut buffer);
+            let mut seen = Vec::new();
+            while let Ok(event) = events.next() {
+                if event.file_name().is_some_and(|name| name.to_bytes() == b"rpc.sock") {
+                    seen.push(event.events());
+                }
+            }
+            assert_eq!(seen, [ReadFlags::MOVED_TO], "round {round}: in one step, and untouched after it");
+        }
+    }
+}
+
+/// `serve` on `socket`, which must be refused with `why`.
+#[track_caller]
+fn assert_refused(sample: &Sample, socket: &Path, why: &str) {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(socket);
+    let refused = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{refused:?}");
+}
+
 #[test]
 fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let sample = Sample::new();
@@ -53,18 +113,77 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
     let server = Server::serve(&sample.path, &socket);
     assert_eq!(server.get("/health").status, 200);
-
-    let second = Command::new(BINARY)
-        .args(["serve", "--store"])
-        .arg(&sample.path)
-        .arg("--socket")
-        .arg(&socket)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("listens on"), "{second:?}");
+    assert_refused(&sample, &socket, "listens on");
     assert_eq!(server.get("/health").status, 200, "the first still has its socket");
+    server.signal(Signal::KILL);
+    server.end();
+    assert!(socket.exists(), "whoever is killed can't remove it");
+    assert_eq!(Server::serve(&sample.path, &socket).get("/health").status, 200);
+}
+
+/// A server may be alive though nobody can connect to it as usual: only one that is gone is replaced.
+#[test]
+fn what_may_be_alive_is_not_replaced() {
+    let sample = Sample::new();
+    let directory = sample.directory.path();
+    let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+
+    let datagrams = directory.join("datagrams.sock");
+    let _open = UnixDatagram::bind(&datagrams).unwrap();
+    let before = inode(&datagrams);
+    assert_refused(&sample, &datagrams, "can't be bound");
+    assert_eq!(inode(&datagrams), before);
+
+    // So busy that it accepts nobody.
+    let busy = directory.join("busy.sock");
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&listener, &SocketAddrUnix::new(&busy).unwrap()).unwrap();
+    listen(&listener, 0).unwrap();
+    let _waiting = UnixStream::connect(&busy).unwrap();
+    let before = inode(&busy);
+    assert_refused(&sample, &busy, "listens on");
+    assert_eq!(inode(&busy), before);
+
+    // Where its path is too long to connect to, and a shorter one leads there.
+    let deep = directory.join("deep".repeat(30));
+    fs::create_dir(&deep).unwrap();
+    let short = directory.join("short");
+    symlink(&deep, &short).unwrap();
+    let _server = Server::serve(&sample.path, &short.join("rpc.sock"));
+    let before = inode(&deep.join("rpc.sock"));
+    assert_refused(&sample, &deep.join("rpc.sock"), "listens on");
+    assert_eq!(inode(&deep.join("rpc.sock")), before);
+}
+
+/// Of many that start at the same moment, one serves.
+#[test]
+fn of_many_that_start_at_once_one_serves() {
+    let sample = Sample::new();
+    for round in 0..5 {
+        let socket = sample.directory.path().join(format!("{round}.sock"));
+        let mut started: Vec<_> = (0..6)
+            .map(|_| {
+                let mut command = Command::new(BINARY);
+                command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
+                command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let serving: Vec<bool> = started
+            .iter_mut()
+            .map(|child| {
+                let log = BufReader::new(child.stderr.as_mut().unwrap());
+                log.lines().map_while(Result::ok).any(|line| line.contains("serving"))
+            })
+            .collect();
+        assert_eq!(serving.iter().filter(|serves| **serves).count(), 1, "{serving:?}");
+        assert!(UnixStream::connect(&socket).is_ok());
+        for (child, serves) in started.iter_mut().zip(serving) {
+            if serves {
+                child.kill().unwrap();
+            }
+            assert_eq!(child.wait().unwrap().code(), if serves { None } else { Some(1) });
+        }
+    }
 }
 
 #[test]
@@ -74,40 +193,61 @@ fn what_is_no_socket_is_left_alone() {
     fs::write(directory.join("file"), "precious").unwrap();
     fs::create_dir(directory.join("directory")).unwrap();
     symlink(directory.join("file"), directory.join("link")).unwrap();
-    for name in ["file", "directory", "link"] {
-        let refused = Command::new(BINARY)
-            .args(["serve", "--store"])
-            .arg(&sample.path)
-            .arg("--socket")
-            .arg(directory.join(name))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{name}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("is no socket"), "{refused:?}");
+    symlink(directory.join("nothing"), directory.join("dangling")).unwrap();
+    drop(UnixListener::bind(directory.join("stale.sock")).unwrap());
+    symlink(directory.join("stale.sock"), directory.join("to_stale")).unwrap();
+    let live = Server::serve(&sample.path, &directory.join("live.sock"));
+    symlink(directory.join("live.sock"), directory.join("to_live")).unwrap();
+    let named = || {
+        let mut named: Vec<_> = entries(directory).into_iter().map(|path| (fs::read_link(&path).ok(), path)).collect();
+        named.sort();
+        named
+    };
+    let before = named();
+    for name in ["file", "directory", "link", "dangling", "to_stale", "to_live"] {
+        assert_refused(&sample, &directory.join(name), "is no socket");
     }
+    assert_refused(&sample, &directory.join("file/rpc.sock"), "can't be bound");
+    assert_eq!(named(), before);
     assert_eq!(fs::read_to_string(directory.join("link")).unwrap(), "precious");
+    assert_eq!(live.get("/health").status, 200);
 }
 
+/// Whoever may replace files in the socket's directory could stand in for the server.
 #[test]
-fn clients_that_stall_keep_nobody_waiting() {
+fn a_directory_of_others_is_refused() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
-    let stalled: Vec<UnixStream> = (0..300)
-        .map(|client| {
-            let mut stream = UnixStream::connect(&server.socket).unwrap();
-            match client % 3 {
-                0 => {}
-                1 => stream.write_all(b"POST /rpc HT").unwrap(),
-                _ => stream
-                    .write_all(b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"jsonrpc\"")
-                    .unwrap(),
-            }
-            stream
-        })
-        .collect();
-    for _ in 0..10 {
-        assert_eq!(server.get("/health").status, 200);
+    let directory = sample.directory.path().join("sockets");
+    fs::create_dir(&directory).unwrap();
+    let mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    assert_refused(&sample, &directory.join("rpc.sock"), "may be written to by everybody");
+    mode(0o1777);
+    drop(Server::serve(&sample.path, &directory.join("rpc.sock")));
+    if !geteuid().is_root() {
+        mode(0o555);
+        return assert_refused(&sample, &directory.join("other.sock"), "can't be bound");
     }
-    drop(stalled);
+    mode(0o755);
+    chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_refused(&sample, &directory.join("rpc.sock"), "belongs to another user");
+
+    // The other way round: nobody in a directory of root's, and beside a socket of root's.
+    let binary = sample.directory.path().join("hero_proc_cleanup");
+    fs::copy(BINARY, &binary).unwrap();
+    fs::set_permissions(sample.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |socket: &Path| {
+        let mut command = Command::new(&binary);
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").args(["serve", "--store"]).arg(&sample.path);
+        let refused = command.arg("--socket").arg(socket).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("can't be bound"), "{refused:?}");
+    };
+    as_nobody(&sample.directory.path().join("rpc.sock"));
+    let roots = directory.join("root.sock");
+    let _live = UnixListener::bind(&roots).unwrap();
+    fs::set_permissions(&roots, fs::Permissions::from_mode(0o600)).unwrap();
+    let before = fs::symlink_metadata(&roots).unwrap().ino();
+    as_nobody(&roots);
+    assert_eq!(fs::symlink_metadata(&roots).unwrap().ino(), before, "a live server keeps its socket");
 }
