@@ -23,7 +23,8 @@ pub enum Kind {
     NotAdmin,
     /// The set differs from the expected plan (`data.jobs_planned`, `data.actions_planned`, `data.plan`).
     PlanChanged,
-    /// The write lock could not be had in time; nothing was deleted (`data.retryable`).
+    /// The write lock, or room for the call in a server that is full or stopping, could not be had in time; nothing was
+    /// deleted (`data.retryable`).
     StoreBusy,
     /// No store that this crate understands (`data.problems`).
     StoreUnfit,

@@ -3,6 +3,7 @@
 //! ```text
 //! socket    Listener: bound with its mode from the first moment, removed when it goes
 //! server    run: accept, limits, shutdown                        ← this file
+//! patient   the time that a client has to take its answer
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
 //! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
@@ -11,6 +12,7 @@
 mod admin;
 mod dispatch;
 mod http;
+mod patient;
 mod service;
 mod socket;
 
@@ -29,14 +31,17 @@ pub use service::Service;
 pub use socket::{BindError, Listener, socket_dir};
 
 use crate::gateway::Caller;
+use patient::Patient;
 
 /// Connections at once; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 2048;
+/// File descriptors that connections leave to everything else: the store's files, connections to hero_proc, the log.
+const OTHER_FILES: usize = 64;
 /// The most bytes of a request's head.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
-/// Serves `service` on `listener` until `shutdown` is ready. Then new connections are refused, running calls end and are
-/// answered, and the socket is removed.
+/// Serves `service` on `listener` until `shutdown` is ready. Then new connections and calls are refused, running calls end
+/// and are answered, and the socket is removed. Calls whose callers have left are waited for, too.
 ///
 /// # Errors
 ///
@@ -44,11 +49,12 @@ const MOST_HEAD_BYTES: usize = 64 * 1024;
 pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let Listener { listener, file } = listener;
     let client_timeout = service.client_timeout;
-    let router = http::router(Arc::new(service));
+    let service = Arc::new(service);
+    let router = http::router(Arc::clone(&service));
     let mut connection = hyper::server::conn::http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(client_timeout).max_buf_size(MOST_HEAD_BYTES);
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(most_connections()));
     let mut shutdown = std::pin::pin!(shutdown);
 
     loop {
@@ -70,6 +76,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
             }
         };
         let router = router.clone().layer(axum::Extension(caller(&stream)));
+        let stream = Patient::new(stream, client_timeout);
         let serving = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         let serving = graceful.watch(serving);
         tokio::spawn(async move {
@@ -79,10 +86,19 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
             drop(place);
         });
     }
+    service.stop();
     drop(listener);
     graceful.shutdown().await;
+    service.ended().await;
     drop(file);
     Ok(())
+}
+
+/// As many connections as there are file descriptors for.
+fn most_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    files.saturating_sub(OTHER_FILES).clamp(1, MOST_CONNECTIONS)
 }
 
 /// Who is at the other end, as the kernel says: headers are no identity.

@@ -9,7 +9,7 @@ use hero_proc_cleanup::server::{Listener, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::running::Running;
+use super::running::{Running, raise_file_limit};
 use super::{age, sockets};
 
 /// What `gateway` takes.
@@ -33,13 +33,14 @@ pub(crate) struct Args {
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
     timeout: i64,
-    /// How long a client may take to send a request
+    /// How long a client may take to send a request, and to take its answer
     #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
+    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
     hero_proc.timeout = Duration::from_millis(args.timeout.unsigned_abs());
@@ -47,7 +48,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
     let running = start(service, &socket)?;
-    running.until(interrupts, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back")).await
+    // hero_proc's answer has a limit of its own.
+    running
+        .until(interrupts, Duration::MAX, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back"))
+        .await
 }
 
 /// `jobs.cleanup` for `admins`, forwarded to `hero_proc`.

@@ -1,10 +1,14 @@
 //! A server that runs beside the command that started it.
 
 use std::io;
+use std::pin::pin;
+use std::time::Duration;
 
 use hero_proc_cleanup::server::{self, Listener, Service};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -33,8 +37,14 @@ impl Running {
         ended(self.task.await)
     }
 
-    /// Runs until the first of `interrupts`, then as [`stop`](Self::stop). Each further one calls `again`.
-    pub(crate) async fn until(self, mut interrupts: Interrupts, again: impl Fn()) -> Result<(), Failure> {
+    /// Runs until the first of `interrupts`, then as [`stop`](Self::stop). Each further one calls `again`, and so does
+    /// the end of `limit`.
+    pub(crate) async fn until(
+        self,
+        mut interrupts: Interrupts,
+        limit: Duration,
+        again: impl Fn(),
+    ) -> Result<(), Failure> {
         let Self { stop, mut task } = self;
         tokio::select! {
             end = &mut task => return ended(end),
@@ -42,10 +52,16 @@ impl Running {
         }
         // As above.
         let _ = stop.send(());
+        let mut late = false;
+        let mut limit = pin!(sleep(limit));
         loop {
             tokio::select! {
                 end = &mut task => return ended(end),
                 () = interrupts.next() => again(),
+                () = &mut limit, if !late => {
+                    late = true;
+                    again();
+                }
             }
         }
     }
@@ -54,4 +70,13 @@ impl Running {
 fn ended(end: Result<io::Result<()>, JoinError>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::failed("the server ended", error);
     end.map_err(|error| failed(error.into()))?.map_err(failed)
+}
+
+/// Lets this process have as many files open as the system allows: each connection is one, and the usual limit of 1024
+/// is there for programs that can't count further.
+pub(crate) fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, ?current, ?maximum, "the limit of open files stays as it is");
+    }
 }

@@ -11,14 +11,15 @@ use hero_proc_cleanup::{Guard, Host, inspect};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::processes::Processes;
-use super::running::Running;
+use super::running::{Running, raise_file_limit};
 use super::{age, sockets};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
-SIGTERM and SIGINT let the running calls end; a second one ends them before their commit, with nothing deleted.
+SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with
+nothing deleted.
 
 Examples:
   hero_proc_cleanup serve --store ~/hero/var/hero_proc.db
@@ -30,13 +31,17 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// How long a client may take to send a request
+    /// How long the running calls may take to end, once asked to: 250, 250ms, 3s, 10m, 2h or 7d
+    #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
+    stop_timeout: i64,
+    /// How long a client may take to send a request, and to take its answer
     #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
+    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::SERVE);
     let mut host = Host::new(Guard::codescaler());
     host.control = Some(Arc::new(Processes));
@@ -45,11 +50,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let looks = host.clone();
     let mut service = Service::cleanup_by_tag(args.store.clone(), host);
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
+    let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
     let running = start(service, &socket)?;
     // Beside the server: a store may be large, or locked.
     tokio::task::spawn_blocking(move || look_at(&args.store, &looks));
     running
-        .until(interrupts, || {
+        .until(interrupts, stop_timeout, || {
             tracing::warn!("the running calls end before their commit: they delete nothing");
             cancel.store(true, Ordering::Relaxed);
         })

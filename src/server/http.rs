@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::dispatch;
 use super::service::Service;
@@ -19,8 +20,13 @@ use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
 const MOST_BODY_BYTES: usize = 1024 * 1024;
-/// Bodies that are read at once: they may take up memory without anything being done for them.
-const MOST_BODIES: usize = 64;
+/// A body that declares no more bytes than these is read at once. Nobody waits for its sender.
+const SMALL_BODY_BYTES: u64 = 16 * 1024;
+/// Larger bodies, and those of unknown length, that are in memory at once: they may take it up without anything being
+/// done for them.
+const MOST_LARGE_BODIES: usize = 32;
+/// Requests at once, from the moment that they are whole until their answers have been taken: an answer may be large.
+const MOST_ANSWERS: usize = 16;
 
 /// Routes to `service`.
 pub(super) fn router(service: Arc<Service>) -> Router {
@@ -31,42 +37,84 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         "protocol": "openrpc", "name": name, "title": title, "version": version, "description": description,
         "socket": "rpc",
     });
-    let bodies = Arc::new(Semaphore::new(MOST_BODIES));
+    let places =
+        Places { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Arc::new(Semaphore::new(MOST_ANSWERS)) };
     Router::new()
         .route("/rpc", post(rpc))
         .route("/openrpc.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], openrpc)))
         .route("/health", get(async move || Json(health)))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
-        .with_state((service, bodies))
+        .with_state((service, places))
+}
+
+/// What bounds the memory that requests take up.
+#[derive(Clone)]
+struct Places {
+    bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 async fn rpc(
-    State((service, bodies)): State<(Arc<Service>, Arc<Semaphore>)>,
+    State((service, places)): State<(Arc<Service>, Places)>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    match read(request, service.client_timeout, &bodies).await {
-        Ok(body) => dispatch::answer(service, caller, body).await,
-        Err((status, message)) => {
-            let error = RpcError::new(Kind::InvalidRequest, message);
-            (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response()
+    let (body, _place) = match read(request, service.client_timeout, places.bodies).await {
+        Ok(body) => body,
+        Err((status, error)) => {
+            return (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response();
         }
+    };
+    // Never closed: there is always one.
+    let place = places.answers.acquire_owned().await.ok();
+    let (head, answer) = dispatch::answer(service, caller, body).await.into_parts();
+    // In memory already: it can't fail.
+    let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
+    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _place: place })))
+}
+
+/// An answer, which keeps its place until its last byte has been written.
+struct Answer {
+    answer: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
     }
 }
 
-async fn read(request: Request, client_timeout: Duration, bodies: &Semaphore) -> Result<Bytes, (StatusCode, String)> {
-    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MOST_BODY_BYTES} bytes"));
+/// The body of a request, with its place if it is large.
+async fn read(
+    request: Request,
+    client_timeout: Duration,
+    bodies: Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), (StatusCode, RpcError)> {
+    let refused = |status, problem: &str| Err((status, RpcError::new(Kind::InvalidRequest, problem)));
+    let too_large = || {
+        let problem = format!("the body has more than {MOST_BODY_BYTES} bytes");
+        refused(StatusCode::PAYLOAD_TOO_LARGE, &problem)
+    };
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > MOST_BODY_BYTES as u64) {
-        return Err(too_large());
+        return too_large();
     }
-    let _place = bodies.acquire().await;
+    let place = if declared.is_some_and(|length| length <= SMALL_BODY_BYTES) {
+        None
+    } else {
+        let Ok(place) = timeout(client_timeout, bodies.acquire_owned()).await else {
+            let busy = RpcError::new(Kind::StoreBusy, "too many large requests at once: nothing was deleted");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, busy.with("retryable", true)));
+        };
+        place.ok()
+    };
     let read = axum::body::to_bytes(Body::new(request.into_body()), MOST_BODY_BYTES);
-    match tokio::time::timeout(client_timeout, read).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
-        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body could not be read".to_owned())),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned())),
+    match timeout(client_timeout, read).await {
+        Ok(Ok(body)) => Ok((body, place)),
+        Ok(Err(error)) if is_too_large(&error) => too_large(),
+        Ok(Err(_)) => refused(StatusCode::BAD_REQUEST, "the body could not be read"),
+        Err(_) => refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What is called: one of the two methods, and `rpc.discover`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::task::{spawn, spawn_blocking};
 
 use crate::cleanup::Host;
 use crate::gateway::{AdminGate, Caller, Forwarder, JOBS_CLEANUP};
@@ -20,20 +21,32 @@ pub struct Service {
     pub(super) description: &'static str,
     /// The OpenRPC document, served as it is.
     pub(super) openrpc: &'static str,
-    /// How long a client may take to send the head of a request, and how long to send its body: 10 s unless set.
+    /// How long a client may take to send the head of a request, its body, and to take the answer, each: 10 s unless set.
     pub client_timeout: Duration,
     method: Method,
+    /// Places for calls that run; none are given away any more once the server stops.
+    places: Arc<Semaphore>,
+    /// Read by every call that runs or waits, whether its caller is still there or not.
+    calls: Arc<RwLock<()>>,
 }
 
 /// The method that a service offers.
 enum Method {
-    CleanupByTag { store: PathBuf, host: Host, places: Semaphore },
-    JobsCleanup { forwarder: Forwarder, gate: Box<dyn AdminGate> },
+    CleanupByTag { store: PathBuf, host: Host },
+    JobsCleanup { forwarder: Forwarder, gate: Arc<dyn AdminGate> },
+}
+
+/// What a call holds for as long as it runs.
+struct Place {
+    _place: OwnedSemaphorePermit,
+    _call: OwnedRwLockReadGuard<()>,
 }
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cleanups at once; further ones wait. One at a time can write anyhow, and each takes memory.
 const MOST_CLEANUPS: usize = 4;
+/// Calls to hero_proc at once; further ones wait.
+const MOST_FORWARDED: usize = 16;
 
 impl Service {
     /// `job.cleanup_by_tag` on the file `store`, which need not exist yet.
@@ -45,7 +58,9 @@ impl Service {
             description: "Bulk cleanup of hero_proc's jobs and actions by tag",
             openrpc: crate::openrpc::HERO_PROC,
             client_timeout: CLIENT_TIMEOUT,
-            method: Method::CleanupByTag { store, host, places: Semaphore::new(MOST_CLEANUPS) },
+            method: Method::CleanupByTag { store, host },
+            places: Arc::new(Semaphore::new(MOST_CLEANUPS)),
+            calls: Arc::default(),
         }
     }
 
@@ -58,32 +73,61 @@ impl Service {
             description: "Bulk cleanup of codescaler's jobs in hero_proc, for admins",
             openrpc: crate::openrpc::CODESCALERS,
             client_timeout: CLIENT_TIMEOUT,
-            method: Method::JobsCleanup { forwarder, gate: Box::new(gate) },
+            method: Method::JobsCleanup { forwarder, gate: Arc::new(gate) },
+            places: Arc::new(Semaphore::new(MOST_FORWARDED)),
+            calls: Arc::default(),
         }
     }
 
+    /// Lets no further call begin.
+    pub(super) fn stop(&self) {
+        self.places.close();
+    }
+
+    /// Waits for the calls that run. Some of their callers may have left.
+    pub(super) async fn ended(&self) {
+        drop(self.calls.write().await);
+    }
+
+    /// A call's place. A caller who leaves before there is one leaves nothing undone.
+    async fn begin(&self) -> Result<Place, RpcError> {
+        let call = Arc::clone(&self.calls).read_owned().await;
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| {
+            RpcError::new(Kind::StoreBusy, "the server is stopping: nothing was deleted").with("retryable", true)
+        })?;
+        Ok(Place { _place: place, _call: call })
+    }
+
+    /// Carries out a call. Once it has begun it goes on to its end, whether this is dropped or not.
     pub(super) async fn call(
         &self,
         method: &str,
         params: Option<&RawValue>,
         caller: &Caller,
     ) -> Result<Box<RawValue>, RpcError> {
-        let params = params.unwrap_or(RawValue::NULL);
+        let params = params.unwrap_or(RawValue::NULL).to_owned();
         match &self.method {
             _ if method == "rpc.discover" => {
                 RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error))
             }
-            Method::CleanupByTag { store, host, places } if method == CLEANUP_BY_TAG => {
-                let _place = places.acquire().await;
-                let (store, host, params) = (store.clone(), host.clone(), params.to_owned());
+            Method::CleanupByTag { store, host } if method == CLEANUP_BY_TAG => {
+                let (store, host, place) = (store.clone(), host.clone(), self.begin().await?);
                 let report = spawn_blocking(move || {
+                    let _place = place;
                     let report = cleanup_by_tag(store.as_path(), &host, &*params, Utc::now())?;
                     to_raw_value(&report).map_err(|error| RpcError::internal(&error))
                 });
                 report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::JobsCleanup { forwarder, gate } if method == JOBS_CLEANUP => {
-                forwarder.jobs_cleanup(gate.as_ref(), caller, params).await
+                let (forwarder, gate, caller) = (forwarder.clone(), Arc::clone(gate), caller.clone());
+                let place = self.begin().await?;
+                let report = spawn(async move {
+                    let _place = place;
+                    forwarder.jobs_cleanup(gate.as_ref(), &caller, &*params).await
+                });
+                report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::CleanupByTag { .. } | Method::JobsCleanup { .. } => {
                 Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {method:?}")))
