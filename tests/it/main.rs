@@ -23,5 +23,6 @@ mod rows;
 mod sample;
 mod server;
 mod steps;
+mod stopping;
 mod terminal;
 mod transport;
