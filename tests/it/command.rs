@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::spawn;
 use std::time::Duration;
 
@@ -51,6 +51,19 @@ impl Running {
     /// Waits for a line on stderr that holds `text`.
     pub(crate) fn says(&self, text: &str) {
         while !self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never said {text:?}")).contains(text) {}
+    }
+
+    /// What it says up to a line that holds `text`, or to its end.
+    pub(crate) fn until(&self, text: &str) -> String {
+        let mut said = String::new();
+        while !said.contains(text) {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => said += &(line + "\n"),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("neither said {text:?} nor ended: {said}"),
+            }
+        }
+        said
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
