@@ -56,8 +56,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     tokio::task::spawn_blocking(move || look_at(&args.store, &looks));
     running
         .until(interrupts, stop_timeout, || {
-            tracing::warn!("the running calls end before their commit: they delete nothing");
+            // Said once it holds.
             cancel.store(true, Ordering::Relaxed);
+            tracing::warn!("the running calls end before their commit: they delete nothing");
         })
         .await
 }
