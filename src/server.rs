@@ -53,6 +53,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
     let router = http::router(Arc::clone(&service));
     let mut connection = hyper::server::conn::http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(client_timeout).max_buf_size(MOST_HEAD_BYTES);
+    connection.half_close(true);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(most_connections()));
     let mut shutdown = std::pin::pin!(shutdown);

@@ -1,4 +1,4 @@
-//! A connection whose other end has to take what is written to it.
+//! A connection whose other end has to take what is written to it, and may close its own side meanwhile.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
@@ -43,8 +44,22 @@ impl AsyncRead for Patient {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        // The end of what the other end says. If it only closed its side, it may well wait for an answer.
+        let ended = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before && buffer.remaining() > 0;
+        if ended && has_left(&self.stream) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        read
     }
+}
+
+/// Whether the other end is closed, for reading as well.
+fn has_left(stream: &UnixStream) -> bool {
+    let mut ends = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut ends, Some(&now)).is_err() || ends[0].revents().contains(PollFlags::HUP)
 }
 
 impl AsyncWrite for Patient {

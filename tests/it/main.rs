@@ -22,6 +22,7 @@ mod readme;
 mod rows;
 mod sample;
 mod server;
+mod soak;
 mod steps;
 mod stopping;
 mod terminal;

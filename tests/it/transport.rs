@@ -1,7 +1,8 @@
 //! The endpoints, the socket's file, and the end of a server.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -258,4 +259,20 @@ fn a_directory_of_others_is_refused() {
     let before = fs::symlink_metadata(&roots).unwrap().ino();
     as_nobody(&roots);
     assert_eq!(fs::symlink_metadata(&roots).unwrap().ino(), before, "a live server keeps its socket");
+}
+
+/// A client that has said everything may close its side (`nc -N`, `socat`): it is answered all the same.
+#[test]
+fn who_closes_its_side_after_a_request_is_answered() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let body =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": { "tags": ["codescaler"] } });
+    let body = body.to_string();
+    let mut stream = UnixStream::connect(&server.socket).unwrap();
+    write!(stream, "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(r#""jobs_deleted":3"#), "{answer}");
 }
