@@ -1,0 +1,23 @@
+//! Plan tokens: whatever is read as one is printed as it was written, and nothing else is one.
+#![no_main]
+
+use hero_proc_cleanup::PlanToken;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let read = text.parse::<PlanToken>();
+    assert_eq!(read.is_ok(), is_token(text), "{text:?}");
+    if let Ok(token) = read {
+        assert_eq!(token.to_string(), text);
+        assert_eq!(token.cutoff_ms(), text.split('.').next().and_then(|cutoff| cutoff.parse().ok()));
+    }
+});
+
+/// Told another way: `none` or an i64 as Rust prints it, a dot, 64 digits of lower-case hexadecimal.
+fn is_token(text: &str) -> bool {
+    let Some((cutoff, digest)) = text.rsplit_once('.') else { return false };
+    let number = cutoff.parse::<i64>().is_ok_and(|number| number.to_string() == cutoff);
+    (cutoff == "none" || number)
+        && digest.chars().count() == 64
+        && digest.chars().all(|digit| digit.is_ascii_hexdigit() && !digit.is_ascii_uppercase())
+}
