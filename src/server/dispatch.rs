@@ -26,16 +26,24 @@ use crate::rpc::{Kind, RpcError};
 /// The most calls in a batch.
 const MOST_CALLS: u32 = 100;
 
+const NO_JSON: &str = "the body is no JSON";
+
 /// The answer to the body of a request.
 pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -> Response {
+    // Serde does not look at what it skips.
+    if str::from_utf8(&body).is_err() {
+        return refusal(&Value::Null, &RpcError::new(Kind::ParseError, NO_JSON));
+    }
     if let Some(problem) = unread_id(&body) {
         return refusal(&Value::Null, &RpcError::new(Kind::InvalidRequest, problem));
     }
+    let entries = serde_json::from_slice::<Vec<&RawValue>>(&body).unwrap_or_default();
+    let unread_ids = entries.iter().map(|entry| unread_id(entry.get().as_bytes())).collect();
     let mut request = HttpRequest::new(Body::from(body.clone()));
     *request.method_mut() = Verb::POST;
     request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     let understood = Arc::new(AtomicBool::new(false));
-    let rpc = Rpc { service, caller, understood: Arc::clone(&understood) };
+    let rpc = Rpc { service, caller, unread_ids, understood: Arc::clone(&understood) };
     let batches = BatchRequestConfig::Limit(MOST_CALLS);
     let response = call_with_service(request, batches, u32::MAX, rpc).await;
     if understood.load(Ordering::Relaxed) {
@@ -46,7 +54,7 @@ pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -
     let answer = axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap_or_default();
     let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
     let error = if serde_json::from_slice::<IgnoredAny>(&body).is_err() {
-        RpcError::new(Kind::ParseError, "the body is no JSON")
+        RpcError::new(Kind::ParseError, NO_JSON)
     } else if serde_json::from_slice::<Vec<IgnoredAny>>(&body).is_ok() {
         RpcError::new(Kind::InvalidRequest, format_args!("a batch holds at most {MOST_CALLS} requests"))
     } else {
@@ -55,17 +63,25 @@ pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -
     refusal(&answer["id"], &error)
 }
 
-/// What is wrong with the id of a single request, if anything: jsonrpsee takes a request whose id it can't read for a
+/// What is wrong with the id of `request`, if anything: jsonrpsee takes a request whose id it can't read for a
 /// notification, and would not answer.
-fn unread_id(body: &[u8]) -> Option<&'static str> {
+fn unread_id(request: &[u8]) -> Option<&'static str> {
     #[derive(Deserialize)]
     struct Identified<'b> {
         #[serde(borrow)]
         id: Option<&'b RawValue>,
     }
-    let id = serde_json::from_slice::<Identified<'_>>(body).ok()?.id?.get();
-    let unread = serde_json::from_str::<Id<'_>>(id).is_err();
-    unread.then_some("the id is neither a string, nor null, nor a number from 0 to 2^64-1")
+    // Serde would read an array, too.
+    if request.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    match serde_json::from_slice::<Identified<'_>>(request) {
+        Ok(Identified { id }) => {
+            let unread = serde_json::from_str::<Id<'_>>(id?.get()).is_err();
+            unread.then_some("the id is neither a string, nor null, nor a number from 0 to 2^64-1")
+        }
+        Err(error) => error.is_data().then_some("the id is given twice"),
+    }
 }
 
 fn refusal(id: &Value, error: &RpcError) -> Response {
@@ -76,6 +92,8 @@ fn refusal(id: &Value, error: &RpcError) -> Response {
 struct Rpc {
     service: Arc<Service>,
     caller: Caller,
+    /// Of a batch: what is wrong with the id of each entry.
+    unread_ids: Vec<Option<&'static str>>,
     /// Whether what came was a request, a notification or a batch of them.
     understood: Arc<AtomicBool>,
 }
@@ -92,16 +110,19 @@ impl RpcServiceT for Rpc {
 
     fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         self.understood.store(true, Ordering::Relaxed);
-        let (service, caller) = (Arc::clone(&self.service), self.caller.clone());
+        let (service, caller, unread_ids) = (Arc::clone(&self.service), self.caller.clone(), self.unread_ids.clone());
         async move {
             if batch.is_empty() {
                 return error(Id::Null, &RpcError::new(Kind::InvalidRequest, "the batch is empty"));
             }
             let mut answers = BatchResponseBuilder::new_with_limit(usize::MAX);
-            for entry in batch {
+            for (entry, unread_id) in batch.into_iter().zip(unread_ids) {
                 let answer = match entry {
                     Ok(BatchEntry::Call(request)) => call(Arc::clone(&service), caller.clone(), request).await,
-                    Ok(BatchEntry::Notification(_)) => continue,
+                    Ok(BatchEntry::Notification(_)) => match unread_id {
+                        Some(problem) => error(Id::Null, &RpcError::new(Kind::InvalidRequest, problem)),
+                        None => continue,
+                    },
                     Err(unread) => {
                         let (_, id) = unread.into_parts();
                         error(id, &RpcError::new(Kind::InvalidRequest, "this is no JSON-RPC 2.0 request"))

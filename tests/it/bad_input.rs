@@ -60,6 +60,24 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
     assert_eq!(sample.dump(), before);
 }
 
+/// Not even where nobody looks: what is carried out is what stands there.
+#[test]
+fn a_body_that_is_no_utf_8_is_no_json() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    for id in ["\"id\":1,", ""] {
+        let head = format!(r#"{{"jsonrpc":"2.0",{id}"method":"{METHOD}","params":{{"tags":["codescaler"]}},"x":""#);
+        let call = [head.as_bytes(), b"\xff\"}"].concat();
+        for body in [call.clone(), [b"[", call.as_slice(), b"]"].concat()] {
+            let answer = server.post(&body);
+            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&body));
+            assert_error(&answer.json(), -32700, "parse_error", "the body is no JSON");
+        }
+    }
+    assert_eq!(sample.dump(), before);
+}
+
 #[test]
 fn a_body_over_a_mebibyte_is_refused() {
     let sample = Sample::new();
@@ -230,6 +248,25 @@ fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
     assert_eq!(answer[2]["error"]["data"]["kind"], "tag_outside_guard");
     assert_error(&answer[3], -32601, "method_not_found", r#"there is no method "x""#);
     assert_eq!(answer.as_array().unwrap().len(), 4);
+    assert_eq!(sample.dump(), before);
+
+    // An id that can't be read makes no notification, here as little as alone.
+    for id in ["-1", "1.5", "true", "[]", "{}"] {
+        let entry = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}"#);
+        let answer = server.post(format!("[{entry},{delete}]").as_bytes());
+        assert_eq!(answer.status, 200, "{id}");
+        let answer = answer.json();
+        let message = "the id is neither a string, nor null, nor a number from 0 to 2^64-1";
+        assert_error(&answer[0], -32600, "invalid_request", message);
+        assert_eq!((&answer[0]["id"], answer.as_array().unwrap().len()), (&Value::Null, 1));
+    }
+    let twice = format!(r#"{{"jsonrpc":"2.0","id":1,"id":2,"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}"#);
+    assert_error(&server.post(twice.as_bytes()).json(), -32600, "invalid_request", "the id is given twice");
+    let answer = server.post(format!("[{twice}]").as_bytes()).json();
+    assert_error(&answer[0], -32600, "invalid_request", "the id is given twice");
+    let alone = json!([{ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": dry }]);
+    let answer = server.post(alone.to_string().as_bytes()).json();
+    assert_eq!((&answer[0]["id"], &answer[0]["result"]["jobs_planned"]), (&json!(1), &json!(3)), "{answer}");
     assert_eq!(sample.dump(), before);
 
     let many: Vec<Value> = (0..101).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "x" })).collect();
