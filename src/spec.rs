@@ -49,7 +49,7 @@ pub(crate) fn spec_tags(json: &str) -> Option<Vec<String>> {
 
 /// Whether `json`, a spec, holds all of `tags` under `tags`.
 pub(crate) fn spec_tags_hold(json: &str, tags: &[Tag]) -> bool {
-    parse(json.as_bytes(), tags).is_ok_and(|spec| spec.tagged)
+    parse(json, tags).is_ok_and(|spec| spec.tagged)
 }
 
 /// What a spec says of an action, or of a service.
@@ -66,7 +66,9 @@ pub(crate) struct Spec<'s> {
 /// What `json` says. One that can't be read is not tagged, and may refer to every quoted word in it: what it would have
 /// listed stays.
 pub(crate) fn spec<'s>(json: &'s [u8], tags: &[Tag]) -> Spec<'s> {
-    parse(json, tags).unwrap_or_else(|_| Spec { tagged: false, scheduled: false, names: words(json) })
+    // What is skipped is not looked at: that it is UTF-8 must be known before.
+    let parsed = str::from_utf8(json).ok().and_then(|json| parse(json, tags).ok());
+    parsed.unwrap_or_else(|| Spec { tagged: false, scheduled: false, names: words(json) })
 }
 
 /// Whether `json`, the spec of an action, may refer to any other: an empty list, as most of them have, does not.
@@ -86,8 +88,8 @@ pub(crate) fn names(json: &[u8]) -> Vec<Cow<'_, str>> {
     }
 }
 
-fn parse<'s>(json: &'s [u8], tags: &[Tag]) -> serde_json::Result<Spec<'s>> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+fn parse<'s>(json: &'s str, tags: &[Tag]) -> serde_json::Result<Spec<'s>> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     let spec = deserializer.deserialize_map(SpecVisitor(tags))?;
     deserializer.end()?;
     Ok(spec)

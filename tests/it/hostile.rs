@@ -252,6 +252,65 @@ fn large_specs(bytes: usize) {
     assert_eq!(connection.query_row("SELECT id FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap(), torn);
 }
 
+/// An action goes only if its spec can be read as a whole, and says that it is codescaler's.
+#[test]
+fn only_actions_that_truly_carry_the_root_tag_go() {
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let many = |last: &str| json!({ "tags": ([vec!["x"; 99_999], vec![last]].concat()) }).to_string();
+    let specs = [
+        (text(r#"{"tags":["codescaler"]}"#), None),
+        (text(r#"{"tags":["x","c\u006fdescaler"],"schedule_policy":null}"#), None),
+        (text(&format!(r#"{{"env":{deep},"tags":["codescaler"]}}"#)), None),
+        (text(&many("codescaler")), None),
+        (text(&json!({ "tags": ["y".repeat(1 << 20), "codescaler"] }).to_string()), None),
+        (text(&many("codescalers")), Some("untagged")),
+        (text(&format!(r#"{{"depends_on":{deep},"tags":["codescaler"]}}"#)), Some("untagged")),
+        (text(&format!(r#"{{"tags":{deep}}}"#)), Some("untagged")),
+        (text(r#"{"tags":["codescaler"],"schedule_policy":{}}"#), Some("schedule")),
+        (text(&format!(r#"{{"tags":["codescaler"],"schedule_policy":{deep}}}"#)), Some("schedule")),
+        (text(r#"{"tags":["ops"],"tags":["codescaler"]}"#), Some("untagged")),
+        (text(r#"{"tags":["codescaler"],"schedule_policy":{},"schedule_policy":null}"#), Some("untagged")),
+        (text(r#"{"tags":["codescaler"],"cpu":NaN}"#), Some("untagged")),
+        (text(r#"{"tags":["codescaler"],"cpu":-Infinity}"#), Some("untagged")),
+        (text(r#"{"tags":["codescaler",NaN]}"#), Some("untagged")),
+        (text(r#"{"tags":["codescaler"]}{}"#), Some("untagged")),
+        (text(r#"[["codescaler"]]"#), Some("untagged")),
+        (text(r#"{"env":{"tags":["codescaler"]}}"#), Some("untagged")),
+        (text(r#"["codescaler"]"#), Some("untagged")),
+        (text("null"), Some("untagged")),
+        (text(""), Some("untagged")),
+        (Cell::Integer(7), Some("untagged")),
+        (Cell::Blob(b"\xff".to_vec()), Some("untagged")),
+        // No UTF-8, where nobody looks.
+        (Cell::Blob(b"{\"script\":\"\xff\",\"tags\":[\"codescaler\"]}".to_vec()), Some("untagged")),
+        (Cell::Blob(b"{\"\xff\":0,\"tags\":[\"codescaler\"]}".to_vec()), Some("untagged")),
+    ];
+    let sample = Sample::with_schema(SCHEMA);
+    let connection = sample.open();
+    let (mut goes, mut stays) = (Vec::new(), Vec::new());
+    for as_text in [false, true] {
+        for (number, (spec, reason)) in specs.iter().enumerate() {
+            // Two digits, so that the order of the names is that of the numbers.
+            let name = format!("{as_text}_{number:02}");
+            insert_job(&connection, &name, r#"["codescaler"]"#.to_owned(), "{}".to_owned());
+            insert_action(&connection, &name, spec.clone());
+            if as_text {
+                let cast = "UPDATE actions SET spec_json = CAST(spec_json AS TEXT) WHERE name = ?1";
+                connection.execute(cast, [&name]).unwrap();
+            }
+            match reason {
+                Some(reason) => stays.push((name, *reason)),
+                None => goes.push(name),
+            }
+        }
+    }
+    let report = call(&sample).unwrap();
+    assert_eq!(report.action_ids, goes);
+    let kept: Vec<_> = report.actions_kept.iter().map(|kept| (kept.action_id.clone(), json!(kept.reason))).collect();
+    assert_eq!(kept, stays.into_iter().map(|(name, reason)| (name, json!(reason))).collect::<Vec<_>>());
+}
+
 /// What can't be read may refer to whatever it names.
 #[test]
 fn unreadable_specs_hold_on_to_what_they_name() {
