@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::references::{Keys, Referrers};
 use crate::plan::{FIRST_MS, is_finished};
-use crate::spec;
+use crate::spec::{self, Holds};
 use crate::store::layout::Layout;
 use crate::store::rows::{self, JobRow, JobTags};
 use crate::store::{Access, Snapshot, Store, StoreError, StoreRef};
@@ -152,7 +152,7 @@ fn jobs(
 /// The tags of `job`, if they can be read.
 fn tags(connection: &Connection, layout: &Layout, job: &JobRow<'_>) -> Result<Option<Vec<String>>, StoreError> {
     Ok(match job.tags {
-        JobTags::Column(tags) if tags.trim() == "null" => {
+        JobTags::Column(tags) if spec::tags_hold(tags, &[]) == Holds::Null => {
             rows::job_spec(connection, layout, job.id)?.and_then(|spec| spec::spec_tags(&spec))
         }
         JobTags::Column(tags) => spec::tags(tags),

@@ -44,6 +44,8 @@ pub(crate) fn spec_tags(json: &str) -> Option<Vec<String>> {
     struct Tagged {
         tags: Option<Vec<String>>,
     }
+    // As strictly as a cleanup reads it: `Tagged` by itself would also be read from an array.
+    parse(json, &[]).ok()?;
     serde_json::from_str::<Tagged>(json).ok().map(|spec| spec.tags.unwrap_or_default())
 }
 

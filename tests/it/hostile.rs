@@ -337,6 +337,26 @@ fn unreadable_specs_hold_on_to_what_they_name() {
     }
 }
 
+/// `check` counts as codescaler's what a cleanup would match.
+#[test]
+fn a_check_and_a_cleanup_agree() {
+    for (tags, spec, tagged) in [
+        (None, r#"{"tags":["codescaler"]}"#, 1),
+        (Some("null"), r#"{"tags":["codescaler"]}"#, 1),
+        (Some("\u{a0}null"), r#"{"tags":["codescaler"]}"#, 0),
+        (None, r#"[["codescaler"]]"#, 0),
+        (None, r#"{"tags":["codescaler"],"schedule_policy":1,"schedule_policy":null}"#, 0),
+        (Some(r#"["codescaler","codescaler"]"#), "{}", 1),
+    ] {
+        let sample = Sample::with_schema(SCHEMA);
+        insert_job(&sample.open(), "a", tags.map(ToOwned::to_owned), spec.to_owned());
+        let found = inspect(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap();
+        assert_eq!(call(&sample).unwrap().jobs_matched, tagged, "{tags:?} {spec}");
+        assert_eq!(found.jobs.tagged, tagged, "{tags:?} {spec}");
+        assert_eq!(found.jobs.malformed, 1 - tagged, "{tags:?} {spec}");
+    }
+}
+
 #[test]
 fn virtual_tables_and_views_are_refused() {
     let without = |table: &str| {
