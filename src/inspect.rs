@@ -191,9 +191,8 @@ fn actions(
         counts.total += 1;
         counts.tagged += u64::from(spec::spec(action.spec, root).tagged);
         if let (Some(context), Some(name)) = (action.context, action.name) {
-            let key = keys.key(context, name);
-            referrers.candidate(key);
-            all.push(key);
+            referrers.candidate(keys, context, name);
+            all.push(keys.hash(context, name));
         }
         Ok::<_, StoreError>(())
     })?;
@@ -202,11 +201,11 @@ fn actions(
     rows::actions(connection, layout, |action| {
         if let (Some(context), Some(name)) = (action.context, action.name) {
             let spec = spec::spec(action.spec, root);
-            let depends_on = referrers.depends_on(keys, context, keys.key(context, name), &spec);
+            let depends_on = referrers.depends_on(keys, context, keys.hash(context, name), &spec);
             referrers.remaining_action(name, &depends_on);
         }
         Ok::<_, StoreError>(())
     })?;
-    counts.unreferenced = all.into_iter().filter(|key| referrers.of(*key).is_none()).count() as u64;
+    counts.unreferenced = all.into_iter().filter(|hash| referrers.of(*hash).is_none()).count() as u64;
     Ok(counts)
 }

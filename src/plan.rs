@@ -51,7 +51,7 @@ use crate::store::rows::{self, JobRow, JobTags};
 use crate::tag::Tag;
 use rusqlite::Connection;
 
-use references::{Key, Keys, Referrers};
+use references::{Keys, Referrers};
 use token::Digest;
 pub use token::{PlanToken, PlanTokenError};
 
@@ -334,13 +334,14 @@ struct Actions {
 /// An action that a planned job refers to.
 struct Candidate {
     id: i64,
-    key: Key,
+    /// Its first hash: see [`Keys`].
+    hash: u64,
     name: Box<str>,
     tagged: bool,
     scheduled: bool,
 }
 
-/// The candidates, and which of them depend on which others: the index of the one, the key's hash of the other.
+/// The candidates, and which of them depend on which others: the index of the one, the hash of the other.
 #[derive(Default)]
 struct Candidates {
     all: Vec<Candidate>,
@@ -366,19 +367,19 @@ fn actions<E: From<StoreError>>(
     rows::actions(connection, layout, |action| {
         go_on()?;
         let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
-        let key = keys.key(context, name);
-        let candidate = referrers.is_candidate(key);
+        let hash = keys.hash(context, name);
+        let candidate = referrers.is_candidate(keys, hash, context, name);
         if !candidate && !spec::may_depend(action.spec) {
             return Ok(());
         }
         let spec = spec::spec(action.spec, root);
-        let depends_on = referrers.depends_on(keys, context, key, &spec);
+        let depends_on = referrers.depends_on(keys, context, hash, &spec);
         let name = display(context, name);
         if candidate {
             let index = candidates.all.len();
             candidates.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
             let (tagged, scheduled) = (spec.tagged, spec.scheduled);
-            candidates.all.push(Candidate { id: action.id, key, name: name.into(), tagged, scheduled });
+            candidates.all.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
         } else {
             referrers.remaining_action(&name, &depends_on);
         }
@@ -398,7 +399,7 @@ fn settle(candidates: Candidates, mut referrers: Referrers) -> Actions {
         depended_on.entry(on).or_default();
     }
     for (index, candidate) in all.iter().enumerate() {
-        if let Some(indexes) = depended_on.get_mut(&candidate.key.hash()) {
+        if let Some(indexes) = depended_on.get_mut(&candidate.hash) {
             indexes.push(index);
         }
     }
@@ -436,7 +437,7 @@ fn stays(candidate: &Candidate, referrers: &Referrers) -> bool {
 
 /// Why `candidate` stays, if it does, and who refers to it.
 fn reason(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Option<String>)> {
-    if let Some((reason, by)) = referrers.of(candidate.key) {
+    if let Some((reason, by)) = referrers.of(candidate.hash) {
         Some((reason, Some(by)))
     } else if candidate.scheduled {
         Some((Reason::Schedule, None))

@@ -11,47 +11,46 @@ use crate::store::StoreError;
 use crate::store::layout::Layout;
 use crate::store::rows::{self, JobRow};
 
-/// An action's context and name, as 128 bits: a store may hold a million names, which as text would fill memory.
+/// Turns an action's context and name into 128 bits: a store may hold a million names, which as text would fill memory.
 ///
-/// Two keyed hashes make up a key, with keys that are new in each process, so that nobody can choose names that collide.
-/// Whether an action is a candidate for deletion is decided by the whole key (no two of a million collide by chance:
-/// p < 2^-88). Whether something refers to it is decided by the first half: if two names collide there, an action stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    first: u64,
-    second: u64,
+/// They are two keyed hashes, with keys that are new in each process, so that nobody can choose names that collide.
+/// Whether an action is a candidate for deletion is decided by both (no two of a million collide by chance: p < 2^-88).
+/// Whether something refers to it is decided by the first: if two names collide there, an action stays.
+pub(crate) struct Keys {
+    first: RandomState,
+    second: RandomState,
 }
-
-impl Key {
-    /// What it is looked up by.
-    pub(crate) fn hash(self) -> u64 {
-        self.first
-    }
-}
-
-/// Makes keys.
-pub(crate) struct Keys(RandomState, RandomState);
 
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self(RandomState::new(), RandomState::new())
+        Self { first: RandomState::new(), second: RandomState::new() }
     }
 
-    /// The key of the action `name`.
-    pub(crate) fn key(&self, context: &str, name: &str) -> Key {
-        Key { first: self.first(context, name), second: self.1.hash_one((context, name)) }
+    /// The first hash of the action `name`: what it is looked up by.
+    pub(crate) fn hash(&self, context: &str, name: &str) -> u64 {
+        hash(&self.first, context, name)
     }
 
-    /// The first halves of the keys of every action that `reference` may mean: the whole of it, and what follows each
-    /// dot, since it may be `{service}.{action}` and both may hold dots.
+    /// The second, which only candidates have need of.
+    fn check(&self, context: &str, name: &str) -> u64 {
+        hash(&self.second, context, name)
+    }
+
+    /// The hashes of every action that `reference` may mean: the whole of it, and what follows each dot, since it may be
+    /// `{service}.{action}` and both may hold dots.
     pub(crate) fn meant(&self, context: &str, reference: &str) -> impl Iterator<Item = u64> {
         let after_dots = reference.match_indices('.').map(|(dot, _)| &reference[dot + 1..]);
-        std::iter::once(reference).chain(after_dots).map(|name| self.first(context, name))
+        std::iter::once(reference).chain(after_dots).map(|name| self.hash(context, name))
     }
+}
 
-    fn first(&self, context: &str, name: &str) -> u64 {
-        self.0.hash_one((context, name))
-    }
+fn hash(state: &RandomState, context: &str, name: &str) -> u64 {
+    let mut hasher = state.build_hasher();
+    hasher.write(context.as_bytes());
+    // In no text: where the one ends and the other begins.
+    hasher.write_u8(0xff);
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }
 
 /// A map by what is a hash already.
@@ -78,7 +77,7 @@ impl Hasher for Hashed {
 /// The candidates, and who refers to them: of each kind, the first.
 #[derive(Debug, Default)]
 pub(crate) struct Referrers {
-    /// What planned jobs refer to, by the two halves of its key.
+    /// What planned jobs refer to: the second hash by the first.
     candidates: HashedMap<u64>,
     /// Every reference of a remaining job, in the order of their ids. Which of them are to a candidate is known only
     /// when all jobs have been read.
@@ -89,13 +88,14 @@ pub(crate) struct Referrers {
 }
 
 impl Referrers {
-    pub(crate) fn candidate(&mut self, key: Key) {
-        // Should two collide in the first half, the second is not seen as a candidate: it stays.
-        self.candidates.entry(key.first).or_insert(key.second);
+    pub(crate) fn candidate(&mut self, keys: &Keys, context: &str, name: &str) {
+        // Should two collide in the first hash, the second is not seen as a candidate: it stays.
+        self.candidates.entry(keys.hash(context, name)).or_insert_with(|| keys.check(context, name));
     }
 
-    pub(crate) fn is_candidate(&self, key: Key) -> bool {
-        self.candidates.get(&key.first) == Some(&key.second)
+    /// Whether the action `name`, whose first hash is `hash`, is one.
+    pub(crate) fn is_candidate(&self, keys: &Keys, hash: u64, context: &str, name: &str) -> bool {
+        self.candidates.get(&hash).is_some_and(|check| *check == keys.check(context, name))
     }
 
     pub(crate) fn no_candidates(&self) -> bool {
@@ -104,7 +104,7 @@ impl Referrers {
 
     pub(crate) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
         if let (Some(context), Some(action)) = (job.context, job.action_id.or(job.action)) {
-            self.candidate(keys.key(context, action));
+            self.candidate(keys, context, action);
         }
     }
 
@@ -140,10 +140,10 @@ impl Referrers {
         })
     }
 
-    /// The candidates on which the action `key` depends, itself aside.
-    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, key: Key, spec: &Spec<'_>) -> Vec<u64> {
-        let hashes = spec.names.iter().flat_map(|name| keys.meant(context, name));
-        hashes.filter(|hash| *hash != key.first && self.candidates.contains_key(hash)).collect()
+    /// The candidates on which the action with this hash depends, itself aside.
+    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
+        let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
+        on.filter(|on| *on != hash && self.candidates.contains_key(on)).collect()
     }
 
     /// Takes down that the remaining action `name` depends on candidates.
@@ -153,14 +153,14 @@ impl Referrers {
         }
     }
 
-    /// Who refers to the action `key`: a job before a service before an action.
-    pub(crate) fn of(&self, key: Key) -> Option<(Reason, String)> {
-        if let Some(job) = self.jobs.get(&key.first) {
+    /// Who refers to the action with this hash: a job before a service before an action.
+    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, String)> {
+        if let Some(job) = self.jobs.get(&hash) {
             Some((Reason::Job, format!("job {job}")))
-        } else if let Some(service) = self.services.get(&key.first) {
+        } else if let Some(service) = self.services.get(&hash) {
             Some((Reason::Service, format!("service {service}")))
         } else {
-            self.actions.get(&key.first).map(|action| (Reason::Action, format!("action {action}")))
+            self.actions.get(&hash).map(|action| (Reason::Action, format!("action {action}")))
         }
     }
 }
