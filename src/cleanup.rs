@@ -11,15 +11,15 @@
 mod transaction;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tracing::info_span;
 
-use crate::control::JobControl;
+use crate::control::{Cancel, ControlError, JobControl};
 use crate::plan::{self, Criteria, Plan, PlanToken, Stops, Unfinished};
 use crate::report::Report;
 use crate::store::{Access, Store, StoreError, StoreRef};
@@ -71,15 +71,15 @@ pub struct Host {
     pub control: Option<Arc<dyn JobControl>>,
     /// How long to wait for the store's write lock: 5 s unless set.
     pub lock_timeout: Duration,
-    /// Once true, every running call ends before its commit, with nothing deleted.
-    pub cancel: Arc<AtomicBool>,
+    /// Ends every running call before its commit, with nothing deleted.
+    pub cancel: Cancel,
 }
 
 impl Host {
     /// A host that bounds callers by `guard`, and has no way to stop jobs.
     #[must_use]
     pub fn new(guard: Guard) -> Self {
-        Self { guard, control: None, lock_timeout: Duration::from_secs(5), cancel: Arc::default() }
+        Self { guard, control: None, lock_timeout: Duration::from_secs(5), cancel: Cancel::default() }
     }
 }
 
@@ -115,7 +115,7 @@ pub enum Error {
     /// The store could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// [`Host::cancel`] became true.
+    /// [`Host::cancel`] was called for.
     #[error("cancelled before the commit: nothing was deleted")]
     Cancelled,
     /// Fewer or more rows went than were decided on: a trigger of the host's interferes.
@@ -170,24 +170,27 @@ pub fn cleanup<'s>(
         limit: request.limit,
         unfinished,
     };
-    let go_on = || if host.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) };
+    let go_on = || if host.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) };
+    let name = |error| match error {
+        Error::Store(error) if error.is_interrupted() && host.cancel.is_cancelled() => Error::Cancelled,
+        error => error,
+    };
 
     let access = match request.mode {
         Mode::DryRun => Access::Read,
         Mode::Delete => Access::Write,
     };
     let mut store = Store::attach(store.into(), access, host.lock_timeout)?;
-    let (planned, dependents) = info_span!("plan").in_scope(|| {
+    let _reached = host.cancel.reach(store.interrupt_handle());
+    let planned = info_span!("plan").in_scope(|| {
         let snapshot = store.read()?;
         let layout = snapshot.layout()?;
-        let plan = plan::decide(&snapshot, &layout, &criteria, go_on)?;
-        let dependents = layout.foreign_keys.count(&snapshot, &plan.jobs)?;
-        Ok::<_, Error>((Planned { version: snapshot.version()?, layout, plan }, dependents))
+        let plan = plan::decide(&snapshot, &layout, &criteria, go_on).map_err(name)?;
+        Ok::<_, Error>(Planned { version: snapshot.version()?, layout, plan })
     })?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.jobs.is_empty() {
-        let nothing = Done { dependents, ..Done::default() };
-        return Ok(report(planned.plan, &criteria, request.mode, nothing, started));
+        return Ok(report(planned.plan, &criteria, request.mode, Done::default(), started));
     }
 
     let stops = control.map(|control| stop(control, &planned.plan, go_on)).unwrap_or_default();
@@ -198,17 +201,22 @@ pub fn cleanup<'s>(
     let criteria = Criteria { unfinished, ..criteria };
     let expect = |plan: &Plan| expect(request, plan);
     let (plan, done) =
-        transaction::run(&mut store, &criteria, planned, expect, go_on).map_err(|error| stops.name(error))?;
+        transaction::run(&mut store, &criteria, planned, expect, go_on).map_err(|error| stops.name(name(error)))?;
     store.checkpoint();
     let report = report(plan, &criteria, request.mode, done, started);
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
     tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
-        && let Err(error) = control.deleted(&report)
+        && let Err(error) = tell(control, &report)
     {
         tracing::error!(%error, plan = report.plan, "the host could not follow the deletion, which stands");
     }
     Ok(report)
+}
+
+/// Tells the host what went. Whatever becomes of that, it has gone.
+fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
+    catch_unwind(AssertUnwindSafe(|| control.deleted(report))).unwrap_or_else(|_| Err("it panicked".into()))
 }
 
 /// Jobs created after this moment stay. A plan brings its own.
@@ -280,7 +288,7 @@ fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, did: Done, started: I
         job_ids: plan.jobs,
         action_ids: plan.action_names,
         ids_truncated: false,
-        dependents: did.dependents,
+        dependents: plan.dependents,
         errors: plan.errors,
         more: plan.jobs_kept.over_limit > 0,
         cutoff_ms: criteria.cutoff_ms,

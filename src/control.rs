@@ -1,4 +1,10 @@
-//! What the host lends a cleanup: a way to stop jobs, and the news of what went.
+//! What the host lends a cleanup: a way to stop jobs, the news of what went, and a way to end it early.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::InterruptHandle;
 
 use crate::report::Report;
 
@@ -10,7 +16,7 @@ pub struct Job {
     pub id: i64,
     /// Its phase, as the store has it; none where that is no text.
     pub phase: Option<String>,
-    /// The process id that its row records.
+    /// The process id that its row records; 0 where that is no integer.
     pub pid: Option<i64>,
     /// Its attempt, where the store counts them.
     pub attempt: Option<i64>,
@@ -23,7 +29,8 @@ pub type ControlError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The host's hold on its jobs.
 ///
-/// Every method is called outside any lock of the store, on the thread that runs the cleanup.
+/// Every method is called outside any lock of the store, on the thread that runs the cleanup. Where the store was given as
+/// the host's own connection, the caller holds that for the whole call: what is done here must do without it.
 pub trait JobControl: Send + Sync {
     /// Stops `job`, and returns when it no longer runs. A job that has already ended is stopped.
     ///
@@ -48,9 +55,65 @@ pub trait JobControl: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If that failed. The deletion stands; the error is logged.
+    /// If that failed. The deletion stands; the error is logged, as is a panic.
     fn deleted(&self, report: &Report) -> Result<(), ControlError> {
         let _ = report;
         Ok(())
+    }
+}
+
+/// Ends running calls before their commit, with nothing deleted. Clones end the same calls.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Running>);
+
+#[derive(Default)]
+struct Running {
+    cancelled: AtomicBool,
+    /// The connections of the calls that run. One statement may take long: a trigger of the host's, a large child table.
+    connections: Mutex<Vec<Arc<InterruptHandle>>>,
+}
+
+impl Cancel {
+    /// Ends every running call, and every later one. May be called again: a statement that began just after is ended, too.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+        for connection in self.connections().iter() {
+            connection.interrupt();
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Lets `connection` be interrupted until the guard is dropped.
+    pub(crate) fn reach(&self, connection: InterruptHandle) -> Reached<'_> {
+        let connection = Arc::new(connection);
+        self.connections().push(Arc::clone(&connection));
+        Reached { cancel: self, connection }
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Arc<InterruptHandle>>> {
+        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cancel").field(&self.is_cancelled()).finish()
+    }
+}
+
+/// A connection that [`Cancel`] reaches.
+pub(crate) struct Reached<'c> {
+    cancel: &'c Cancel,
+    connection: Arc<InterruptHandle>,
+}
+
+impl Drop for Reached<'_> {
+    fn drop(&mut self) {
+        self.cancel.connections().retain(|connection| !Arc::ptr_eq(connection, &self.connection));
     }
 }

@@ -61,7 +61,7 @@ mod spec;
 mod store;
 
 pub use cleanup::{Error, Force, Host, Mode, Request, cleanup};
-pub use control::{ControlError, Job, JobControl};
+pub use control::{Cancel, ControlError, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, DEFAULT_LIMIT, DEFAULT_MAX_IDS, MAX_LIMIT, MAX_TAGS, cleanup_by_tag};
 pub use plan::{PlanToken, PlanTokenError};

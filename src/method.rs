@@ -62,9 +62,11 @@ pub(crate) struct Params(Vec<(String, Value)>);
 impl Params {
     /// Params that are an object; null counts as an empty one, since JSON-RPC lets params be left out.
     pub(crate) fn read<'de>(params: impl Deserializer<'de>) -> Result<Self, RpcError> {
-        let params = params
-            .deserialize_any(Entries)
-            .map_err(|_| RpcError::new(Kind::InvalidParams, "params must be an object, by name"))?;
+        let mut unread = None;
+        let params = params.deserialize_any(Entries { unread: &mut unread }).map_err(|_| match unread {
+            Some(name) => invalid(&name, "can't be read"),
+            None => RpcError::new(Kind::InvalidParams, "params must be an object, by name"),
+        })?;
         let mut seen = HashSet::new();
         if let Some((twice, _)) = params.iter().find(|(name, _)| !seen.insert(name)) {
             return Err(invalid(twice, "is given twice"));
@@ -160,9 +162,12 @@ pub(crate) fn invalid(name: &str, problem: impl fmt::Display) -> RpcError {
     RpcError::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
 }
 
-struct Entries;
+struct Entries<'u> {
+    /// The name whose value can't be read, such as a number that is out of every range.
+    unread: &'u mut Option<String>,
+}
 
-impl<'de> Visitor<'de> for Entries {
+impl<'de> Visitor<'de> for Entries<'_> {
     type Value = Vec<(String, Value)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,8 +180,10 @@ impl<'de> Visitor<'de> for Entries {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(name) = map.next_key()? {
+            *self.unread = Some(name);
+            let value = map.next_value()?;
+            entries.extend(self.unread.take().map(|name| (name, value)));
         }
         Ok(entries)
     }

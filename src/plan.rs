@@ -40,7 +40,8 @@
 pub(crate) mod references;
 mod token;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::control::{Job, JobControl};
 use crate::report::{JobsKept, KeptAction, Reason};
@@ -130,6 +131,8 @@ pub(crate) struct Plan {
     pub(crate) action_names: Vec<String>,
     /// Sorted by name.
     pub(crate) actions_kept: Vec<KeptAction>,
+    /// Rows of other tables that foreign keys on the planned jobs take along or set to NULL, by table.
+    pub(crate) dependents: BTreeMap<String, u64>,
     pub(crate) errors: Vec<String>,
     pub(crate) token: PlanToken,
 }
@@ -146,10 +149,23 @@ pub(crate) fn decide<E: From<StoreError>>(
     let jobs = jobs(connection, layout, criteria, &keys, &mut digest, &go_on)?;
     let mut actions = actions(connection, layout, criteria, &keys, jobs.referrers, &go_on)?;
 
+    let dependents = layout.foreign_keys.count(connection, &jobs.planned)?;
+
     actions.names.sort_unstable();
     actions.kept.sort_unstable_by(|a, b| a.action_id.cmp(&b.action_id));
+    for id in &actions.ids {
+        digest.number(*id);
+    }
     for name in &actions.names {
         digest.text(Some(name));
+    }
+    for (table, rows) in &dependents {
+        digest.text(Some(table));
+        digest.number(rows.cast_signed());
+    }
+    // Where each list ends.
+    for length in [jobs.planned.len(), actions.ids.len(), dependents.len()] {
+        digest.number(length as i64);
     }
     Ok(Plan {
         jobs_matched: jobs.matched,
@@ -160,6 +176,7 @@ pub(crate) fn decide<E: From<StoreError>>(
         actions: actions.ids,
         action_names: actions.names,
         actions_kept: actions.kept,
+        dependents,
         errors: jobs.errors,
         token: digest.token(criteria.cutoff_ms),
     })
@@ -211,10 +228,10 @@ fn jobs<E: From<StoreError>>(
     let mut jobs = Jobs::default();
     rows::jobs(connection, layout, |job| {
         go_on()?;
-        if !matches(connection, layout, criteria, &job)? {
+        let Some(tags) = matching_tags(connection, layout, criteria, &job)? else {
             jobs.referrers.remaining_job(keys, &job);
             return Ok(());
-        }
+        };
         jobs.matched += 1;
         let full = jobs.planned.len() >= criteria.limit;
         let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id)) {
@@ -225,27 +242,30 @@ fn jobs<E: From<StoreError>>(
             (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
             (verdict, _) => verdict,
         };
-        jobs.count(verdict, &job, keys, digest);
+        jobs.count(verdict, &job, &tags, keys, digest);
         Ok::<_, E>(())
     })?;
     Ok(jobs)
 }
 
-fn matches(
+/// The JSON in which the tags of `job` stand, if they hold all that is asked for.
+fn matching_tags<'r>(
     connection: &Connection,
     layout: &Layout,
     criteria: &Criteria<'_>,
-    job: &JobRow<'_>,
-) -> Result<bool, StoreError> {
+    job: &JobRow<'r>,
+) -> Result<Option<Cow<'r, str>>, StoreError> {
     Ok(match job.tags {
         JobTags::Column(tags) => match spec::tags_hold(tags, criteria.tags) {
-            Holds::All => true,
-            Holds::NotAll => false,
-            Holds::Null => rows::job_spec(connection, layout, job.id)?
-                .is_some_and(|spec| spec::spec_tags_hold(&spec, criteria.tags)),
+            Holds::All => Some(Cow::Borrowed(tags)),
+            Holds::NotAll => None,
+            Holds::Null => {
+                let spec = rows::job_spec(connection, layout, job.id)?;
+                spec.filter(|spec| spec::spec_tags_hold(spec, criteria.tags)).map(Cow::Owned)
+            }
         },
-        JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags),
-        JobTags::Unreadable => false,
+        JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags).then_some(Cow::Borrowed(spec)),
+        JobTags::Unreadable => None,
     })
 }
 
@@ -287,8 +307,8 @@ fn judge(
 }
 
 impl Jobs {
-    /// Takes down what becomes of `job`.
-    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, keys: &Keys, digest: &mut Digest) {
+    /// Takes down what becomes of `job`, whose tags stand in `tags`.
+    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, tags: &str, keys: &Keys, digest: &mut Digest) {
         let mut phase = job.phase();
         let kept = match &verdict {
             Verdict::Go => None,
@@ -314,7 +334,7 @@ impl Jobs {
             self.referrers.remaining_job(keys, job);
         } else {
             digest.number(job.id);
-            for field in [phase, job.context, job.action, job.action_id, job.tags.text()] {
+            for field in [phase, job.context, job.action, job.action_id, Some(tags)] {
                 digest.text(field);
             }
             self.referrers.planned_job(keys, job);
@@ -366,9 +386,11 @@ fn actions<E: From<StoreError>>(
     let mut candidates = Candidates::default();
     rows::actions(connection, layout, |action| {
         go_on()?;
-        let (Some(context), Some(name)) = (action.context, action.name) else { return Ok(()) };
+        let readable = action.context.is_some() && action.name.is_some();
+        let context = action.context.unwrap_or(DEFAULT_CONTEXT);
+        let name = action.name.unwrap_or_default();
         let hash = keys.hash(context, name);
-        let candidate = referrers.is_candidate(keys, hash, context, name);
+        let candidate = readable && referrers.is_candidate(keys, hash, context, name);
         if !candidate && !spec::may_depend(action.spec) {
             return Ok(());
         }
@@ -448,7 +470,10 @@ fn reason(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Optio
     }
 }
 
+/// The context of what is in no other. What refers to an action from a context that can't be read refers to this one's.
+pub(crate) const DEFAULT_CONTEXT: &str = "core";
+
 /// An action's name for people: alone in the context `core`, else behind its context.
 pub(crate) fn display(context: &str, name: &str) -> String {
-    if context == "core" { name.to_owned() } else { format!("{context}/{name}") }
+    if context == DEFAULT_CONTEXT { name.to_owned() } else { format!("{context}/{name}") }
 }

@@ -14,11 +14,12 @@ pub(crate) mod layout;
 pub(crate) mod rows;
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 
 use layout::Layout;
@@ -79,6 +80,11 @@ impl StoreError {
     pub(crate) fn unfit(problem: impl Into<String>) -> Self {
         Self::Unfit { problems: vec![problem.into()] }
     }
+
+    /// Whether somebody ended a statement through its connection's [`InterruptHandle`].
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -100,10 +106,20 @@ pub(crate) struct Store<'s> {
 }
 
 enum Attached<'s> {
-    /// A connection of our own, and the path of the file if another could read it while this one writes.
-    Own(Connection, Option<&'s Path>),
+    /// A connection of our own, and the file if another connection could read it while this one writes.
+    Own(Connection, Option<StoreFile>),
     /// The host's connection, and whether it enforces foreign keys.
     Host(&'s mut Connection, bool),
+}
+
+impl Store<'static> {
+    /// A connection of our own to the file at `path`.
+    fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<Self, StoreError> {
+        let file = StoreFile::find(path)?;
+        let connection = open(&file, access, lock_timeout)?;
+        let beside = (journal_mode(&connection)? == "wal").then_some(file);
+        Ok(Self { connection: Attached::Own(connection, beside) })
+    }
 }
 
 impl<'s> Store<'s> {
@@ -112,23 +128,24 @@ impl<'s> Store<'s> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(StoreError::unfit(format!("SQLite {} is older than 3.26", rusqlite::version())));
         }
-        let connection = match store {
-            StoreRef::Path(path) => {
-                let connection = open(path, access, lock_timeout)?;
-                let beside = (journal_mode(&connection)? == "wal").then_some(path);
-                Attached::Own(connection, beside)
-            }
+        let store = match store {
+            StoreRef::Path(path) => Store::open(path, access, lock_timeout)?,
             StoreRef::Connection(connection) => {
                 if !connection.is_autocommit() {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
                 }
                 let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
-                Attached::Host(connection, enforced)
+                Self { connection: Attached::Host(connection, enforced) }
             }
         };
         // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
-        connection.get().pragma_update(None, "foreign_keys", false)?;
-        Ok(Self { connection })
+        store.connection.get().pragma_update(None, "foreign_keys", false)?;
+        Ok(store)
+    }
+
+    /// What ends a statement of this attachment from another thread.
+    pub(crate) fn interrupt_handle(&self) -> InterruptHandle {
+        self.connection.get().get_interrupt_handle()
     }
 
     /// One snapshot of the store: what is read through it is of one moment.
@@ -138,11 +155,11 @@ impl<'s> Store<'s> {
 
     /// Another attachment, for reading while this one writes. None where they would be in each other's way, or if it
     /// can't be had.
-    pub(crate) fn beside(&self) -> Option<Self> {
-        match self.connection {
-            Attached::Own(_, Some(path)) => Self::attach(StoreRef::Path(path), Access::Read, Duration::ZERO).ok(),
-            _ => None,
-        }
+    pub(crate) fn beside(&self) -> Option<Store<'static>> {
+        let Attached::Own(_, Some(file)) = &self.connection else { return None };
+        let beside = Store::open(&file.path, Access::Read, Duration::ZERO).ok()?;
+        // Another file may have been put in its place.
+        matches!(&beside.connection, Attached::Own(_, Some(same)) if same == file).then_some(beside)
     }
 
     /// The write lock: nobody else writes until the snapshot is committed or dropped, and dropping it undoes all.
@@ -240,26 +257,40 @@ impl Snapshot<'_> {
     }
 }
 
-/// A connection of our own to the file at `path`, with settings that end with it.
-fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::unfit("there is no such file"));
+/// A store's file.
+#[derive(Debug, PartialEq, Eq)]
+struct StoreFile {
+    /// Without symbolic links: the WAL lies beside the file itself.
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+    writable: bool,
+}
+
+impl StoreFile {
+    fn find(path: &Path) -> Result<Self, StoreError> {
+        let reached = path.canonicalize().and_then(|path| Ok((fs::metadata(&path)?, path)));
+        let (metadata, path) = reached.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => StoreError::unfit("there is no such file"),
+            kind => StoreError::unfit(format!("the file can't be reached: {kind}")),
+        })?;
+        if !metadata.is_file() {
+            return Err(StoreError::unfit("this is no regular file"));
         }
-        Err(error) => return Err(StoreError::unfit(format!("the file can't be reached: {}", error.kind()))),
-    };
-    if !metadata.is_file() {
-        return Err(StoreError::unfit("this is no regular file"));
+        Ok(Self { path, identity: (metadata.dev(), metadata.ino()), writable: !metadata.permissions().readonly() })
     }
+}
+
+/// A connection of our own to `file`, with settings that end with it.
+fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
     // Root can write to a file that nobody may write to. Whoever took the permission away meant it.
-    if access == Access::Write && metadata.permissions().readonly() {
+    if access == Access::Write && !file.writable {
         return Err(StoreError::unfit("the store is read-only"));
     }
-    let pending_wal = fs::metadata(wal_of(path)).is_ok_and(|wal| wal.len() > 0);
+    let pending_wal = fs::metadata(wal_of(&file.path)).is_ok_and(|wal| wal.len() > 0);
 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(&file.path, flags)?;
     connection.busy_timeout(lock_timeout)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     match access {
@@ -286,7 +317,7 @@ fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
-fn wal_of(path: &Path) -> std::path::PathBuf {
+fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     wal.into()

@@ -12,7 +12,6 @@
 //! If not, all is undone, and done again one after the other. Either way nothing is committed but what the last decision
 //! names, which was made about the store as it is under the lock: [`plan`](crate::plan) says why nothing slips past it.
 
-use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,8 +34,6 @@ pub(super) struct Planned {
 /// What a transaction did beside deleting what its plan names.
 #[derive(Default)]
 pub(super) struct Done {
-    /// Rows of other tables that went or were set to NULL, by table.
-    pub(super) dependents: BTreeMap<String, u64>,
     pub(super) bytes_freed: u64,
     /// For how long the write lock was held.
     pub(super) lock: Duration,
@@ -55,8 +52,8 @@ pub(super) fn run(
     let mut locked = Locked::begin(store)?;
     if plan.to_stop.is_empty() {
         if locked.snapshot.version()? == version {
-            let dependents = delete_all(&locked.snapshot, &layout, &plan, &go_on)?;
-            return Ok((plan, locked.commit(dependents)?));
+            delete_all(&locked.snapshot, &layout, &plan, &go_on)?;
+            return Ok((plan, locked.commit(&go_on)?));
         }
         if let Some(beside) = beside
             && layout.foreign_keys.none()
@@ -64,7 +61,7 @@ pub(super) fn run(
         {
             let again = decide_and_delete(&locked.snapshot, beside, &layout, criteria, &plan, &expect, &go_on)?;
             if let Some(again) = again {
-                return Ok((again, locked.commit(BTreeMap::new())?));
+                return Ok((again, locked.commit(&go_on)?));
             }
             let lock = locked.undo();
             locked = Locked { lock, ..Locked::begin(store)? };
@@ -76,8 +73,8 @@ pub(super) fn run(
         expect(&plan)?;
         Ok::<_, Error>((plan, layout))
     })?;
-    let dependents = delete_all(&locked.snapshot, &layout, &plan, &go_on)?;
-    Ok((plan, locked.commit(dependents)?))
+    delete_all(&locked.snapshot, &layout, &plan, &go_on)?;
+    Ok((plan, locked.commit(&go_on)?))
 }
 
 /// The store under the write lock.
@@ -102,15 +99,16 @@ impl<'s> Locked<'s> {
         self.lock + self.since.elapsed()
     }
 
-    fn commit(self, dependents: BTreeMap<String, u64>) -> Result<Done, StoreError> {
+    fn commit(self, go_on: impl Fn() -> Result<(), Error>) -> Result<Done, Error> {
         let bytes_freed = self.snapshot.free_bytes()?.saturating_sub(self.free);
+        go_on()?;
         info_span!("commit").in_scope(|| self.snapshot.commit())?;
-        Ok(Done { dependents, bytes_freed, lock: self.lock + self.since.elapsed() })
+        Ok(Done { bytes_freed, lock: self.lock + self.since.elapsed() })
     }
 }
 
 /// Deletes what `plan` names while it is decided again on a thread and a connection of its own; then what the new plan names
-/// beyond. None if the new plan lacks something that was deleted: then all is to be undone.
+/// beyond. None if the new plan lacks something that was deleted, or could not be made: then all is to be undone.
 fn decide_and_delete(
     snapshot: &Snapshot<'_>,
     mut beside: Store<'_>,
@@ -128,8 +126,12 @@ fn decide_and_delete(
         let deleted = delete(snapshot, &plan.jobs, &plan.actions, &go_on);
         Some((again.join().unwrap_or_else(|panic| resume_unwind(panic)), deleted))
     });
-    let Some((again, deleted)) = both else { return Ok(None) };
-    let again = again?;
+    let (again, deleted) = match both {
+        Some((Ok(again), deleted)) => (again, deleted),
+        Some((Err(Error::Cancelled), _)) => return Err(Error::Cancelled),
+        // The other connection is a help, not a need.
+        Some((Err(_), _)) | None => return Ok(None),
+    };
     expect(&again)?;
     let (Some(jobs), Some(actions)) = (beyond(&plan.jobs, &again.jobs), beyond(&plan.actions, &again.actions)) else {
         return Ok(None);
@@ -145,16 +147,15 @@ fn beyond(some: &[i64], all: &[i64]) -> Option<Vec<i64>> {
     some.next().is_none().then_some(beyond)
 }
 
-/// Deletes what `plan` names, and carries out the foreign keys on it: returns the rows of other tables, by table.
+/// Deletes what `plan` names, and carries out the foreign keys on it.
 fn delete_all(
     snapshot: &Snapshot<'_>,
     layout: &Layout,
     plan: &Plan,
     go_on: impl Fn() -> Result<(), Error>,
-) -> Result<BTreeMap<String, u64>, Error> {
-    let dependents = layout.foreign_keys.carry_out(snapshot, &plan.jobs)?;
-    delete(snapshot, &plan.jobs, &plan.actions, go_on)?.check(plan)?;
-    Ok(dependents)
+) -> Result<(), Error> {
+    layout.foreign_keys.carry_out(snapshot, &plan.jobs)?;
+    delete(snapshot, &plan.jobs, &plan.actions, go_on)?.check(plan)
 }
 
 /// How many rows went.

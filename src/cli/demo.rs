@@ -8,15 +8,13 @@ mod seed;
 
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::Utc;
 use clap::{Parser, value_parser};
 use comfy_table::{Cell, CellAlignment};
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::server::Service;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Report};
+use hero_proc_cleanup::{Cancel, DEFAULT_MAX_IDS, Guard, Host, Report};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -46,14 +44,14 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         .prefix("hero-demo-")
         .tempdir()
         .map_err(|error| Failure::failed("there is no place for the demo's store", error))?;
-    let cancel = Arc::new(AtomicBool::new(false));
+    let cancel = Cancel::default();
     let end = {
         let mut demo = pin!(show(args, dir.path(), &cancel));
         tokio::select! {
             end = &mut demo => end,
             () = interrupts.next() => {
                 // Whatever still writes into the directory ends before it is removed.
-                cancel.store(true, Ordering::Relaxed);
+                cancel.cancel();
                 let _ = demo.await;
                 Err(Failure::Interrupted { what_went: "the demo's store is removed".to_owned() })
             }
@@ -63,10 +61,10 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     end
 }
 
-async fn show(args: &Args, dir: &Path, cancel: &Arc<AtomicBool>) -> Result<(), Failure> {
+async fn show(args: &Args, dir: &Path, cancel: &Cancel) -> Result<(), Failure> {
     let store = dir.join("hero_proc.db");
     print(&format!("Making a store in hero_proc's layout: {}", store.display()))?;
-    let (path, jobs, stop) = (store.clone(), args.jobs, Arc::clone(cancel));
+    let (path, jobs, stop) = (store.clone(), args.jobs, cancel.clone());
     let seeded =
         blocking("the store could not be made", move || seed(&path, jobs, Utc::now().timestamp_millis(), &stop));
     let seeded = seeded.await?.ok_or_else(cancelled)?;
@@ -79,7 +77,7 @@ async fn show(args: &Args, dir: &Path, cancel: &Arc<AtomicBool>) -> Result<(), F
     ))?;
 
     let mut host = Host::new(Guard::codescaler());
-    host.cancel = Arc::clone(cancel);
+    host.cancel = cancel.clone();
     let upstream = dir.join("hero_proc.sock");
     let socket = dir.join("gateway.sock");
     let hero_proc = serve::start(Service::cleanup_by_tag(store.clone(), host), &upstream)?;
@@ -96,7 +94,7 @@ async fn clean(
     socket: &Path,
     before: &Census,
     seeded: &Seeded,
-    cancel: &Arc<AtomicBool>,
+    cancel: &Cancel,
 ) -> Result<(), Failure> {
     print("\n1. What would go\n")?;
     let command = Command::new(args, socket, &["--dry-run"])?;
@@ -188,8 +186,8 @@ fn expect(holds: bool, claim: &str) -> Result<(), Failure> {
     Err(Failure::Failed { what: format!("this does not hold: {claim}"), source: None })
 }
 
-async fn take_census(store: &Path, cancel: &AtomicBool) -> Result<Census, Failure> {
-    if cancel.load(Ordering::Relaxed) {
+async fn take_census(store: &Path, cancel: &Cancel) -> Result<Census, Failure> {
+    if cancel.is_cancelled() {
         return Err(cancelled());
     }
     let store = store.to_owned();

@@ -27,6 +27,15 @@ impl Interrupts {
         Ok(Self(signals.map_err(|error| Failure::failed("signals can't be handled", error))?))
     }
 
+    /// Whether one has come that nobody has heard of.
+    pub(crate) async fn pending(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.next() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+
     /// Waits for the next one. None is lost if this is dropped before.
     pub(crate) async fn next(&mut self) {
         poll_fn(|context| {

@@ -158,6 +158,9 @@ impl<'a> Session<'a> {
                     None => return Ok(()),
                 };
             }
+            if self.interrupts.pending().await {
+                return Err(self.interrupted());
+            }
             let (report, interrupted) = self.call(plan.take().as_deref(), max_ids).await?;
             let (deleted, left) = (report.jobs_deleted, report.jobs_kept.over_limit);
             let more = report.more;
@@ -213,8 +216,9 @@ impl<'a> Session<'a> {
         let mut call = pin!(self.client.jobs_cleanup(&params));
         tracing::debug!("the call begins");
         tokio::select! {
-            answer = &mut call => return Ok((answer?, Interrupted::No)),
+            biased;
             () = self.interrupts.next() => {}
+            answer = &mut call => return Ok((answer?, Interrupted::No)),
         }
         self.progress.suspend(|| say("Waiting for the running call to end. Once more, and it is left to itself."));
         tokio::select! {

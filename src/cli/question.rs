@@ -9,9 +9,9 @@ use super::interrupts::Interrupts;
 use super::output::say;
 use super::table;
 
-/// Whether somebody is there to be asked.
+/// Whether somebody is there to be asked. The question goes to stderr: who has sent that elsewhere still has to answer.
 pub(crate) fn can_be_asked() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
+    io::stdin().is_terminal()
 }
 
 /// What becomes of the jobs that match beyond the limit.
@@ -32,15 +32,18 @@ pub(crate) enum Answer {
     Interrupted,
 }
 
-/// Shows the dry run `preview`, and asks whether that is to go. Only `yes` is a yes.
+/// Shows the dry run `preview`, and asks whether that is to go. Only `yes` and `y` are a yes.
 pub(crate) async fn ask(preview: &Report, rest: Rest, interrupts: &mut Interrupts) -> Answer {
     say(&table::report(preview));
     if preview.more {
         let over = preview.jobs_kept.over_limit;
-        let batches = table::count(over.div_ceil(preview.jobs_planned.max(1)));
+        let batches = match over.div_ceil(preview.jobs_planned.max(1)) {
+            1 => "1 further batch".to_owned(),
+            batches => format!("{} further batches", table::count(batches)),
+        };
         say(&match rest {
             Rest::Follows => {
-                format!("{} more in {batches} further batches: each is decided anew, and asked about.", jobs(over))
+                format!("{} more in {batches}: each is decided anew, and asked about.", jobs(over))
             }
             Rest::Stays => format!("Not part of this: {} over the limit.", jobs(over)),
         });
@@ -57,7 +60,8 @@ pub(crate) async fn ask(preview: &Report, rest: Rest, interrupts: &mut Interrupt
             return Answer::Interrupted;
         }
     };
-    if answer.is_some_and(|line| line.trim() == "yes") { Answer::Yes } else { Answer::No }
+    let yes = |line: String| ["y", "yes"].iter().any(|yes| line.trim().eq_ignore_ascii_case(yes));
+    if answer.is_some_and(yes) { Answer::Yes } else { Answer::No }
 }
 
 fn jobs(number: u64) -> String {

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hero_proc_cleanup::server::{Listener, Service};
-use hero_proc_cleanup::{Guard, Host, inspect};
+use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -45,22 +44,31 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let socket = sockets::path(args.socket, sockets::SERVE);
     let mut host = Host::new(Guard::codescaler());
     host.control = Some(Arc::new(Processes));
-    let cancel = Arc::clone(&host.cancel);
+    let cancel = host.cancel.clone();
 
     let looks = host.clone();
     let mut service = Service::cleanup_by_tag(args.store.clone(), host);
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
     let running = start(service, &socket)?;
-    // Beside the server: a store may be large, or locked.
-    tokio::task::spawn_blocking(move || look_at(&args.store, &looks));
+    // Beside the server, and nobody waits for it: a store may be large, or locked.
+    std::thread::spawn(move || look_at(&args.store, &looks));
     running
         .until(interrupts, stop_timeout, || {
             // Said once it holds.
-            cancel.store(true, Ordering::Relaxed);
+            cancel.cancel();
             tracing::warn!("the running calls end before their commit: they delete nothing");
+            tokio::spawn(keep_cancelling(cancel.clone()));
         })
         .await
+}
+
+/// A statement may have begun just after it was to be ended.
+async fn keep_cancelling(cancel: Cancel) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cancel.cancel();
+    }
 }
 
 /// Says in the log whether the store fits. It may be made, or repaired, while this runs: each call looks again.

@@ -9,8 +9,8 @@ use hero_proc_cleanup::{KeptAction, Report};
 /// What was done adds up: jobs and actions planned and deleted, dependents, bytes, durations. What is left is what the
 /// last call left: `jobs_kept`, `more`, `plan`. `jobs_matched` is what was planned plus what is left, so every sum of a
 /// single report holds. Lists are joined, sorted as in a single report, and cut at the end. An action that an earlier
-/// call kept and a later one deleted is no kept action; one that several kept is listed as the last has it. Each error
-/// is listed once. `cutoff_ms` is the latest, since each call has its own: no job that went was created after it.
+/// call kept and a later one deleted is no kept action; one that several kept is listed as the last has it, and one whose
+/// referrer a later call deleted names none any more. Each error is listed once. `cutoff_ms` is the latest, since each call has its own: no job that went was created after it.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
     total: Option<Report>,
@@ -48,6 +48,14 @@ impl Sum {
         // A single report may come with its lists cut: its count is right then.
         total.actions_kept_count = total.actions_kept_count.max(self.actions_kept.len() as u64);
         total.actions_kept = self.actions_kept.into_values().collect();
+        for action in &mut total.actions_kept {
+            let gone = |by: &String| match by.split_once(' ') {
+                Some(("job", id)) => id.parse().is_ok_and(|id| total.job_ids.binary_search(&id).is_ok()),
+                Some(("action", name)) => total.action_ids.binary_search_by(|gone| gone.as_str().cmp(name)).is_ok(),
+                _ => false,
+            };
+            action.by = action.by.take().filter(|by| !gone(by));
+        }
         let longest = [total.job_ids.len(), total.action_ids.len(), total.actions_kept.len(), total.errors.len()];
         total.ids_truncated |= longest.into_iter().any(|entries| entries > max_ids);
         total.job_ids.truncate(max_ids);

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use rusqlite::Connection;
 
+use super::DEFAULT_CONTEXT;
 use crate::report::Reason;
 use crate::spec::{self, Spec};
 use crate::store::StoreError;
@@ -109,7 +110,7 @@ impl Referrers {
     }
 
     pub(crate) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        let Some(context) = job.context else { return };
+        let context = job.context.unwrap_or(DEFAULT_CONTEXT);
         let action = job.action;
         let action_id = job.action_id.filter(|id| action != Some(id));
         for reference in [action, action_id].into_iter().flatten() {
@@ -129,7 +130,7 @@ impl Referrers {
     /// Takes down every service's references to candidates.
     pub(crate) fn services(&mut self, connection: &Connection, layout: &Layout, keys: &Keys) -> Result<(), StoreError> {
         rows::services(connection, layout, |service| {
-            let Some(context) = service.context else { return Ok(()) };
+            let context = service.context.unwrap_or(DEFAULT_CONTEXT);
             let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
             for reference in references {
                 for hash in keys.meant(context, &reference).filter(|hash| self.candidates.contains_key(hash)) {

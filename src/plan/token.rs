@@ -9,7 +9,8 @@ use thiserror::Error;
 use super::{Criteria, Unfinished};
 
 /// What a dry run showed, as one word: the cut-off, and a digest of the params, of the planned jobs (their ids with
-/// their phases, tags and actions) and of the planned actions. Opaque; it says nothing about their content.
+/// their phases, tags and actions), of the planned actions, and of how many rows of other tables go with them. Opaque; it
+/// says nothing about their content.
 ///
 /// It stays the same across processes and restarts for as long as the same set would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Digest {
     /// A digest that begins with what was asked for.
     pub(super) fn new(criteria: &Criteria<'_>) -> Self {
         let mut digest = Self { hash: Sha256::new(), buffer: Vec::with_capacity(2 * BUFFER) };
-        digest.text(Some("hero_proc_cleanup plan 1"));
+        digest.text(Some("hero_proc_cleanup plan 2"));
         digest.text(Some(match criteria.unfinished {
             Unfinished::Stay => "stay",
             Unfinished::Stop(_) | Unfinished::Stopped(_) => "stop",
@@ -96,17 +97,21 @@ impl Digest {
     }
 
     pub(super) fn number(&mut self, number: i64) {
-        self.buffer.extend_from_slice(&number.to_le_bytes());
+        self.put(&number.to_le_bytes());
     }
 
     pub(super) fn text(&mut self, field: Option<&str>) {
         match field {
             Some(field) => {
-                self.buffer.extend_from_slice(&(field.len() as u64).to_le_bytes());
-                self.buffer.extend_from_slice(field.as_bytes());
+                self.put(&(field.len() as u64).to_le_bytes());
+                self.put(field.as_bytes());
             }
-            None => self.buffer.extend_from_slice(&u64::MAX.to_le_bytes()),
+            None => self.put(&u64::MAX.to_le_bytes()),
         }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= BUFFER {
             self.hash.update(&self.buffer);
             self.buffer.clear();

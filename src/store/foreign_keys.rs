@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `CASCADE` | the rows go, and with them, by the same rules, what refers to them |
 //! | `SET NULL` | the column is set to NULL |
-//! | `RESTRICT`, `NO ACTION`, `SET DEFAULT`, `SET NULL` on a `NOT NULL` column | the job stays |
+//! | `RESTRICT`, `NO ACTION`, `SET DEFAULT`, `SET NULL` on a column that is `NOT NULL` or generated | the job stays |
 //!
 //! A chain of `CASCADE` that ends in a key that holds keeps the job at its other end. A store whose keys can't be
 //! carried out like this does not fit: keys of several columns, keys on another column of `jobs`, a circle, a cascade
@@ -42,10 +42,6 @@ struct Effect {
 }
 
 impl Effect {
-    fn count(&self) -> String {
-        format!("SELECT count(*) FROM main.{} WHERE {}", quoted(&self.table), self.rows)
-    }
-
     fn carry_out(&self) -> String {
         format!("{} WHERE {}", self.statement, self.rows)
     }
@@ -73,28 +69,52 @@ impl ForeignKeys {
         Ok(held)
     }
 
-    /// Counts the rows that deleting `jobs` would take along or set to NULL, by table.
+    /// Counts the rows that deleting `jobs` would take along or set to NULL, by table: each row once, however many keys
+    /// lead to it.
     pub(crate) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.each(connection, jobs, |effect| {
-            let rows: i64 = connection.query_row(&effect.count(), (), |row| row.get(0))?;
-            Ok(rows.unsigned_abs())
+        let mut counts = BTreeMap::new();
+        self.with_doomed(connection, jobs, || {
+            for (table, statement) in self.counts() {
+                let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
+                if rows > 0 {
+                    counts.insert(table.to_owned(), rows.unsigned_abs());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    /// Deletes those rows or sets them to NULL.
+    pub(crate) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
+        self.with_doomed(connection, jobs, || {
+            for effect in &self.effects {
+                connection.execute(&effect.carry_out(), ())?;
+            }
+            Ok(())
         })
     }
 
-    /// Deletes those rows or sets them to NULL, and counts them, by table.
-    pub(crate) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.each(connection, jobs, |effect| Ok(connection.execute(&effect.carry_out(), ())? as u64))
+    /// The statements that count, by table.
+    fn counts(&self) -> BTreeMap<&str, String> {
+        let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for effect in &self.effects {
+            rows.entry(&effect.table).or_default().push(&effect.rows);
+        }
+        let count = |(table, rows): (_, Vec<&str>)| {
+            (table, format!("SELECT count(*) FROM main.{} WHERE {}", quoted(table), rows.join(" OR ")))
+        };
+        rows.into_iter().map(count).collect()
     }
 
-    fn each(
+    fn with_doomed(
         &self,
         connection: &Connection,
         jobs: &[i64],
-        count: impl Fn(&Effect) -> Result<u64, StoreError>,
-    ) -> Result<BTreeMap<String, u64>, StoreError> {
-        let mut counts = BTreeMap::new();
+        work: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         if self.effects.is_empty() || jobs.is_empty() {
-            return Ok(counts);
+            return Ok(());
         }
         connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)"))?;
         let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id) VALUES (?1)"))?;
@@ -102,14 +122,8 @@ impl ForeignKeys {
             insert.execute([job])?;
         }
         drop(insert);
-        for effect in &self.effects {
-            let rows = count(effect)?;
-            if rows > 0 {
-                *counts.entry(effect.table.clone()).or_default() += rows;
-            }
-        }
-        connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?;
-        Ok(counts)
+        work()?;
+        Ok(connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?)
     }
 }
 
@@ -133,7 +147,8 @@ pub(crate) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Res
 struct Key {
     child: String,
     column: String,
-    not_null: bool,
+    /// It can be set to NULL: it is neither NOT NULL nor generated.
+    clearable: bool,
     parent: String,
     /// None: the parent's primary key.
     parent_column: Option<String>,
@@ -141,19 +156,11 @@ struct Key {
     columns: i64,
 }
 
-impl Key {
-    /// Whether this key is on the column of `other`.
-    fn refers_to(&self, other: &Self) -> bool {
-        self.parent.eq_ignore_ascii_case(&other.child)
-            && self.parent_column.as_ref().is_none_or(|column| column.eq_ignore_ascii_case(&other.column))
-    }
-}
-
 fn keys(connection: &Connection) -> Result<Vec<Key>, StoreError> {
     let mut statement = connection.prepare(
         "SELECT child.name    AS child,
                 key.\"from\"    AS \"column\",
-                info.\"notnull\" AS not_null,
+                info.\"notnull\" = 0 AND info.hidden = 0 AS clearable,
                 key.\"table\"   AS parent,
                 key.\"to\"      AS parent_column,
                 key.on_delete AS on_delete,
@@ -162,7 +169,7 @@ fn keys(connection: &Connection) -> Result<Vec<Key>, StoreError> {
                  WHERE part.id = key.id) AS columns
          FROM sqlite_master AS child,
               pragma_foreign_key_list(child.name) AS key,
-              pragma_table_info(child.name) AS info
+              pragma_table_xinfo(child.name) AS info
          WHERE child.type = 'table'
            AND key.seq = 0
            AND info.name = key.\"from\"
@@ -172,7 +179,7 @@ fn keys(connection: &Connection) -> Result<Vec<Key>, StoreError> {
         Ok(Key {
             child: row.get("child")?,
             column: row.get("column")?,
-            not_null: row.get("not_null")?,
+            clearable: row.get("clearable")?,
             parent: row.get("parent")?,
             parent_column: row.get("parent_column")?,
             on_delete: row.get("on_delete")?,
@@ -234,10 +241,10 @@ impl Walk<'_> {
                         self.from(&key.child, way, problems)?;
                     }
                 }
-                "SET NULL" if keys.iter().any(|other| other.refers_to(key)) => {
+                "SET NULL" if self.is_referred_to(key)? => {
                     problems.push(format!("{name} sets a column to NULL to which another foreign key refers"));
                 }
-                "SET NULL" if !key.not_null => {
+                "SET NULL" if key.clearable => {
                     let column = quoted(&key.column);
                     self.effect(format!("UPDATE main.{} SET {column} = NULL", quoted(&key.child)), way);
                 }
@@ -250,7 +257,22 @@ impl Walk<'_> {
 
     fn effect(&mut self, statement: String, way: &[Step]) {
         let Some(last) = way.last() else { return };
-        self.effects.push((way.len(), Effect { table: last.table.clone(), statement, rows: doomed(way) }));
+        let mut rows = doomed(way);
+        if last.table.eq_ignore_ascii_case("jobs") {
+            // A job that goes has no column to be set to NULL.
+            rows = format!("({rows} AND id NOT IN (SELECT id FROM temp.{DOOMED}))");
+        }
+        self.effects.push((way.len(), Effect { table: last.table.clone(), statement, rows }));
+    }
+
+    /// Whether another key refers to the column of `key`.
+    fn is_referred_to(&self, key: &Key) -> Result<bool, StoreError> {
+        for other in self.keys.iter().filter(|other| other.parent.eq_ignore_ascii_case(&key.child)) {
+            if self.parent_column(other)?.is_some_and(|column| column.eq_ignore_ascii_case(&key.column)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The column that `key` refers to: the one it names, else its parent's primary key if that is a single column.
@@ -352,7 +374,7 @@ mod tests {
         connection.execute_batch(CHILDREN).unwrap();
         connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)")).unwrap();
         let keys = detect(&connection, &mut Vec::new()).unwrap();
-        let effects = keys.effects.iter().flat_map(|effect| [effect.count(), effect.carry_out()]);
+        let effects = keys.counts().into_values().chain(keys.effects.iter().map(Effect::carry_out));
         for statement in effects.chain(keys.holding.iter().map(|(_, statement)| statement.clone())) {
             let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
             let steps: Vec<String> = explain.query_map((), |row| row.get(3)).unwrap().map(Result::unwrap).collect();

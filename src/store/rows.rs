@@ -53,16 +53,6 @@ pub(crate) enum JobTags<'r> {
     Unreadable,
 }
 
-impl<'r> JobTags<'r> {
-    /// The JSON in which they stand.
-    pub(crate) fn text(self) -> Option<&'r str> {
-        match self {
-            Self::Column(json) | Self::Spec(json) => Some(json),
-            Self::Unreadable => None,
-        }
-    }
-}
-
 /// An action.
 pub(crate) struct ActionRow<'r> {
     pub(crate) id: i64,
@@ -133,10 +123,12 @@ pub(crate) fn job_spec(connection: &Connection, layout: &Layout, id: i64) -> Res
 pub(crate) fn job(connection: &Connection, layout: &Layout, id: i64) -> Result<Job, StoreError> {
     Ok(connection.query_row(&sql::job(layout), &[(":id", &id)], |row| {
         let number = |index| row.get_ref(index).map(|value| value.as_i64().ok());
+        // What is recorded and can't be read is no process, and not none.
+        let pid = row.get_ref(1)?.as_i64_or_null().unwrap_or(Some(0));
         Ok(Job {
             id,
             phase: row.get_ref(0)?.as_str().map(ToOwned::to_owned).ok(),
-            pid: number(1)?,
+            pid,
             attempt: number(2)?,
             started_at_ms: number(3)?,
         })

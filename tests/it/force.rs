@@ -1,11 +1,10 @@
 //! `force`: jobs are stopped through the host, before the transaction and outside any lock.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
+use hero_proc_cleanup::{Cancel, ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -176,12 +175,12 @@ fn only_what_is_within_the_limit_is_stopped() {
 /// A host that is told to end while it stops jobs stops no more of them, and nothing goes.
 #[test]
 fn a_cancelled_call_stops_no_further_jobs() {
-    struct Cancels(Arc<AtomicBool>, Mutex<Vec<i64>>);
+    struct Cancels(Cancel, Mutex<Vec<i64>>);
 
     impl JobControl for Cancels {
         fn stop(&self, job: &Job) -> Result<(), ControlError> {
             self.1.lock().unwrap().push(job.id);
-            self.0.store(true, Ordering::Relaxed);
+            self.0.cancel();
             Ok(())
         }
     }
@@ -189,7 +188,7 @@ fn a_cancelled_call_stops_no_further_jobs() {
     let sample = running();
     let before = sample.dump();
     let mut host = Host::new(Guard::codescaler());
-    let control = Arc::new(Cancels(Arc::clone(&host.cancel), Mutex::default()));
+    let control = Arc::new(Cancels(host.cancel.clone(), Mutex::default()));
     host.control = Some(Arc::clone(&control) as Arc<dyn JobControl>);
     let params = json!({ "tags": ["codescaler"], "force": true });
     let error = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap_err();
@@ -197,6 +196,31 @@ fn a_cancelled_call_stops_no_further_jobs() {
     assert!(error.message.starts_with("cancelled before the commit: nothing was deleted"), "{error}");
     assert_eq!(*control.1.lock().unwrap(), [1]);
     assert_eq!(sample.dump(), before);
+}
+
+/// Once the commit is done, nothing that the host does turns the answer into an error.
+#[test]
+fn a_host_that_panics_at_the_news_changes_nothing() {
+    struct Panics;
+
+    impl JobControl for Panics {
+        fn stop(&self, _: &Job) -> Result<(), ControlError> {
+            Ok(())
+        }
+
+        fn deleted(&self, _: &Report) -> Result<(), ControlError> {
+            panic!("at the news")
+        }
+    }
+
+    let sample = running();
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Panics));
+    let params = json!({ "tags": ["codescaler"], "force": true });
+    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    assert!(report.jobs_deleted > 0);
+    let left: i64 = sample.open().query_row("SELECT count(*) FROM jobs", (), |row| row.get(0)).unwrap();
+    assert_eq!(left.unsigned_abs(), report.jobs_matched - report.jobs_deleted);
 }
 
 /// Found by the random stores: it was counted as over the limit, since nobody had stopped it.

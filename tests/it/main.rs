@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
 mod bad_input;
+mod bound;
 mod cli;
 mod clients;
 mod command;
 mod examples;
 mod faults;
 mod force;
+mod foreign_keys;
 mod gateway;
 mod hostile;
 mod io_faults;

@@ -289,7 +289,7 @@ fn foreign_keys_are_what_they_declare() {
         }
         let (dry, real) = (run(true), run(false));
         assert_eq!(real.job_ids, [1, 2]);
-        let dependents = json!({ "job \"notes": 3, "lines": 2, "marks": 2 });
+        let dependents = json!({ "job \"notes": 3, "lines": 2, "marks": 1 });
         assert_eq!(json!(real.dependents), dependents);
         assert_eq!(json!(dry.dependents), dependents);
         let text = dump(&sample.path);

@@ -32,7 +32,7 @@ fn yes_deletes_what_was_shown() {
 #[test]
 fn anything_else_deletes_nothing() {
     // Ctrl-D is the end of what is typed.
-    for answer in ["no\n", "\n", "y\n", "YES\n", "yes please\n", "\u{4}"] {
+    for answer in ["no\n", "\n", "n\n", "yess\n", "yes please\n", "\u{4}"] {
         let sides = Sides::with(&old_jobs(1, 2));
         let mut terminal = Terminal::run(&sides, &[]);
         terminal.until(QUESTION);
@@ -74,7 +74,7 @@ fn each_batch_is_asked_about() {
     let sides = Sides::with(&old_jobs(1, 50_002));
     let mut terminal = Terminal::run(&sides, &[]);
     let shown = terminal.until(QUESTION);
-    assert!(shown.contains("2 jobs more in 1 further batches"), "{shown}");
+    assert!(shown.contains("2 jobs more in 1 further batch:"), "{shown}");
     terminal.types("yes\n");
     let shown = terminal.until(QUESTION);
     assert!(shown.contains("Delete 2 jobs and 2 actions?"), "{shown}");

@@ -4,9 +4,8 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use hero_proc_cleanup::codescaler_tags;
+use hero_proc_cleanup::{Cancel, codescaler_tags};
 use rusqlite::{Connection, Statement, named_params};
 use serde_json::{Value, json};
 
@@ -19,8 +18,8 @@ pub(crate) struct Seeded {
     pub(crate) actions: HashSet<i64>,
 }
 
-/// Makes a store of `jobs` jobs at `path`; or none, once `cancel` is true.
-pub(crate) fn seed(path: &Path, jobs: u32, now_ms: i64, cancel: &AtomicBool) -> rusqlite::Result<Option<Seeded>> {
+/// Makes a store of `jobs` jobs at `path`; or none, if that is cancelled.
+pub(crate) fn seed(path: &Path, jobs: u32, now_ms: i64, cancel: &Cancel) -> rusqlite::Result<Option<Seeded>> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.execute_batch(include_str!("../store.sql"))?;
@@ -35,7 +34,7 @@ pub(crate) fn seed(path: &Path, jobs: u32, now_ms: i64, cancel: &AtomicBool) -> 
         };
         rows.shared_actions()?;
         for number in 1..=jobs {
-            if cancel.load(Ordering::Relaxed) {
+            if cancel.is_cancelled() {
                 return Ok(None);
             }
             rows.job(u64::from(number))?;
