@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench                        stores of 10k, 100k and 1M jobs, medians of 5; exits 1 if a goal is missed
-//! cargo bench -- --short             10k jobs, once: do they run, and do the counts agree?
+//! cargo bench -- --short             every row at 10k jobs, once: do they run, and do the counts agree?
 //! cargo bench -- --most 100000       only stores of up to so many jobs
 //! cargo bench -- --only lock         only rows whose name holds this word
 //! cargo bench -- --runs 1            so many runs of each row instead of 5
@@ -29,14 +29,15 @@ fn main() -> ExitCode {
         return rows::memory_of(store.as_ref(), mode);
     }
     let short = args.iter().any(|arg| arg == "--short");
-    let most = value("--most").and_then(|most| most.parse().ok()).unwrap_or(if short { 10_000 } else { 1_000_000 });
+    let most = value("--most").and_then(|most| most.parse().ok()).unwrap_or(usize::MAX);
     let only = value("--only").map_or("", String::as_str);
     let runs = value("--runs").and_then(|runs| runs.parse().ok()).unwrap_or(if short { 1_usize } else { 5 });
     let stores = Stores::new();
 
     let mut missed = 0;
     println!("{:<58} {:>12} {:>12} {:>8} {:>9}", "work | against", "work", "against", "ratio", "goal");
-    for row in rows::all().into_iter().filter(|row| row.jobs <= most && row.name.contains(only)) {
+    let rows = if short { rows::all(|_| 10_000) } else { rows::all(|jobs| jobs) };
+    for row in rows.into_iter().filter(|row| row.jobs <= most && row.name.contains(only)) {
         let mut pairs: Vec<(f64, f64)> = (0..runs.max(1)).map(|_| (row.run)(&stores, row.jobs)).collect();
         pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         let (work, against) = pairs[pairs.len() / 2];
@@ -51,9 +52,13 @@ fn main() -> ExitCode {
             ratio,
             if row.at_least { '≥' } else { '≤' },
             row.goal,
-            if met { "" } else { "  missed" }
+            if met || short { "" } else { "  missed" }
         );
     }
+    if short {
+        println!("every row runs, and the counts agree; of one run at this size, the times mean nothing");
+        return ExitCode::SUCCESS;
+    }
     println!("{missed} goals missed");
-    if missed == 0 || short { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

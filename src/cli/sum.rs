@@ -130,8 +130,12 @@ mod tests {
                 "actions_kept": [
                     { "action_id": "codescaler_c", "reason": "schedule", "by": null },
                     { "action_id": "codescaler_d", "reason": "job", "by": "job 9" },
+                    // What referred to them has gone since; they are no candidates any more, and stay.
+                    { "action_id": "codescaler_f", "reason": "action", "by": null },
+                    { "action_id": "codescaler_g", "reason": "job", "by": null },
+                    { "action_id": "codescaler_h", "reason": "job", "by": "job 6" },
                 ],
-                "actions_kept_count": 2,
+                "actions_kept_count": 5,
                 "job_ids": [1, 2, 3, 4, 5], "action_ids": ["codescaler_a", "codescaler_b", "codescaler_e"],
                 "ids_truncated": false,
                 "dependents": { "job_notes": 3, "job_files": 1 },
@@ -153,7 +157,7 @@ mod tests {
         sum.add(last());
         let sum = sum.into_report(1).expect("a report");
         assert_eq!((sum.job_ids, sum.action_ids), (vec![1], vec!["codescaler_a".to_owned()]));
-        assert_eq!((sum.actions_kept.len(), sum.actions_kept_count, sum.errors.len()), (1, 2, 1));
+        assert_eq!((sum.actions_kept.len(), sum.actions_kept_count, sum.errors.len()), (1, 5, 1));
         assert!(sum.ids_truncated);
 
         let mut sum = Sum::default();
@@ -170,8 +174,11 @@ mod tests {
             "actions_kept": [
                 { "action_id": "codescaler_b", "reason": "job", "by": "job 2" },
                 { "action_id": "codescaler_c", "reason": "job", "by": "job 5" },
+                { "action_id": "codescaler_f", "reason": "action", "by": "action codescaler_b" },
+                { "action_id": "codescaler_g", "reason": "job", "by": "job 2" },
+                { "action_id": "codescaler_h", "reason": "job", "by": "job 6" },
             ],
-            "actions_kept_count": 2,
+            "actions_kept_count": 5,
             "job_ids": [1, 3, 4], "action_ids": ["codescaler_a", "codescaler_e"],
             "dependents": { "job_notes": 1 },
             "errors": ["job 8: alive"], "more": true, "cutoff_ms": 1_790_000_000_000_i64, "plan": "first",
