@@ -10,6 +10,7 @@ use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, cleanup_by_tag};
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::gateway::skipped;
 use crate::sample::{Sample, dump};
 use crate::steps::{self, when};
 
@@ -192,9 +193,4 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
