@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::sample::Sample;
+use crate::steps::{self, when};
 
 /// A host that does to each job, on a connection of its own, what `stop` says, and writes down what it heard.
 struct Control {
@@ -27,6 +28,8 @@ impl JobControl for Control {
     }
 
     fn deleted(&self, report: &Report) -> Result<(), ControlError> {
+        // As in `stop`.
+        Connection::open(&self.store).unwrap().execute("INSERT INTO runs (phase) VALUES ('done')", ()).unwrap();
         self.deleted.lock().unwrap().push(report.clone());
         if self.hears { Ok(()) } else { Err("the log files are on another planet".into()) }
     }
@@ -72,13 +75,21 @@ fn ids(connection: &Connection) -> Vec<i64> {
 
 #[test]
 fn what_was_stopped_goes() {
-    let sample = running();
-    let control = control(&sample, |store, job| {
+    // Where there is no WAL, a reader too would keep the host from writing.
+    for journal in ["wal", "delete", "truncate", "persist"] {
+        let sample = running();
+        sample.open().pragma_update(None, "journal_mode", journal).unwrap();
+        stopped_goes(&sample, journal);
+    }
+}
+
+fn stopped_goes(sample: &Sample, journal: &str) {
+    let control = control(sample, |store, job| {
         set(store, job.id, "phase = 'stopped', pid = NULL");
         Ok(())
     });
-    let report = force(&sample, &control, json!({ "max_ids": 0 })).unwrap();
-    assert_eq!((report.jobs_deleted, report.actions_deleted), (4, 4));
+    let report = force(sample, &control, json!({ "max_ids": 0 })).unwrap();
+    assert_eq!((report.jobs_deleted, report.actions_deleted), (4, 4), "{journal}");
     assert_eq!(ids(&sample.open()), [0_i64; 0]);
     let stopped = control.stopped.lock().unwrap();
     assert_eq!(stopped.iter().map(|job| job.id).collect::<Vec<_>>(), [1, 2, 3], "and only what had not finished");
@@ -303,8 +314,15 @@ fn if_the_transaction_fails_the_rows_are_there_and_the_error_says_what_was_stopp
 fn a_host_that_cannot_follow_leaves_the_report_standing() {
     let sample = running();
     let control = Arc::new(Control { hears: false, ..Arc::into_inner(control(&sample, |_, _| Ok(()))).unwrap() });
-    assert_eq!(force(&sample, &control, json!({})).unwrap().jobs_deleted, 4);
+    when("lock", || ());
+    let report = force(&sample, &control, json!({})).unwrap();
+    assert_eq!((report.jobs_deleted, report.errors.len()), (4, 0));
     assert_eq!(control.deleted.lock().unwrap().len(), 1);
+    let failures: Vec<String> = steps::logged().into_iter().filter(|line| line.starts_with("ERROR")).collect();
+    let plan = &report.plan;
+    let expected = "message=the host could not follow the deletion, which stands \
+                    error=the log files are on another planet";
+    assert_eq!(failures, [format!("ERROR {expected} plan={plan:?}")]);
     assert_eq!(ids(&sample.open()), [0_i64; 0]);
 }
 

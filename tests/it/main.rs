@@ -12,6 +12,7 @@ mod force;
 mod foreign_keys;
 mod gateway;
 mod hostile;
+mod interleavings;
 mod io_faults;
 mod kill;
 mod matrix;

@@ -1,12 +1,30 @@
 //! The plan token: what was shown is what goes, or nothing.
 
-use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, cleanup_by_tag};
+use std::sync::Arc;
+
+use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
 use serde_json::{Value, json};
 
 use crate::sample::Sample;
+use crate::server::Server;
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
+}
+
+/// The same, by a host to which every job is as good as stopped.
+fn call_forced(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
+    struct Stopped;
+
+    impl JobControl for Stopped {
+        fn stop(&self, _: &Job) -> Result<(), ControlError> {
+            Ok(())
+        }
+    }
+
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Stopped));
+    cleanup_by_tag(sample.path.as_path(), &host, params, chrono::Utc::now())
 }
 
 /// Two finished jobs, each with its action, and a third that runs.
@@ -80,6 +98,63 @@ fn other_params_have_another_plan() {
         assert_eq!(call(&sample, &params).unwrap_err().kind(), Some(Kind::PlanChanged), "{params}");
     }
     assert_eq!(sample.dump(), before);
+}
+
+/// What is asked for differs, even where what would go does not.
+#[test]
+fn with_force_it_is_another_plan() {
+    for all_finished in [false, true] {
+        let sample = sample();
+        if all_finished {
+            sample.open().execute("UPDATE jobs SET phase = 'done'", ()).unwrap();
+        }
+        let before = sample.dump();
+        let plan = |force: bool| {
+            let params = json!({ "tags": ASKED, "dry_run": true, "force": force });
+            call_forced(&sample, &params).unwrap()
+        };
+        let (gentle, forced) = (plan(false), plan(true));
+        assert_eq!(gentle.job_ids == forced.job_ids, all_finished);
+        for (force, plan) in [(true, &gentle.plan), (false, &forced.plan)] {
+            for dry_run in [true, false] {
+                let params = json!({ "tags": ASKED, "force": force, "expect_plan": plan, "dry_run": dry_run });
+                let error = call_forced(&sample, &params).unwrap_err();
+                assert_eq!((error.kind(), error.data.get("jobs_stopped")), (Some(Kind::PlanChanged), None));
+            }
+        }
+        assert_eq!(sample.dump(), before);
+        let params = json!({ "tags": ASKED, "force": true, "expect_plan": forced.plan });
+        assert_eq!(call_forced(&sample, &params).unwrap().job_ids, forced.job_ids);
+    }
+}
+
+/// Of another process, and of one that has been started again.
+#[test]
+fn it_outlives_the_process_that_made_it() {
+    for age in [json!({}), json!({ "older_than_ms": 86_400_000 })] {
+        let sample = sample();
+        let socket = sample.directory.path().join("rpc.sock");
+        let mut params = age;
+        params["tags"] = json!(ASKED);
+        params["dry_run"] = true.into();
+        let shown = Server::serve(&sample.path, &socket).call("job.cleanup_by_tag", &params)["result"].take();
+        assert_eq!((&shown["job_ids"], &shown["action_ids"]), (&json!([1, 2]), &json!(["a", "b"])));
+
+        params["expect_plan"] = shown["plan"].clone();
+        let again = Server::serve(&sample.path, &socket);
+        let other = Server::serve(&sample.path, &sample.directory.path().join("other.sock"));
+        for server in [&again, &other] {
+            assert_eq!(server.call("job.cleanup_by_tag", &params)["result"]["plan"], shown["plan"]);
+        }
+        assert_eq!(call(&sample, &params).unwrap().plan, shown["plan"], "in a host of its own");
+        drop(again);
+        params["dry_run"] = false.into();
+        let done = Server::serve(&sample.path, &socket).call("job.cleanup_by_tag", &params)["result"].take();
+        assert_eq!((&done["job_ids"], &done["action_ids"]), (&shown["job_ids"], &shown["action_ids"]));
+        assert_eq!((&done["plan"], &done["cutoff_ms"]), (&shown["plan"], &shown["cutoff_ms"]));
+        let changed = &other.call("job.cleanup_by_tag", &params)["error"];
+        assert_eq!((&changed["code"], &changed["data"]["jobs_planned"]), (&json!(-32020), &json!(0)));
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
-//! The steps of a cleanup, and what is to be done when one begins.
+//! The steps of a cleanup, what is to be done when one begins, and what the library logs meanwhile.
 //!
 //! The library opens a span for each step on the thread that runs it; a subscriber acts when one begins.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::sync::Once;
 
+use tracing::Event;
+use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -15,6 +18,8 @@ thread_local! {
     static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
     /// What is to be done when a step of this name begins, the first time.
     static WHEN: RefCell<Option<(&'static str, Act)>> = const { RefCell::new(None) };
+    /// What has been logged on this thread, a line each.
+    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Sees every step of every thread. There is one for the whole process: subscribers of single threads, coming and going,
@@ -29,6 +34,21 @@ impl<S: tracing::Subscriber> Layer<S> for Steps {
             act();
         }
     }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        LOG.with_borrow_mut(|log| log.push(line.0));
+    }
+}
+
+/// The level of an event and its fields, as `name=value`.
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0 += &format!(" {field}={value:?}");
+    }
 }
 
 /// Does `act` when the step `name` begins on this thread, and writes the steps down from here on.
@@ -36,12 +56,18 @@ pub(crate) fn when(name: &'static str, act: impl FnOnce() + 'static) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
     STEPS.take();
+    LOG.take();
     WHEN.set(Some((name, Box::new(act))));
 }
 
 /// The steps that have begun since [`when`], which are forgotten now.
 pub(crate) fn begun() -> Vec<&'static str> {
     STEPS.take()
+}
+
+/// What has been logged since [`when`], which is forgotten now.
+pub(crate) fn logged() -> Vec<String> {
+    LOG.take()
 }
 
 /// Whether what was to be done has been done.
