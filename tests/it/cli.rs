@@ -1,15 +1,19 @@
 //! The command line, without a terminal: results, exit codes, what goes to which stream, what is left behind.
 
 use std::io::pipe;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hero_proc_cleanup::Report;
 use rusqlite::TransactionBehavior;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::command::{Running, Sides, binary, entries, lines, old_jobs, run, running_job, text};
+use crate::gateway::{Fake, http};
+use crate::sample::dump;
+use crate::server::Server;
 
 #[test]
 fn an_age_is_digits_and_a_unit_and_nothing_else() {
@@ -288,7 +292,190 @@ fn check_tells_what_it_found() {
     let output = run(&["check", "--store", &store]);
     assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(found, serde_json::json!({ "fits": false, "problems": ["table jobs has no column tags"] }));
+    assert_eq!(found, json!({ "fits": false, "problems": ["table jobs has no column tags"] }));
+}
+
+/// A store with a little of everything that `check` tells apart.
+const TO_CHECK: &str = r#"
+    PRAGMA journal_mode = delete;
+    INSERT INTO jobs (id, action, tags, spec_json, phase, created_at_ms) VALUES
+      (1, 'used', '["codescaler","codescaler_ana","codescaler_kind_build","codescaler_target_web"]', '{}', 'done', 1700000000000),
+      (2, 'used', '["codescaler","codescaler_kind_build","codescaler_kind_test"]', '{}', 'Failed', 1700000000000),
+      (3, 'used', NULL, '{"tags":["codescaler","codescaler_bob"]}', 'done', 100000000000),
+      (4, 'used', '["codescaler_ana"]', '{"tags":["codescaler"]}', 'running', 1700000000000),
+      (5, 'used', '[', '{"tags":["codescaler"]}', 'done', 1700000000000),
+      (6, 'used', NULL, '{"tags":["codescaler"]', 'pending', 1700000000000),
+      (7, 'used', '["ops","codescalers"]', '{}', 'pending', NULL),
+      (8, 'used', '["codescaler"]', '{}', x'00', 0),
+      (9, 'used', '["codescaler"]', '{}', 'RUNNING', 'yesterday'),
+      (10, 'used', NULL, '{}', 'skipped', 99999999999);
+    INSERT INTO actions (name, context_name, spec_json) VALUES
+      ('used', 'core', '{"tags":["codescaler"]}'),
+      ('used', 'lab', '{"tags":["codescaler"]}'),
+      ('served', 'core', '{"tags":["codescaler"]}'),
+      ('needed', 'core', '{"tags":["codescaler"]}'),
+      ('needs', 'core', '{"tags":["codescaler"],"depends_on":["needed"],"schedule_policy":{}}'),
+      ('free', 'core', '{"tags":["ops"]}');
+    INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["served"]}');
+    CREATE TABLE job_notes (id INTEGER PRIMARY KEY, job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
+    CREATE TABLE job_lines (note INTEGER REFERENCES job_notes (id) ON DELETE CASCADE);
+    CREATE TABLE job_marks (job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
+    CREATE TABLE job_locks (job INTEGER REFERENCES jobs (id) ON DELETE RESTRICT);
+    CREATE TABLE job_pins (job INTEGER REFERENCES jobs (id));
+"#;
+
+#[test]
+fn check_tells_all() {
+    let sides = Sides::with(TO_CHECK);
+    let before = dump(&sides.path("hero_proc.db"));
+    let store = sides.path("hero_proc.db").display().to_string();
+    let output = run(&["check", "--store", &store]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let mut found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    found["foreign_keys"].as_array_mut().expect("a list").sort_by_key(Value::to_string);
+    for size in ["bytes", "free_bytes", "page_size"] {
+        assert!(found[size].take().as_u64().is_some_and(|size| size % 512 == 0), "{size}");
+    }
+    let keys = [
+        "job_lines.note on job_notes.id ON DELETE CASCADE",
+        "job_locks.job on jobs.id ON DELETE RESTRICT",
+        "job_marks.job on jobs.id ON DELETE SET NULL",
+        "job_notes.job on jobs.id ON DELETE CASCADE",
+        "job_pins.job on jobs.id ON DELETE NO ACTION",
+    ];
+    let columns = [
+        ("actions.context", "actions.context_name"),
+        ("actions.id", "actions.id"),
+        ("actions.name", "actions.name"),
+        ("actions.spec", "actions.spec_json"),
+        ("jobs.action", "jobs.action"),
+        ("jobs.action_id", "jobs.action_id"),
+        ("jobs.attempt", "jobs.attempt"),
+        ("jobs.context", "jobs.context_name"),
+        ("jobs.created_at", "jobs.created_at_ms"),
+        ("jobs.id", "jobs.id"),
+        ("jobs.phase", "jobs.phase"),
+        ("jobs.pid", "jobs.pid"),
+        ("jobs.spec", "jobs.spec_json"),
+        ("jobs.started_at", "jobs.started_at_ms"),
+        ("jobs.tags", "jobs.tags"),
+        ("services.context", "services.context_name"),
+        ("services.name", "services.name"),
+        ("services.spec", "services.spec_json"),
+    ];
+    let families = [("codescaler", 5), ("codescaler_*", 3), ("codescaler_kind_*", 2), ("codescaler_target_*", 1)];
+    let finished = [("Failed", 1), ("done", 3), ("skipped", 1)];
+    let not_finished = [("", 1), ("RUNNING", 1), ("pending", 2), ("running", 1)];
+    let object = |counts: &[(&str, u64)]| counts.iter().map(|(name, count)| (*name, *count)).collect::<Value>();
+    let expected = json!({
+        "fits": true,
+        "sqlite": rusqlite::version(),
+        "journal_mode": "delete", "auto_vacuum": "none",
+        "bytes": null, "free_bytes": null, "page_size": null,
+        "columns": columns.into_iter().collect::<Value>(),
+        "foreign_keys": keys,
+        "jobs": {
+            "total": 10, "tagged": 5, "tagged_by_spec": 1,
+            "families": object(&families), "finished": object(&finished), "not_finished": object(&not_finished),
+            "undated": 4, "malformed": 2,
+        },
+        "actions": { "total": 6, "tagged": 5, "unreferenced": 3 },
+    });
+    assert_eq!(found, expected, "{found:#}");
+
+    let output = run(&["check", "--store", &store, "-o", "table"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let table = text(&output.stdout);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    let shows = |row: &[&str]| assert!(rows.contains(&row.to_vec()), "{row:?} is missing:\n{table}");
+    for row in [
+        &["all", "10", "6"][..],
+        &["with the root tag", "5", "5"],
+        &["of these, in their spec only", "1"],
+        &["without a creation time", "4"],
+        &["with tags that can't be read", "2"],
+        &["that nothing refers to", "3"],
+        &["(no text)", "1"],
+    ] {
+        shows(row);
+    }
+    for (name, count) in families.into_iter().chain(finished).chain(not_finished).filter(|(name, _)| !name.is_empty()) {
+        shows(&[name, &count.to_string()]);
+    }
+    for (meaning, column) in columns {
+        shows(&[meaning, column]);
+    }
+    for key in keys {
+        shows(&[&format!("Foreign key: {key}")]);
+    }
+    for part in ["The store fits.", "journal mode delete", "auto_vacuum none", "free pages", rusqlite::version()] {
+        assert!(table.contains(part), "{part:?} is missing:\n{table}");
+    }
+    assert_eq!(dump(&sides.path("hero_proc.db")), before);
+
+    let empty = Sides::with("");
+    let store = empty.path("hero_proc.db").display().to_string();
+    let output = run(&["check", "--store", &store, "-o", "table"]);
+    let table = text(&output.stdout);
+    assert!(table.contains("journal mode wal") && table.contains("No foreign keys on jobs."), "{table}");
+}
+
+#[test]
+fn every_exit_code_means_one_thing() {
+    let sides = Sides::with(&(old_jobs(1, 2) + &running_job(3, i64::from(std::process::id()))));
+    let store = sides.path("hero_proc.db").display().to_string();
+    let missing = sides.path("missing").display().to_string();
+    let refuses = Refuses::new();
+    let shown = report(&sides.run(&["--dry-run"]).stdout).plan;
+    let with_socket = |socket: &Path, arguments: &[&str]| {
+        let mut command = binary();
+        command.arg("jobs-cleanup").args(arguments).arg("--socket").arg(socket).output().expect("the binary runs")
+    };
+    let gateway = sides.path("gateway.sock");
+    // In this order: the fourth deletes what the fifth expects.
+    for (code, what, output, says) in [
+        (0, "a check", run(&["check", "--store", &store]), ""),
+        (0, "a dry run", with_socket(&gateway, &["--dry-run"]), ""),
+        (1, "no store", run(&["check", "--store", &missing]), "error: the store does not fit"),
+        (2, "no such option", with_socket(&gateway, &["--dryrun"]), "error: unexpected argument '--dryrun' found"),
+        (2, "a bad param", with_socket(&gateway, &["--plan", "x"]), "is no plan that a dry run could have given"),
+        (3, "a job that lives", with_socket(&gateway, &["--force", "--yes"]), "error: done, but some jobs stay"),
+        (4, "a plan that was", with_socket(&gateway, &["--plan", &shown]), "the set is no longer that of the plan"),
+        (5, "refused", with_socket(&refuses.gateway.socket, &["--yes"]), "error: only for others"),
+        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the server can't be reached"),
+    ] {
+        assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
+        assert!(text(&output.stderr).contains(says), "{what}: {output:?}");
+        // What was done is told, and what was found; nothing else is.
+        let told = matches!(code, 0 | 3) || what == "no store";
+        assert_eq!(serde_json::from_slice::<Value>(&output.stdout).is_ok(), told, "{what}: {output:?}");
+        assert_eq!(output.stdout.is_empty(), !told, "{what}: {output:?}");
+    }
+    assert!(refuses.hero_proc.received().contains("job.cleanup_by_tag"));
+    assert_eq!(sides.jobs(), [3]);
+}
+
+/// A gateway in front of a hero_proc that refuses one call.
+struct Refuses {
+    gateway: Server,
+    hero_proc: Fake,
+    _directory: TempDir,
+}
+
+impl Refuses {
+    fn new() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let refusal =
+            r#"{"code":-32002,"message":"only for others","data":{"kind":"tag_outside_guard","tag":"codescaler"}}"#;
+        let answer = http(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{refusal}}}"#));
+        let hero_proc = Fake::answering(&path("hero_proc.sock"), answer);
+        let gateway = Server::gateway(&path("gateway.sock"), &path("hero_proc.sock"), &[]);
+        Self { gateway, hero_proc, _directory: directory }
+    }
 }
 
 #[test]

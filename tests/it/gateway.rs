@@ -480,13 +480,13 @@ fn a_big_report_passes_through_whole() {
 }
 
 /// A hero_proc that answers one call with the same bytes, whatever it is, and closes.
-struct Fake {
+pub(crate) struct Fake {
     thread: thread::JoinHandle<String>,
     socket: std::path::PathBuf,
 }
 
 impl Fake {
-    fn answering(socket: &Path, answer: Vec<u8>) -> Self {
+    pub(crate) fn answering(socket: &Path, answer: Vec<u8>) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let thread = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -497,7 +497,7 @@ impl Fake {
         Self { thread, socket: socket.to_owned() }
     }
 
-    fn received(self) -> String {
+    pub(crate) fn received(self) -> String {
         fs::remove_file(&self.socket).unwrap();
         self.thread.join().unwrap()
     }
@@ -521,7 +521,7 @@ fn read_request(stream: &mut UnixStream) -> String {
     }
 }
 
-fn http(body: &str) -> Vec<u8> {
+pub(crate) fn http(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
 }

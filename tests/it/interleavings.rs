@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ToSql};
 use serde_json::{Value, json};
 
 use crate::sample::Sample;
@@ -104,20 +104,10 @@ fn assert_outcome(sample: &Sample, report: &Report, outcome: &Outcome, case: &st
     assert_eq!((report.jobs_deleted, report.actions_deleted), (jobs.len() as u64, actions.len() as u64), "{case}");
     assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum(), "{case}");
     let connection = sample.open();
-    let column = |sql: &str| -> Vec<Value> {
-        let mut rows = connection.prepare(sql).unwrap();
-        let rows = rows
-            .query_map((), |row| {
-                Ok(row.get_ref(0)?.as_i64().map_or_else(|_| row.get(0).map(Value::String), |id| Ok(id.into())))
-            })
-            .unwrap();
-        rows.map(|row| row.unwrap().unwrap()).collect()
-    };
-    let there = column("SELECT id FROM jobs");
-    assert!(jobs.iter().all(|id| !there.contains(&json!(id))), "{case}");
-    let there = column("SELECT name FROM actions");
-    assert!(actions.iter().all(|name| !there.contains(&json!(name))), "{case}");
-    assert!(there.contains(&json!("x")), "{case}");
+    let there = |sql: &str, key: &dyn ToSql| connection.prepare(sql).unwrap().exists([key]).unwrap();
+    assert!(jobs.iter().all(|id| !there("SELECT 1 FROM jobs WHERE id = ?1", id)), "{case}");
+    let action = "SELECT 1 FROM actions WHERE name = ?1";
+    assert!(actions.iter().all(|name| !there(action, name)) && there(action, &"x"), "{case}");
 }
 
 /// Without `force`: the same at every step up to the lock, since nothing but the last decision counts.
