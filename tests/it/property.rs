@@ -3,19 +3,23 @@
 //! The long form: `PROPTEST_CASES=10000 cargo test --release property`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use hero_proc_cleanup::{ControlError, Guard, Host, Job as HostJob, JobControl, Reason, Report, cleanup_by_tag};
+use hero_proc_cleanup::{
+    ControlError, Guard, Host, Job as HostJob, JobControl, Kind, Reason, Report, RpcError, cleanup_by_tag,
+};
 use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
+use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::model::{
-    Action, Asked, Created, Expected, Job, OnDelete, Service, World, can_be_stopped, child_table, expected, shown,
+    Action, Asked, Created, Expected, Job, OnDelete, Row, Service, Stop, TABLES, Table, World, expected,
+    expected_after_stops, shown, stop,
 };
 use crate::sample::dump;
 
@@ -47,26 +51,62 @@ fn case(directory: &TempDir, world: &World, variant: &Variant, request: &Request
         force: request.force,
         limit: request.limit,
     };
-    let expected = expected(&world, &asked);
+    let would = expected(&world, &asked);
+    let goes = expected_after_stops(&world, &asked, &would);
     let before = dump(&path);
 
-    let dry = call(&path, &request.params(true, None));
+    let host = Arc::new(Supervisor::new(&path));
+    let dry = host.call(&request.params(true, None)).unwrap();
     assert_eq!(dump(&path), before, "a dry run writes nothing");
-    assert_report(&dry, &expected, request);
+    assert_report(&dry, &would, request);
     assert_eq!((dry.jobs_deleted, dry.actions_deleted, dry.bytes_freed), (0, 0, 0));
-    assert_eq!(call(&path, &request.params(true, None)).plan, dry.plan, "the plan is stable");
+    assert_eq!(host.call(&request.params(true, None)).unwrap().plan, dry.plan, "the plan is stable");
+    assert_eq!(host.stopped(), [0_i64; 0], "a dry run stops nothing");
 
-    let real = call(&path, &request.params(false, request.bind.then_some(&dry.plan)));
-    assert_report(&real, &expected, request);
+    let real = host.call(&request.params(false, request.bind.then_some(&dry.plan)));
+    assert_eq!(host.stopped(), would.unfinished.iter().copied().collect::<Vec<_>>(), "each of them once");
+    // What the host itself has done to the rows is there, whatever comes of the call.
+    let before = host.left().unwrap_or(before);
+    let real = match real {
+        Ok(real) => real,
+        Err(error) => {
+            assert!(request.bind && goes.jobs != would.jobs, "{error:?}");
+            assert_refused(&error, &host, &goes);
+            assert_eq!(dump(&path), before, "an error changes nothing");
+            return;
+        }
+    };
+    assert!(!request.bind || goes.jobs == would.jobs, "a plan binds");
+    assert_report(&real, &goes, request);
     assert_eq!((real.jobs_deleted, real.actions_deleted), (real.jobs_planned, real.actions_planned));
-    assert_eq!(real.plan, dry.plan);
-    assert_eq!(dump(&path), without(&before, &world, &expected), "everything else is as it was");
+    assert_eq!(real.plan == dry.plan, goes.jobs == would.jobs);
+    assert_eq!(dump(&path), without(&before, &world, &goes), "everything else is as it was");
     assert_intact(&path);
 
-    if !real.more {
-        let again = call(&path, &request.params(false, None));
+    // A job that was held by a row which has gone meanwhile is free.
+    if !real.more && real.jobs_kept.referenced == 0 {
+        let again = host.call(&request.params(false, None)).unwrap();
         assert_eq!((again.jobs_deleted, again.actions_deleted), (0, 0), "there is nothing more");
     }
+}
+
+/// The plan is refused, the new one is that of now, and it is said which jobs have been stopped.
+#[track_caller]
+fn assert_refused(error: &RpcError, host: &Supervisor, goes: &Expected) {
+    assert_eq!(error.kind(), Some(Kind::PlanChanged), "{error:?}");
+    let planned = (&error.data["jobs_planned"], &error.data["actions_planned"]);
+    assert_eq!(planned, (&json!(goes.jobs.len()), &json!(goes.actions.len())));
+    let stopped: Vec<i64> = host.stopped().into_iter().filter(|id| stop(*id) != Stop::Fails).collect();
+    assert_eq!(error.data.get("jobs_stopped"), (!stopped.is_empty()).then_some(&json!(stopped)));
+    let mut message = format!(
+        "the set is no longer that of the plan: {} jobs and {} actions would go now",
+        goes.jobs.len(),
+        goes.actions.len()
+    );
+    if !stopped.is_empty() {
+        message += &format!("; {} jobs had been stopped, their rows are all there", stopped.len());
+    }
+    assert_eq!(error.message, message);
 }
 
 #[track_caller]
@@ -99,9 +139,12 @@ fn assert_report(report: &Report, expected: &Expected, request: &Request) {
     let dependents: BTreeMap<&str, u64> =
         report.dependents.iter().map(|(table, rows)| (table.as_str(), *rows)).collect();
     assert_eq!(dependents, expected.dependents);
-    let errors = expected.kept[3] + expected.kept[4];
-    assert_eq!(report.errors.len() as u64, errors.min((request.max_ids as u64).max(1)));
-    let longest = [expected.jobs.len(), expected.actions.len(), expected.actions_kept.len(), errors as usize];
+    let errors = expected.errors.len();
+    assert_eq!(report.errors.len(), errors.min(request.max_ids.max(1)));
+    for (error, may_be_said) in report.errors.iter().zip(&expected.errors) {
+        assert!(may_be_said.contains(error), "{error:?} is none of {may_be_said:?}");
+    }
+    let longest = [expected.jobs.len(), expected.actions.len(), expected.actions_kept.len(), errors];
     assert_eq!(report.ids_truncated, longest.iter().any(|entries| *entries > request.max_ids));
     assert_eq!(report.cutoff_ms, request.older_than.map(|age| NOW.saturating_sub(age)));
 }
@@ -114,51 +157,94 @@ fn word(reason: Reason) -> String {
 fn without(dump: &str, world: &World, expected: &Expected) -> String {
     let lines = dump.lines().filter_map(|line| {
         let (table, row) = line.split_once(": ").unwrap_or(("", line));
-        let first =
-            || row.split(", ").next().and_then(|cell| cell.strip_prefix("Integer(")?.strip_suffix(')')?.parse().ok());
-        let second =
-            || row.split(", ").nth(1).and_then(|cell| cell.strip_prefix("Integer(")?.strip_suffix(')')?.parse().ok());
-        let keep = match table {
-            "jobs" => first().is_none_or(|id: i64| !expected.jobs.contains(&id)),
-            "actions" => first().is_none_or(|id: i64| {
-                let action = &world.actions[usize::try_from(id).unwrap() - 1];
-                !expected.actions.contains(&(action.context.clone(), action.name.clone()))
-            }),
-            "job_notes" => second().is_none_or(|job: i64| !expected.jobs.contains(&job)),
-            "job_marks" if second().is_some_and(|job: i64| expected.jobs.contains(&job)) => {
-                return Some(format!("{table}: {}, Null", row.split(", ").next().unwrap()));
+        let id = || row.strip_prefix("Integer(")?.split(')').next()?.parse().ok();
+        match table {
+            "jobs" => id().is_none_or(|id: i64| !expected.jobs.contains(&id)).then(|| line.to_owned()),
+            "actions" => {
+                let goes = id().is_some_and(|id: i64| {
+                    let action = &world.actions[usize::try_from(id).unwrap() - 1];
+                    expected.actions.contains(&(action.context.clone(), action.name.clone()))
+                });
+                (!goes).then(|| line.to_owned())
             }
-            _ => true,
-        };
-        keep.then(|| line.to_owned())
+            _ => match (world.tables.iter().find(|child| child.name == table), id()) {
+                (Some(child), Some(id)) => without_keys(line, child, id, expected),
+                _ => Some(line.to_owned()),
+            },
+        }
     });
     lines.map(|line| line + "\n").collect()
 }
 
-fn assert_intact(path: &std::path::Path) {
+/// The `line` of the row `id` of `table` with those keys NULL that must be; none if it must be gone.
+fn without_keys(line: &str, table: &Table, id: i64, expected: &Expected) -> Option<String> {
+    if expected.rows.contains(&(table.name, id)) {
+        return None;
+    }
+    let cells = line.split(", ").enumerate().map(|(cell, text)| {
+        let null = cell > 0 && expected.nulls.contains(&(table.name, id, cell - 1));
+        if null { "Null" } else { text }
+    });
+    Some(cells.collect::<Vec<_>>().join(", "))
+}
+
+fn assert_intact(path: &Path) {
     let connection = Connection::open(path).unwrap();
     let integrity: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
     assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
 }
 
-struct Refuses;
+/// A host that does to jobs what [`stop`] says, and writes down which.
+struct Supervisor {
+    store: PathBuf,
+    stopped: Mutex<Vec<i64>>,
+    /// The store's dump as it left it.
+    left: Mutex<Option<String>>,
+}
 
-impl JobControl for Refuses {
-    fn stop(&self, job: &HostJob) -> Result<(), ControlError> {
-        self.can_stop(job)
+impl Supervisor {
+    fn new(store: &Path) -> Self {
+        Self { store: store.to_owned(), stopped: Mutex::default(), left: Mutex::default() }
     }
 
-    fn can_stop(&self, job: &HostJob) -> Result<(), ControlError> {
-        if can_be_stopped(job.id) { Ok(()) } else { Err("refused".into()) }
+    fn call(self: &Arc<Self>, params: &Value) -> Result<Report, RpcError> {
+        let mut host = Host::new(Guard::codescaler());
+        host.control = Some(Arc::clone(self) as Arc<dyn JobControl>);
+        let now = DateTime::<Utc>::from_timestamp_millis(NOW).unwrap();
+        cleanup_by_tag(self.store.as_path(), &host, params, now)
+    }
+
+    fn stopped(&self) -> Vec<i64> {
+        self.stopped.lock().unwrap().clone()
+    }
+
+    fn left(&self) -> Option<String> {
+        self.left.lock().unwrap().clone()
     }
 }
 
-fn call(path: &std::path::Path, params: &Value) -> Report {
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Refuses));
-    let now = DateTime::<Utc>::from_timestamp_millis(NOW).unwrap();
-    cleanup_by_tag(path, &host, params, now).unwrap()
+impl JobControl for Supervisor {
+    fn stop(&self, job: &HostJob) -> Result<(), ControlError> {
+        self.stopped.lock().unwrap().push(job.id);
+        let (assignment, outcome) = match stop(job.id) {
+            Stop::Refuses => panic!("it said so"),
+            Stop::Fails => ("phase = 'stopping', attempt = attempt + 1", Err("would not stop".into())),
+            Stop::Stops => ("id = id", Ok(())),
+            Stop::Writes => ("phase = 'cancelled', pid = NULL, attempt = attempt + 1", Ok(())),
+            Stop::Restarts => ("attempt = attempt + 1, started_at_ms = 1790000000000", Ok(())),
+        };
+        // That it can write shows that no lock is held, and no snapshot where that would be one.
+        let connection = Connection::open(&self.store).unwrap();
+        connection.pragma_update(None, "synchronous", "off").unwrap();
+        connection.execute(&format!("UPDATE jobs SET {assignment} WHERE id = ?1"), [job.id]).unwrap();
+        *self.left.lock().unwrap() = Some(dump(&self.store));
+        outcome
+    }
+
+    fn can_stop(&self, job: &HostJob) -> Result<(), ControlError> {
+        if stop(job.id) == Stop::Refuses { Err("refused".into()) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -190,7 +276,7 @@ impl Request {
 fn request() -> impl Strategy<Value = Request> {
     let tags = subsequence(vec!["codescaler", "codescaler_ana", "codescaler_kind_x"], 1..=3);
     let age = prop_oneof![3 => Just(None), 2 => select(vec![0, 1, 1000, NOW - 100_000_000_000, NOW, i64::MAX]).prop_map(Some)];
-    let limit = prop_oneof![2 => Just(50_000_usize), 1 => 1..12_usize];
+    let limit = prop_oneof![2 => Just(50_000_usize), 1 => 1..6_usize];
     let max_ids = prop_oneof![2 => Just(10_000_usize), 1 => 0..6_usize];
     (tags, age, any::<bool>(), limit, max_ids, any::<bool>()).prop_map(
         |(tags, older_than, force, limit, max_ids, bind)| Request {
@@ -204,7 +290,8 @@ fn request() -> impl Strategy<Value = Request> {
     )
 }
 
-const NAMES: [&str; 6] = ["a", "b", "c", "web.a", "x.web.b", "Ä"];
+/// None is the beginning of a word that every spec holds: one that is torn there would seem to name it.
+const NAMES: [&str; 6] = ["a", "b", "e", "web.a", "x.web.b", "Ä"];
 
 fn context() -> impl Strategy<Value = String> {
     prop_oneof![4 => Just("core"), 1 => Just("lab")].prop_map(ToOwned::to_owned)
@@ -230,8 +317,16 @@ fn tags() -> impl Strategy<Value = Option<String>> {
     .prop_map(|tags| tags.map(ToOwned::to_owned))
 }
 
+/// `text`, or what is left of it once its end is lost.
+fn torn(text: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    (text, prop_oneof![2 => Just(None), 1 => any::<Index>().prop_map(Some)]).prop_map(|(text, cut)| {
+        let end = cut.map_or(usize::MAX, |cut| cut.index(text.chars().count().max(1)));
+        text.chars().take(end).collect()
+    })
+}
+
 fn job_spec() -> impl Strategy<Value = String> {
-    select(vec![
+    let spec = select(vec![
         "{}",
         r#"{"tags":["codescaler"]}"#,
         r#"{"script":"x","tags":["codescaler","codescaler_ana"],"env":{}}"#,
@@ -241,13 +336,13 @@ fn job_spec() -> impl Strategy<Value = String> {
         r#"{"env":{"tags":["codescaler"]}}"#,
         "[]",
         "",
-    ])
-    .prop_map(ToOwned::to_owned)
+    ]);
+    torn(spec.prop_map(ToOwned::to_owned))
 }
 
 fn job() -> impl Strategy<Value = Job> {
     let phase = prop_oneof![
-        4 => select(vec!["succeeded", "failed", "Done", "TIMED_OUT"]),
+        2 => select(vec!["succeeded", "failed", "Done", "TIMED_OUT"]),
         1 => select(vec!["running", "pending", "", "succeeded ", "stopping", "ﬁnished", "retrying"]),
     ];
     let created_at = prop_oneof![
@@ -293,7 +388,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         }
         spec.to_string()
     });
-    let action = (context(), name(), spec).prop_map(|(context, name, spec)| Action { context, name, spec });
+    let action = (context(), name(), torn(spec)).prop_map(|(context, name, spec)| Action { context, name, spec });
     prop::collection::vec(action, 0..8).prop_map(|actions| {
         let mut seen = BTreeSet::new();
         actions.into_iter().filter(|action| seen.insert((action.context.clone(), action.name.clone()))).collect()
@@ -301,25 +396,53 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 }
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
-    let service = (context(), select(vec!["s", "t"]), references()).prop_map(|(context, name, actions)| Service {
-        context,
-        name: name.to_owned(),
-        actions,
-    });
+    let torn = prop_oneof![2 => Just(false), 1 => Just(true)];
+    let service = (context(), select(vec!["s", "t"]), references(), torn)
+        .prop_map(|(context, name, actions, torn)| Service { context, name: name.to_owned(), actions, torn });
     prop::collection::vec(service, 0..3).prop_map(|services| {
         let mut seen = BTreeSet::new();
         services.into_iter().filter(|service| seen.insert((service.context.clone(), service.name.clone()))).collect()
     })
 }
 
+/// Rows of further tables: a table for each, and what each of its keys refers to.
+type Chosen = Vec<(Index, [Option<Index>; 3])>;
+
+fn tables() -> impl Strategy<Value = (&'static [Table], Chosen)> {
+    let key = || prop_oneof![3 => any::<Index>().prop_map(Some), 1 => Just(None)];
+    let row = (any::<Index>(), [key(), key(), key()]);
+    prop_oneof![
+        1 => Just((&[][..], Vec::new())),
+        2 => (select(TABLES.to_vec()), prop::collection::vec(row, 0..12)),
+    ]
+}
+
+/// The rows, those of each table with ids of their own, each key on a row that is there.
+fn rows(tables: &'static [Table], jobs: &[Job], chosen: &Chosen) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (number, table) in tables.iter().enumerate() {
+        for (_, keys) in chosen.iter().filter(|(index, _)| index.index(tables.len()) == number) {
+            let id = 1 + rows.iter().filter(|row| row.table.name == table.name).count() as i64;
+            let keys = table.keys.iter().zip(keys).map(|((_, parent, _), key)| {
+                let parents: Vec<i64> = match *parent {
+                    "jobs" => jobs.iter().map(|job| job.id).collect(),
+                    _ => rows.iter().filter(|row| row.table.name == *parent).map(|row| row.id).collect(),
+                };
+                key.filter(|_| !parents.is_empty()).map(|key| *key.get(&parents))
+            });
+            let keys = keys.collect();
+            rows.push(Row { table, id, keys });
+        }
+    }
+    rows
+}
+
 fn world() -> impl Strategy<Value = World> {
-    let on_delete = select(vec![OnDelete::Cascade, OnDelete::SetNull, OnDelete::Restrict, OnDelete::NoAction]);
-    let children = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec((on_delete, 1..15_i64), 0..8)];
-    (prop::collection::vec(job(), 0..15), actions(), services(), children).prop_map(
-        |(mut jobs, actions, services, mut children)| {
+    (prop::collection::vec(job(), 0..15), actions(), services(), tables()).prop_map(
+        |(mut jobs, actions, services, (tables, chosen))| {
             (1..).zip(&mut jobs).for_each(|(id, job)| job.id = id);
-            children.retain(|(_, job)| jobs.iter().any(|other| other.id == *job));
-            World { jobs, actions, services, children }
+            let rows = rows(tables, &jobs, &chosen);
+            World { jobs, actions, services, tables, rows }
         },
     )
 }
@@ -406,7 +529,7 @@ impl Variant {
         schema
     }
 
-    fn make(&self, path: &std::path::Path, world: &World) {
+    fn make(&self, path: &Path, world: &World) {
         let connection = Connection::open(path).unwrap();
         connection
             .execute_batch(&format!(
@@ -446,8 +569,8 @@ impl Variant {
         for service in &world.services {
             let (column, json) = match self.services {
                 Services::None => break,
-                Services::Spec => (*spec, json!({ "status": "start", "actions": service.actions }).to_string()),
-                Services::Column => ("actions", service.actions.to_string()),
+                Services::Spec => (*spec, service.text(&json!({ "status": "start", "actions": service.actions }))),
+                Services::Column => ("actions", service.text(&service.actions)),
             };
             connection
                 .execute(
@@ -456,23 +579,24 @@ impl Variant {
                 )
                 .unwrap();
         }
-        if !world.children.is_empty() {
-            for (on_delete, action) in [
-                (OnDelete::Cascade, "ON DELETE CASCADE"),
-                (OnDelete::SetNull, "ON DELETE SET NULL"),
-                (OnDelete::Restrict, "ON DELETE RESTRICT"),
-                (OnDelete::NoAction, ""),
-            ] {
-                let table = child_table(on_delete);
-                connection
-                    .execute_batch(&format!(
-                        "CREATE TABLE {table} (id INTEGER PRIMARY KEY, job INTEGER REFERENCES jobs (id) {action})"
-                    ))
-                    .unwrap();
-                for (_, job) in world.children.iter().filter(|child| child.0 == on_delete) {
-                    connection.execute(&format!("INSERT INTO {table} (job) VALUES (?1)"), [job]).unwrap();
-                }
-            }
+        for table in world.tables {
+            let keys = table.keys.iter().map(|(column, parent, on_delete)| {
+                let action = match on_delete {
+                    OnDelete::Cascade => "ON DELETE CASCADE",
+                    OnDelete::SetNull => "ON DELETE SET NULL",
+                    OnDelete::Restrict => "ON DELETE RESTRICT",
+                    OnDelete::NoAction => "",
+                    OnDelete::SetDefault => "ON DELETE SET DEFAULT",
+                };
+                format!(", {column} INTEGER REFERENCES {parent} (id) {action}")
+            });
+            let keys: String = keys.collect();
+            connection.execute_batch(&format!("CREATE TABLE {} (id INTEGER PRIMARY KEY{keys})", table.name)).unwrap();
+        }
+        for row in &world.rows {
+            let keys = row.keys.iter().map(|key| format!(", {}", key.map_or("NULL".to_owned(), |key| key.to_string())));
+            let keys: String = keys.collect();
+            connection.execute(&format!("INSERT INTO {} VALUES ({}{keys})", row.table.name, row.id), ()).unwrap();
         }
         connection.execute_batch("COMMIT").unwrap();
     }
