@@ -26,6 +26,7 @@ mod rows;
 mod sample;
 mod server;
 mod soak;
+mod statements;
 mod steps;
 mod stopping;
 mod terminal;

@@ -449,13 +449,13 @@ fn world() -> impl Strategy<Value = World> {
 
 /// One of the layouts that must work.
 #[derive(Debug, Clone)]
-struct Variant {
+pub(crate) struct Variant {
     action_id: bool,
     archived: bool,
-    context: &'static str,
-    spec: &'static str,
+    pub(crate) context: &'static str,
+    pub(crate) spec: &'static str,
     created_at: &'static str,
-    services: Services,
+    pub(crate) services: Services,
     indexes: bool,
     journal_mode: &'static str,
     page_size: u32,
@@ -463,7 +463,7 @@ struct Variant {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Services {
+pub(crate) enum Services {
     None,
     Spec,
     Column,
@@ -495,8 +495,51 @@ fn variant() -> impl Strategy<Value = Variant> {
         })
 }
 
+/// Creates `tables`, whose keys are on jobs and on each other.
+pub(crate) fn create(connection: &Connection, tables: &[Table]) {
+    for table in tables {
+        let keys = table.keys.iter().map(|(column, parent, on_delete)| {
+            let action = match on_delete {
+                OnDelete::Cascade => "ON DELETE CASCADE",
+                OnDelete::SetNull => "ON DELETE SET NULL",
+                OnDelete::Restrict => "ON DELETE RESTRICT",
+                OnDelete::NoAction => "",
+                OnDelete::SetDefault => "ON DELETE SET DEFAULT",
+            };
+            format!(", {column} INTEGER REFERENCES {parent} (id) {action}")
+        });
+        let keys: String = keys.collect();
+        connection.execute_batch(&format!("CREATE TABLE {} (id INTEGER PRIMARY KEY{keys})", table.name)).unwrap();
+    }
+}
+
+/// Each of them, all else as usual.
+pub(crate) fn every_layout() -> Vec<Variant> {
+    let mut layouts = Vec::new();
+    for bits in 0..32_u8 {
+        let bit = |bit: u8| bits & 1 << bit != 0;
+        for services in [Services::None, Services::Spec, Services::Column] {
+            for indexes in [true, false] {
+                layouts.push(Variant {
+                    action_id: bit(0),
+                    archived: bit(1),
+                    context: if bit(2) { "context_name" } else { "context" },
+                    spec: if bit(3) { "spec_json" } else { "spec" },
+                    created_at: if bit(4) { "created_at_ms" } else { "created_at" },
+                    services,
+                    indexes,
+                    journal_mode: "wal",
+                    page_size: 4096,
+                    auto_vacuum: 0,
+                });
+            }
+        }
+    }
+    layouts
+}
+
 impl Variant {
-    fn schema(&self) -> String {
+    pub(crate) fn schema(&self) -> String {
         let mut schema = include_str!("../../src/cli/store.sql").to_owned();
         let mut replace = |from: &str, to: &str| {
             assert!(schema.contains(from), "{from}");
@@ -579,20 +622,7 @@ impl Variant {
                 )
                 .unwrap();
         }
-        for table in world.tables {
-            let keys = table.keys.iter().map(|(column, parent, on_delete)| {
-                let action = match on_delete {
-                    OnDelete::Cascade => "ON DELETE CASCADE",
-                    OnDelete::SetNull => "ON DELETE SET NULL",
-                    OnDelete::Restrict => "ON DELETE RESTRICT",
-                    OnDelete::NoAction => "",
-                    OnDelete::SetDefault => "ON DELETE SET DEFAULT",
-                };
-                format!(", {column} INTEGER REFERENCES {parent} (id) {action}")
-            });
-            let keys: String = keys.collect();
-            connection.execute_batch(&format!("CREATE TABLE {} (id INTEGER PRIMARY KEY{keys})", table.name)).unwrap();
-        }
+        create(&connection, world.tables);
         for row in &world.rows {
             let keys = row.keys.iter().map(|key| format!(", {}", key.map_or("NULL".to_owned(), |key| key.to_string())));
             let keys: String = keys.collect();
