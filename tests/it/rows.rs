@@ -105,6 +105,27 @@ fn only_tags_that_truly_match_are_matched() {
     assert_eq!((found.jobs.tagged, found.jobs.total), (0, 46 - matching.len() as u64));
 }
 
+/// What a cleanup reads from the spec, a check counts as read from there: NULL and a JSON null alike.
+#[test]
+fn a_check_counts_what_carries_its_tags_in_its_spec_only() {
+    let sample = Sample::with_schema(SCHEMA);
+    let connection = sample.open();
+    let tagged = || text(r#"{"tags":["codescaler"]}"#);
+    for (tags, spec) in [
+        (Cell::Null, tagged()),
+        (text("null"), tagged()),
+        (text(" null\n"), tagged()),
+        (text(r#"["codescaler"]"#), tagged()),
+        (text("[]"), tagged()),
+        (Cell::Null, text("{}")),
+    ] {
+        insert(&connection, tags, spec, Cell::Null);
+    }
+    let found = inspect(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap();
+    assert_eq!((found.jobs.tagged, found.jobs.tagged_by_spec), (4, 3));
+    assert_eq!(call(&sample).unwrap().job_ids, [1, 2, 3, 4]);
+}
+
 #[test]
 fn only_a_usable_creation_time_has_an_age() {
     let sample = Sample::with_schema(SCHEMA);
