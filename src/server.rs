@@ -7,12 +7,14 @@
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
 //! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
+//! room      the answers in memory, and which calls may add to them
 //! ```
 
 mod admin;
 mod dispatch;
 mod http;
 mod patient;
+mod room;
 mod service;
 mod socket;
 
