@@ -158,7 +158,14 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             "internal",
             1,
         ),
-        ("no HTTP", Some(b"SSH-2.0-OpenSSH\r\n".to_vec()), -32024, "outcome_unknown", 6),
+        ("no HTTP", Some(b"SSH-2.0-OpenSSH\r\n".to_vec()), -32603, "internal", 1),
+        (
+            "no end",
+            Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{", (256 << 20) + 1).into()),
+            -32603,
+            "internal",
+            1,
+        ),
         ("an error", Some(http(busy)), -32021, "store_busy", 6),
     ] {
         let start = || answer.clone().map(|answer| Fake::answering(&upstream, answer));
@@ -170,6 +177,12 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             "{name}: {answer}"
         );
         assert_discreet(&answer.to_string());
+        if code == -32603 {
+            let error = &answer["error"];
+            let message = error["message"].as_str().unwrap();
+            assert!(message.ends_with("this is not the server that was expected, what it did is unknown"), "{answer}");
+            assert_eq!(error["data"]["sent"], true, "{answer}");
+        }
         assert!(fake.is_none_or(|fake| fake.received().contains("job.cleanup_by_tag")), "{name}");
         let fake = start();
         let output = jobs_cleanup(&socket, &["--yes"]);
@@ -374,6 +387,27 @@ fn a_big_report_passes_through_whole() {
     let expected = format!(r#"{{"jsonrpc":"2.0","id":9,"result":{report}}}"#);
     assert!(answer.body == expected.as_bytes(), "byte for byte, the spaces too");
     drop(fake.received());
+}
+
+/// One that never stops talking is not listened to forever, nor kept in memory.
+#[test]
+fn an_answer_without_end_is_an_error() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let listener = UnixListener::bind(&upstream).unwrap();
+    let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+            let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+            while stream.write_all(chunk.as_bytes()).is_ok() {}
+        });
+        let answer = gateway.call("jobs.cleanup", &json!({}));
+        let message = "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown";
+        assert_eq!((&answer["error"]["message"], &answer["error"]["data"]["sent"]), (&json!(message), &json!(true)));
+    });
 }
 
 /// A hero_proc that answers one call with the same bytes, whatever it is, and closes.
