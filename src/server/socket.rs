@@ -181,12 +181,9 @@ fn is_live(path: &Path) -> io::Result<bool> {
 }
 
 fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u64, u64))> {
-    let private = within(directory, format!(".{}", std::process::id()));
-    // What an earlier process of this number may have left.
-    let _ = fs::remove_dir_all(&private);
-    DirBuilder::new().mode(0o700).create(&private)?;
+    let private = new_directory(directory)?;
+    let made = private.join("s");
     let bound = (|| {
-        let made = private.join("s");
         let listener = StdListener::bind(&made)?;
         fs::set_permissions(&made, fs::Permissions::from_mode(0o660))?;
         let file = identity(&fs::symlink_metadata(&made)?);
@@ -195,8 +192,22 @@ fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u
         fs::rename(&made, place)?;
         Ok((listener, file))
     })();
-    let _ = fs::remove_dir_all(&private);
+    // Nothing but what was made here.
+    let _ = fs::remove_file(&made);
+    let _ = fs::remove_dir(&private);
     bound
+}
+
+/// Makes a directory in `directory`, under a name that was free.
+fn new_directory(directory: &File) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let path = within(directory, format!(".{}.{number}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| path),
+        }
+    }
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {

@@ -215,6 +215,23 @@ fn a_lock_that_is_left_is_taken_over() {
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
 }
 
+/// The names that a server makes for itself for a moment may be in use. What lies there is not touched.
+#[test]
+fn what_lies_in_the_way_is_left_alone() {
+    let sample = Sample::new();
+    let directory = sample.directory.path().join("sockets");
+    fs::create_dir(&directory).unwrap();
+    // The shell knows the number of the process that it becomes.
+    let first =
+        format!("for n in $$ $$.0 $$.1; do mkdir {0}/.$n; echo precious > {0}/.$n/file; done", directory.display());
+    let server = Server::serve_after(&first, &sample.path, &directory.join("rpc.sock"), &[]);
+    for name in [String::new(), ".0".to_owned(), ".1".to_owned()] {
+        let file = directory.join(format!(".{}{name}/file", server.pid()));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n", "{file:?}");
+    }
+    assert_eq!(entries(&directory).len(), 4);
+}
+
 /// A server that ends takes only its own socket along, whoever starts at that moment.
 #[test]
 fn who_starts_while_another_ends_keeps_its_socket() {
