@@ -18,10 +18,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::net::unix::UCred;
 
 use super::room::{Room, Size};
 use super::service::Service;
-use crate::gateway::Caller;
 use crate::rpc::{Kind, RpcError};
 
 /// The most calls in a batch.
@@ -30,7 +30,7 @@ const MOST_CALLS: u32 = 100;
 const NO_JSON: &str = "the body is no JSON";
 
 /// The answer to the body of a request, for which it takes `room`.
-pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes, room: Arc<Room>) -> Response {
+pub(super) async fn answer(service: Arc<Service>, peer: Option<UCred>, body: Bytes, room: Arc<Room>) -> Response {
     // Serde does not look at what it skips.
     if str::from_utf8(&body).is_err() {
         return refusal(&Value::Null, &RpcError::new(Kind::ParseError, NO_JSON));
@@ -44,7 +44,7 @@ pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes, r
     *request.method_mut() = Verb::POST;
     request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     let understood = Arc::new(AtomicBool::new(false));
-    let rpc = Rpc { service, caller, room, unread_ids, understood: Arc::clone(&understood) };
+    let rpc = Rpc { service, peer, room, unread_ids, understood: Arc::clone(&understood) };
     let batches = BatchRequestConfig::Limit(MOST_CALLS);
     let response = call_with_service(request, batches, u32::MAX, rpc).await;
     if understood.load(Ordering::Relaxed) {
@@ -93,7 +93,7 @@ fn refusal(id: &Value, error: &RpcError) -> Response {
 #[derive(Clone)]
 struct Rpc {
     service: Arc<Service>,
-    caller: Caller,
+    peer: Option<UCred>,
     room: Arc<Room>,
     /// Of a batch: what is wrong with the id of each entry.
     unread_ids: Vec<Option<&'static str>>,
@@ -152,8 +152,8 @@ impl RpcServiceT for Rpc {
 }
 
 async fn call(rpc: Rpc, request: Request<'_>, size: Size) -> MethodResponse {
-    let Rpc { service, caller, room, .. } = rpc;
-    match service.call(&request.method, request.params.as_deref(), &caller, &room, size).await {
+    let Rpc { service, peer, room, .. } = rpc;
+    match service.call(&request.method, request.params.as_deref(), peer, &room, size).await {
         Ok(result) => MethodResponse::response(request.id, ResponsePayload::success(result), usize::MAX),
         Err(refused) => error(request.id, &refused),
     }

@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::json;
+use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::dispatch;
 use super::room::{Answers, Room};
 use super::service::Service;
-use crate::gateway::Caller;
 use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
@@ -54,7 +54,7 @@ struct Memory {
 
 async fn rpc(
     State((service, memory)): State<(Arc<Service>, Memory)>,
-    Extension(caller): Extension<Caller>,
+    Extension(peer): Extension<Option<UCred>>,
     request: Request,
 ) -> Response {
     let (body, _place) = match read(request, service.client_timeout, memory.bodies).await {
@@ -64,7 +64,7 @@ async fn rpc(
         }
     };
     let room = memory.answers.room();
-    let (head, answer) = dispatch::answer(service, caller, body, Arc::clone(&room)).await.into_parts();
+    let (head, answer) = dispatch::answer(service, peer, body, Arc::clone(&room)).await.into_parts();
     // In memory already: it can't fail.
     let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
     Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room })))

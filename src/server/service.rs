@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::net::unix::UCred;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::{spawn, spawn_blocking};
 
+use super::admin::caller;
 use super::room::{Room, Size};
 use crate::cleanup::Host;
-use crate::gateway::{AdminGate, Caller, Forwarder, JOBS_CLEANUP};
+use crate::gateway::{AdminGate, Forwarder, JOBS_CLEANUP};
 use crate::method::{CLEANUP_BY_TAG, cleanup_by_tag};
 use crate::rpc::{Kind, RpcError};
 
@@ -115,7 +117,7 @@ impl Service {
         &self,
         method: &str,
         params: Option<&RawValue>,
-        caller: &Caller,
+        peer: Option<UCred>,
         room: &Arc<Room>,
         size: Size,
     ) -> Result<Box<RawValue>, RpcError> {
@@ -137,9 +139,11 @@ impl Service {
                 report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::JobsCleanup { forwarder, gate } if method == JOBS_CLEANUP => {
-                let (forwarder, gate, caller) = (forwarder.clone(), Arc::clone(gate), caller.clone());
+                let (forwarder, gate) = (forwarder.clone(), Arc::clone(gate));
                 let place = self.begin(room, size).await?;
                 let report = spawn(async move {
+                    let caller =
+                        spawn_blocking(move || caller(peer)).await.map_err(|panic| RpcError::internal(&panic))?;
                     let report = forwarder.jobs_cleanup(gate.as_ref(), &caller, &*params).await?;
                     place.leave(&report);
                     Ok(report)
