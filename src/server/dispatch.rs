@@ -31,8 +31,11 @@ const NO_JSON: &str = "the body is no JSON";
 
 /// The answer to the body of a request, for which it takes `room`.
 pub(super) async fn answer(service: Arc<Service>, peer: Option<UCred>, body: Bytes, room: Arc<Room>) -> Response {
+    // jsonrpsee looks no further than 128 bytes for where it begins, and takes a form feed for white space.
+    let white = body.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
+    let body = body.slice(white..);
     // Serde does not look at what it skips.
-    if str::from_utf8(&body).is_err() {
+    if body.first() == Some(&b'\x0c') || str::from_utf8(&body).is_err() {
         return refusal(&Value::Null, &RpcError::new(Kind::ParseError, NO_JSON));
     }
     if let Some(problem) = unread_id(&body) {
@@ -73,7 +76,7 @@ fn unread_id(request: &[u8]) -> Option<&'static str> {
         id: Option<&'b RawValue>,
     }
     // Serde would read an array, too.
-    if request.trim_ascii_start().first() != Some(&b'{') {
+    if request.first() != Some(&b'{') {
         return None;
     }
     match serde_json::from_slice::<Identified<'_>>(request) {

@@ -60,6 +60,35 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
     assert_eq!(sample.dump(), before);
 }
 
+/// White space before a request is JSON's, however much there is of it.
+#[test]
+fn a_request_behind_white_space_is_one() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let call =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["codescaler"], "dry_run": true } });
+    for white in ["", " ", "\r\n", "\t"].map(|white| white.repeat(1000)) {
+        let answer = server.post(format!("{white}{call}{white}").as_bytes()).json();
+        assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
+        let answer = server.post(format!("{white}[{call}]{white}").as_bytes()).json();
+        assert_eq!(answer[0]["result"]["jobs_planned"], 3, "{answer}");
+        let unread = call.to_string().replacen(":1,", ":-1,", 1);
+        let answer = server.post(format!("{white}{unread}").as_bytes()).json();
+        let message = "the id is neither a string, nor null, nor a number from 0 to 2^64-1";
+        assert_error(&answer, -32600, "invalid_request", message);
+        assert_error(&server.post(white.as_bytes()).json(), -32700, "parse_error", "the body is no JSON");
+    }
+    // What other languages take for white space is none here.
+    for other in ["\u{b}", "\u{c}", "\u{85}", "\u{a0}", "\u{feff}"] {
+        assert_error(
+            &server.post(format!("{other}{call}").as_bytes()).json(),
+            -32700,
+            "parse_error",
+            "the body is no JSON",
+        );
+    }
+}
+
 /// Not even where nobody looks: what is carried out is what stands there.
 #[test]
 fn a_body_that_is_no_utf_8_is_no_json() {
