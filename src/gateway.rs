@@ -101,7 +101,8 @@ fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
 /// One line in the log. What others chose is written as Rust would, so that it can't end the line.
 fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcError>, started: Instant) {
     let Caller { name, uid, pid } = caller;
-    let asked = asked.map(|asked| asked.chars().take(MOST_ASKED).collect::<String>()).unwrap_or_default();
+    let cut = |text: &str| text.chars().take(MOST_WRITTEN).collect::<String>();
+    let asked = asked.map(cut).unwrap_or_default();
     let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
     match outcome {
         Ok(report) => {
@@ -118,7 +119,7 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcEr
         }
         Err(error) => {
             let outcome = error.kind().map_or("other", Kind::as_str);
-            let (code, message) = (error.code, &error.message);
+            let (code, message) = (error.code, cut(&error.message));
             tracing::warn!(
                 target: "audit", user = ?name, uid, pid, ?asked, outcome, code, ?message, duration_ms, "{JOBS_CLEANUP}",
             );
@@ -126,8 +127,8 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcEr
     }
 }
 
-/// The most characters of params that a line in the log holds.
-const MOST_ASKED: usize = 2000;
+/// The most characters that a line in the log holds of what a caller, or another server, wrote.
+const MOST_WRITTEN: usize = 2000;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cleanup::{Error, Force, Host, Mode, Request, cleanup};
 use crate::report::Report;
-use crate::rpc::{Kind, RpcError};
+use crate::rpc::{Kind, RpcError, excerpt};
 use crate::store::{StoreError, StoreRef};
 use crate::tag::{Guard, MAX_TAG_BYTES, Tag, TagError};
 
@@ -159,6 +159,7 @@ fn read_bool(name: &str, value: &Value) -> Result<bool, RpcError> {
 
 /// The error for the param `name`.
 pub(crate) fn invalid(name: &str, problem: impl fmt::Display) -> RpcError {
+    let name = excerpt(name);
     RpcError::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
 }
 

@@ -15,7 +15,7 @@ use super::room::{Room, Size};
 use crate::cleanup::Host;
 use crate::gateway::{AdminGate, Forwarder, JOBS_CLEANUP};
 use crate::method::{CLEANUP_BY_TAG, cleanup_by_tag};
-use crate::rpc::{Kind, RpcError};
+use crate::rpc::{Kind, RpcError, excerpt};
 
 /// A service: its method, and what it says of itself.
 pub struct Service {
@@ -151,7 +151,7 @@ impl Service {
                 report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::CleanupByTag { .. } | Method::JobsCleanup { .. } => {
-                Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {method:?}")))
+                Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {:?}", excerpt(method))))
             }
         }
     }

@@ -212,6 +212,26 @@ fn bad_params_are_refused() {
     assert_eq!(sample.dump(), before);
 }
 
+/// An error repeats enough of a name to see what is meant: not all of a mebibyte, and that five times as long.
+#[test]
+fn long_names_are_not_repeated_whole() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    for (letter, shown) in [('\u{1}', "\\u{1}"), ('é', "é")] {
+        let (name, shown) = (letter.to_string().repeat(170_000), shown.repeat(256));
+        let answer = server.call(&name, &Value::Null);
+        assert_error(&answer, -32601, "method_not_found", &format!("there is no method \"{shown}…\""));
+        let message = format!("param \"{shown}…\" is no param of this method");
+        let param = name.chars().take(256).collect::<String>() + "…";
+        for (server, method) in [(&server, METHOD), (&gateway, "jobs.cleanup")] {
+            let answer = server.call(method, &json!({ name.as_str(): true }));
+            assert_error(&answer, -32602, "invalid_params", &message);
+            assert_eq!(answer["error"]["data"]["param"], param);
+        }
+    }
+}
+
 #[test]
 fn the_guard_refuses_every_other_tag() {
     let sample = Sample::new();
