@@ -90,7 +90,7 @@ impl Client {
     ///
     /// What the server answers, unchanged; and, of the client's own, [`Kind::UpstreamUnreachable`] if nothing was sent,
     /// [`Kind::OutcomeUnknown`] if the call was sent and no whole answer came in time, [`Kind::Internal`] if the answer
-    /// is none of JSON-RPC.
+    /// is none of JSON-RPC, or no report.
     pub async fn cleanup_by_tag(&self, params: &CleanupByTagParams) -> Result<Report, RpcError> {
         self.call(crate::method::CLEANUP_BY_TAG, params).await
     }
@@ -106,7 +106,12 @@ impl Client {
 
     async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
         let result = self.call_raw(method, params).await?;
-        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Answer(error)))
+        self.read_report(&result)
+    }
+
+    /// Reads `result` as a report, or as that part of one which is of interest.
+    pub(crate) fn read_report<'r, R: Deserialize<'r>>(&self, result: &'r RawValue) -> Result<R, RpcError> {
+        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Report(error)))
     }
 
     /// Calls `method`, and returns its result as it came.
@@ -181,6 +186,7 @@ impl Client {
             | CallError::Status(_)
             | CallError::TooLarge
             | CallError::Answer(_)
+            | CallError::Report(_)
             | CallError::Envelope => {
                 let mut object = RpcError::internal(error);
                 object.message = format!("{error}: this is not the server that was expected, what it did is unknown");
@@ -232,6 +238,8 @@ enum CallError {
     TooLarge,
     #[error("the answer is no JSON-RPC response")]
     Answer(#[source] serde_json::Error),
+    #[error("the answer is no report of a cleanup")]
+    Report(#[source] serde_json::Error),
     #[error("the answer is no JSON-RPC response to this call")]
     Envelope,
     #[error("the params can't be written as JSON")]

@@ -110,7 +110,10 @@ fn reports_and_errors_pass_through_unchanged() {
     let socket = directory.path().join("gateway.sock");
     let gateway = Server::gateway(&socket, &upstream, &[]);
     for answer in [
-        json!({ "result": { "of": ["another", "version"], "jobs_deleted": 1 } }),
+        json!({ "result": {
+            "of": ["another", "version"],
+            "dry_run": false, "plan": "x", "jobs_deleted": 1, "actions_deleted": 0, "errors": [{}],
+        } }),
         json!({ "error": { "code": -32020, "message": "changed", "data": { "kind": "plan_changed", "plan": "x", "more": [1] } } }),
         json!({ "error": { "code": -32000, "message": "of another server", "data": "text" } }),
         json!({ "error": { "code": 7, "message": "without data" } }),
@@ -154,6 +157,15 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
         (
             "a result and an error",
             Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}"#)),
+            -32603,
+            "internal",
+            1,
+        ),
+        ("no report", Some(whole), -32603, "internal", 1),
+        ("a word", Some(http(r#"{"jsonrpc":"2.0","id":1,"result":"deleted 3 jobs"}"#)), -32603, "internal", 1),
+        (
+            "half a report",
+            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{"dry_run":false,"jobs_deleted":3}}"#)),
             -32603,
             "internal",
             1,
@@ -369,6 +381,23 @@ fn every_deletion_and_every_refusal_leaves_one_line() {
     assert!(!audit[2].contains(['\u{2028}', '\u{85}', '\r']), "{}", audit[2]);
 }
 
+/// What is no report says nothing of what was deleted, and neither does the log.
+#[test]
+fn what_is_no_report_is_logged_as_that() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    let fake = Fake::answering(&upstream, http(r#"{"jsonrpc":"2.0","id":1,"result":{"jobs_deleted":3}}"#));
+    gateway.call("jobs.cleanup", &json!({}));
+    drop(fake.received());
+    gateway.signal(Signal::TERM);
+    let (_, log) = gateway.end();
+    let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
+    assert_eq!(audit.len(), 1, "{log}");
+    assert!(audit[0].contains("outcome=\"internal\"") && audit[0].contains("no report"), "{}", audit[0]);
+    assert!(!audit[0].contains("jobs_deleted"), "{}", audit[0]);
+}
+
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn skipped(why: &str) {
     eprintln!("skipped: {why}");
@@ -381,7 +410,8 @@ fn a_big_report_passes_through_whole() {
     let upstream = directory.path().join("hero_proc.sock");
     let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
     let ids: Vec<String> = (1..=500_000).map(|id| id.to_string()).collect();
-    let report = format!(r#"{{"dry_run": false,  "job_ids":[{}]}}"#, ids.join(","));
+    let counts = r#""plan":"x","jobs_deleted":500000,"actions_deleted":0,"errors":[]"#;
+    let report = format!(r#"{{"dry_run": false,  {counts},"job_ids":[{}]}}"#, ids.join(","));
     let fake = Fake::answering(&upstream, http(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{report}}}"#)));
     let answer = gateway.post(br#"{"jsonrpc":"2.0","id":9,"method":"jobs.cleanup"}"#);
     let expected = format!(r#"{{"jsonrpc":"2.0","id":9,"result":{report}}}"#);
