@@ -24,7 +24,7 @@ const MOST_BODY_BYTES: usize = 1024 * 1024;
 /// A body that declares no more bytes than these is read at once. Nobody waits for its sender.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;
 /// Larger bodies, and those of unknown length, that are in memory at once: they may take it up without anything being
-/// done for them.
+/// done for them. They count until they are answered, as answers repeat their ids.
 const MOST_LARGE_BODIES: usize = 32;
 
 /// Routes to `service`.
@@ -57,7 +57,7 @@ async fn rpc(
     Extension(peer): Extension<Option<UCred>>,
     request: Request,
 ) -> Response {
-    let (body, _place) = match read(request, service.client_timeout, memory.bodies).await {
+    let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
         Err((status, error)) => {
             return (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response();
@@ -67,13 +67,14 @@ async fn rpc(
     let (head, answer) = dispatch::answer(service, peer, body, Arc::clone(&room)).await.into_parts();
     // In memory already: it can't fail.
     let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
-    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room })))
+    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room, _place: place })))
 }
 
-/// An answer, which takes up its room until its last byte has been written.
+/// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {
     answer: Bytes,
     _room: Arc<Room>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Answer {

@@ -298,6 +298,29 @@ fn many_large_requests_at_once() {
     });
 }
 
+/// An answer repeats its request's id, however long that is: who never reads it keeps as little in memory.
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are for whoever wants them")]
+fn many_large_ids_at_once() {
+    raise_limit();
+    let sample = Sample::new();
+    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let call = json!({ "jsonrpc": "2.0", "id": "x".repeat(1_000_000), "method": "none" });
+    let request = &post("x: y", call.to_string().as_bytes());
+    thread::scope(|scope| {
+        for _ in 0..300 {
+            let server = &server;
+            scope.spawn(move || write_until_closed(&mut server.connect(), request));
+        }
+        for _ in 0..20 {
+            assert_answers(&server);
+        }
+    });
+    let peak = server.status("VmHWM");
+    println!("{peak} kB at most");
+    assert!(peak < 110_000, "{peak} kB: 32 requests of a megabyte, and their answers");
+}
+
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let sample = Sample::new();
