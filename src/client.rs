@@ -6,8 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// What the server answers, unchanged; and, of the client's own, [`Kind::UpstreamUnreachable`] if nothing was sent,
     /// [`Kind::OutcomeUnknown`] if the call was sent and no whole answer came in time, [`Kind::Internal`] if the answer
-    /// is none of JSON-RPC.
+    /// is none of JSON-RPC, or no report.
     pub async fn cleanup_by_tag(&self, params: &CleanupByTagParams) -> Result<Report, RpcError> {
         self.call(crate::method::CLEANUP_BY_TAG, params).await
     }
@@ -106,7 +106,12 @@ impl Client {
 
     async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
         let result = self.call_raw(method, params).await?;
-        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Answer(error)))
+        self.read_report(&result)
+    }
+
+    /// Reads `result` as a report, or as that part of one which is of interest.
+    pub(crate) fn read_report<'r, R: Deserialize<'r>>(&self, result: &'r RawValue) -> Result<R, RpcError> {
+        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Report(error)))
     }
 
     /// Calls `method`, and returns its result as it came.
@@ -127,27 +132,31 @@ impl Client {
         let call = serde_json::to_vec(&Call { jsonrpc: "2.0", id: ID, method, params }).map_err(CallError::Params)?;
         let stream = UnixStream::connect(&self.socket).await.map_err(CallError::Connect)?;
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::broken)?;
         let request = Request::post("/rpc")
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(call)))
             .map_err(CallError::Http)?;
         let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            Ok((status, response.into_body().collect().await?.to_bytes()))
+            let (head, body) = sender.send_request(request).await.map_err(CallError::broken)?.into_parts();
+            if body.size_hint().lower() > MOST_ANSWER_BYTES as u64 {
+                return Err(CallError::TooLarge);
+            }
+            let body = Limited::new(body, MOST_ANSWER_BYTES).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { CallError::TooLarge } else { CallError::Broken(error) }
+            })?;
+            Ok((head.status, body.to_bytes()))
         };
         // The connection has to be driven for the answer to come; it may end before the answer has been read, or after.
         let mut answer = std::pin::pin!(answer);
-        let answer: Result<_, hyper::Error> = tokio::select! {
-            answer = &mut answer => answer,
-            ended = connection => match ended {
-                Ok(()) => answer.await,
-                Err(error) => Err(error),
-            },
+        let (status, body) = tokio::select! {
+            answer = &mut answer => answer?,
+            ended = connection => {
+                ended.map_err(CallError::broken)?;
+                answer.await?
+            }
         };
-        let (status, body) = answer.map_err(CallError::Broken)?;
         if status == StatusCode::OK || body.first() == Some(&b'{') { Ok(body) } else { Err(CallError::Status(status)) }
     }
 
@@ -173,7 +182,12 @@ impl Client {
                 tracing::error!(socket = %self.socket.display(), %error, cause = cause(error).as_deref(), "call without answer");
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: the call may have been carried out"))
             }
-            CallError::Status(_) | CallError::Answer(_) | CallError::Envelope => {
+            CallError::NoHttp(_)
+            | CallError::Status(_)
+            | CallError::TooLarge
+            | CallError::Answer(_)
+            | CallError::Report(_)
+            | CallError::Envelope => {
                 let mut object = RpcError::internal(error);
                 object.message = format!("{error}: this is not the server that was expected, what it did is unknown");
                 object.with("sent", true)
@@ -182,6 +196,9 @@ impl Client {
         }
     }
 }
+
+/// The most bytes of an answer: several times what a report of a million jobs and their actions takes.
+const MOST_ANSWER_BYTES: usize = 256 << 20;
 
 /// The one id in use: there is one call on each connection.
 const ID: u64 = 1;
@@ -212,17 +229,29 @@ enum CallError {
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     #[error("the connection broke before the answer was whole")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is no HTTP")]
+    NoHttp(#[source] hyper::Error),
     #[error("the answer has HTTP status {0} and is no JSON")]
     Status(StatusCode),
+    #[error("the answer has more than {MOST_ANSWER_BYTES} bytes")]
+    TooLarge,
     #[error("the answer is no JSON-RPC response")]
     Answer(#[source] serde_json::Error),
+    #[error("the answer is no report of a cleanup")]
+    Report(#[source] serde_json::Error),
     #[error("the answer is no JSON-RPC response to this call")]
     Envelope,
     #[error("the params can't be written as JSON")]
     Params(#[source] serde_json::Error),
     #[error("the request can't be built")]
     Http(#[source] hyper::http::Error),
+}
+
+impl CallError {
+    fn broken(error: hyper::Error) -> Self {
+        if error.is_parse() { Self::NoHttp(error) } else { Self::Broken(error.into()) }
+    }
 }
 
 fn cause(error: &CallError) -> Option<String> {

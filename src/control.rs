@@ -29,7 +29,8 @@ pub type ControlError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The host's hold on its jobs.
 ///
-/// Every method is called outside any lock of the store, on the thread that runs the cleanup. Where the store was given as
+/// [`stop`](Self::stop) and [`deleted`](Self::deleted) are called outside any lock of the store, on the thread that runs
+/// the cleanup. Where the store was given as
 /// the host's own connection, the caller holds that for the whole call: what is done here must do without it.
 pub trait JobControl: Send + Sync {
     /// Stops `job`, and returns when it no longer runs. A job that has already ended is stopped.
@@ -40,7 +41,7 @@ pub trait JobControl: Send + Sync {
     fn stop(&self, job: &Job) -> Result<(), ControlError>;
 
     /// Whether [`stop`](Self::stop) would be tried, without stopping anything: dry runs ask this, so that what they
-    /// show is what goes. Must be quick.
+    /// show is what goes. Asked while the store is being read: it must be quick, and must not write there.
     ///
     /// # Errors
     ///

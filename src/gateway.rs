@@ -48,7 +48,7 @@ impl Forwarder {
     /// # Errors
     ///
     /// [`Kind::NotAdmin`] before anything else; [`Kind::InvalidParams`]; whatever hero_proc answers, unchanged; and what
-    /// [`Client`] says of a call that did not reach it or was not answered. It is never sent twice.
+    /// [`Client`] says of a call that did not reach it, or was answered with something else. It is never sent twice.
     pub async fn jobs_cleanup<'de>(
         &self,
         gate: &dyn AdminGate,
@@ -62,13 +62,20 @@ impl Forwarder {
         let result = match params {
             _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
             Ok(params) => match to_upstream(params) {
-                Ok(call) => self.hero_proc.call_raw(CLEANUP_BY_TAG, &call).await,
+                Ok(call) => self.forward(&call).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
-        audit(caller, asked.as_deref(), result.as_deref(), started);
-        result
+        audit(caller, asked.as_deref(), result.as_ref().map(|(_, counts)| counts), started);
+        result.map(|(report, _)| report)
+    }
+
+    /// hero_proc's report, as it came, and what the log says of it.
+    async fn forward(&self, call: &Map<String, Value>) -> Result<(Box<RawValue>, Counts), RpcError> {
+        let report = self.hero_proc.call_raw(CLEANUP_BY_TAG, call).await?;
+        let counts = self.hero_proc.read_report(&report)?;
+        Ok((report, counts))
     }
 }
 
@@ -99,17 +106,15 @@ fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
 }
 
 /// One line in the log. What others chose is written as Rust would, so that it can't end the line.
-fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcError>, started: Instant) {
+fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&Counts, &RpcError>, started: Instant) {
     let Caller { name, uid, pid } = caller;
-    let asked = asked.map(|asked| asked.chars().take(MOST_ASKED).collect::<String>()).unwrap_or_default();
+    let cut = |text: &str| text.chars().take(MOST_WRITTEN).collect::<String>();
+    let asked = asked.map(cut).unwrap_or_default();
     let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
     match outcome {
-        Ok(report) => {
-            // Only what the line says: a report may name a million rows.
-            let Counts { dry_run, plan, jobs_deleted, actions_deleted, errors } =
-                serde_json::from_str(report.get()).unwrap_or_default();
+        Ok(Counts { dry_run, plan, jobs_deleted, actions_deleted, errors }) => {
             if !dry_run {
-                let errors = errors.len();
+                let (plan, errors) = (cut(plan), errors.len());
                 tracing::info!(
                     target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", ?plan, jobs_deleted,
                     actions_deleted, errors, duration_ms, "{JOBS_CLEANUP}",
@@ -118,7 +123,7 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcEr
         }
         Err(error) => {
             let outcome = error.kind().map_or("other", Kind::as_str);
-            let (code, message) = (error.code, &error.message);
+            let (code, message) = (error.code, cut(&error.message));
             tracing::warn!(
                 target: "audit", user = ?name, uid, pid, ?asked, outcome, code, ?message, duration_ms, "{JOBS_CLEANUP}",
             );
@@ -126,11 +131,11 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&RawValue, &RpcEr
     }
 }
 
-/// The most characters of params that a line in the log holds.
-const MOST_ASKED: usize = 2000;
+/// The most characters that a line in the log holds of what a caller, or another server, wrote.
+const MOST_WRITTEN: usize = 2000;
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// What the log says of a report, which may name a million rows. What lacks any of it is no report.
+#[derive(Deserialize)]
 struct Counts {
     dry_run: bool,
     plan: String,

@@ -130,7 +130,8 @@ fn jobs(
         if job.created_at().is_none_or(|at| at < FIRST_MS) {
             counts.undated += 1;
         }
-        let Some(tags) = tags(connection, layout, &job)? else {
+        let (tags, by_spec) = tags(connection, layout, &job)?;
+        let Some(tags) = tags else {
             counts.malformed += 1;
             return Ok(());
         };
@@ -139,7 +140,7 @@ fn jobs(
         families.dedup();
         if families.first().is_some_and(|family| family == guard.root().as_str()) {
             counts.tagged += 1;
-            counts.tagged_by_spec += u64::from(matches!(job.tags, JobTags::Spec(_)));
+            counts.tagged_by_spec += u64::from(by_spec);
         }
         for family in families {
             *counts.families.entry(family).or_default() += 1;
@@ -149,15 +150,15 @@ fn jobs(
     Ok(counts)
 }
 
-/// The tags of `job`, if they can be read.
-fn tags(connection: &Connection, layout: &Layout, job: &JobRow<'_>) -> Result<Option<Vec<String>>, StoreError> {
+/// The tags of `job`, if they can be read, and whether they stand in its spec.
+fn tags(connection: &Connection, layout: &Layout, job: &JobRow<'_>) -> Result<(Option<Vec<String>>, bool), StoreError> {
     Ok(match job.tags {
         JobTags::Column(tags) if spec::tags_hold(tags, &[]) == Holds::Null => {
-            rows::job_spec(connection, layout, job.id)?.and_then(|spec| spec::spec_tags(&spec))
+            (rows::job_spec(connection, layout, job.id)?.and_then(|spec| spec::spec_tags(&spec)), true)
         }
-        JobTags::Column(tags) => spec::tags(tags),
-        JobTags::Spec(spec) => spec::spec_tags(spec),
-        JobTags::Unreadable => None,
+        JobTags::Column(tags) => (spec::tags(tags), false),
+        JobTags::Spec(spec) => (spec::spec_tags(spec), true),
+        JobTags::Unreadable => (None, false),
     })
 }
 

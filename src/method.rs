@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cleanup::{Error, Force, Host, Mode, Request, cleanup};
 use crate::report::Report;
-use crate::rpc::{Kind, RpcError};
+use crate::rpc::{Kind, RpcError, excerpt};
 use crate::store::{StoreError, StoreRef};
 use crate::tag::{Guard, MAX_TAG_BYTES, Tag, TagError};
 
@@ -26,6 +26,8 @@ pub const MAX_LIMIT: usize = 1_000_000;
 pub const DEFAULT_LIMIT: usize = 50_000;
 /// `max_ids` unless given.
 pub const DEFAULT_MAX_IDS: usize = 10_000;
+/// The most stopped jobs that an error lists.
+const MOST_STOPPED: usize = 1000;
 
 /// Carries out `job.cleanup_by_tag` with `params`: a `&serde_json::Value`, a `&RawValue`, or any other deserializer of
 /// JSON. From text, repeated names are seen and refused; a `Value` has already dropped them.
@@ -159,6 +161,7 @@ fn read_bool(name: &str, value: &Value) -> Result<bool, RpcError> {
 
 /// The error for the param `name`.
 pub(crate) fn invalid(name: &str, problem: impl fmt::Display) -> RpcError {
+    let name = excerpt(name);
     RpcError::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
 }
 
@@ -210,7 +213,9 @@ fn error_object(error: &Error) -> RpcError {
             object
         }
         Error::AfterStop { stopped, source } => {
-            let mut object = error_object(source).with("jobs_stopped", stopped.clone());
+            let mut object = error_object(source)
+                .with("jobs_stopped", &stopped[..stopped.len().min(MOST_STOPPED)])
+                .with("jobs_stopped_count", stopped.len());
             object.message =
                 format!("{}; {} jobs had been stopped, their rows are all there", object.message, stopped.len());
             object

@@ -1,5 +1,6 @@
 //! The errors that callers see: one kind for each, its JSON-RPC code, and what helps.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
@@ -150,6 +151,16 @@ impl fmt::Display for RpcError {
 }
 
 impl std::error::Error for RpcError {}
+
+/// What an error repeats of what its caller wrote: enough to see what is meant.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MOST_REPEATED) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+const MOST_REPEATED: usize = 256;
 
 /// Sixteen hexadecimal digits that stand for one failure, in the answer and in the log.
 fn incident() -> String {

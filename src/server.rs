@@ -7,12 +7,14 @@
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
 //! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
+//! room      the answers in memory, and which calls may add to them
 //! ```
 
 mod admin;
 mod dispatch;
 mod http;
 mod patient;
+mod room;
 mod service;
 mod socket;
 
@@ -23,14 +25,12 @@ use std::time::Duration;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 pub use admin::{PeerGate, UnknownUser};
 pub use service::Service;
 pub use socket::{BindError, Listener, socket_dir};
 
-use crate::gateway::Caller;
 use patient::Patient;
 
 /// Connections at once; further ones wait to be accepted.
@@ -76,7 +76,9 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
                 continue;
             }
         };
-        let router = router.clone().layer(axum::Extension(caller(&stream)));
+        // Who is at the other end, as the kernel says: headers are no identity.
+        let peer = stream.peer_cred().inspect_err(|error| tracing::warn!(%error, "the kernel does not say who calls"));
+        let router = router.clone().layer(axum::Extension(peer.ok()));
         let stream = Patient::new(stream, client_timeout);
         let serving = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         let serving = graceful.watch(serving);
@@ -100,15 +102,4 @@ fn most_connections() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
     files.saturating_sub(OTHER_FILES).clamp(1, MOST_CONNECTIONS)
-}
-
-/// Who is at the other end, as the kernel says: headers are no identity.
-fn caller(stream: &UnixStream) -> Caller {
-    match stream.peer_cred() {
-        Ok(peer) => Caller { name: admin::user_name(peer.uid()), uid: Some(peer.uid()), pid: peer.pid() },
-        Err(error) => {
-            tracing::warn!(%error, "the kernel does not say who calls");
-            Caller { name: "unknown".to_owned(), uid: None, pid: None }
-        }
-    }
 }

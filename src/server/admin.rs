@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use thiserror::Error;
+use tokio::net::unix::UCred;
 use uzers::{get_user_by_name, get_user_by_uid};
 
 use crate::gateway::{AdminGate, Caller};
@@ -43,7 +44,12 @@ impl AdminGate for PeerGate {
     }
 }
 
-/// The name of the user `uid`, or the number where it has none.
-pub(super) fn user_name(uid: u32) -> String {
-    get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned())
+/// Who is at the other end, with the user's name, or the number where it has none.
+///
+/// Blocks: names may come from another machine.
+pub(super) fn caller(peer: Option<UCred>) -> Caller {
+    let Some(peer) = peer else { return Caller { name: "unknown".to_owned(), uid: None, pid: None } };
+    let uid = peer.uid();
+    let name = get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned());
+    Caller { name, uid: Some(uid), pid: peer.pid() }
 }

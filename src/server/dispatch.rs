@@ -18,9 +18,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::net::unix::UCred;
 
+use super::room::{Room, Size};
 use super::service::Service;
-use crate::gateway::Caller;
 use crate::rpc::{Kind, RpcError};
 
 /// The most calls in a batch.
@@ -28,10 +29,13 @@ const MOST_CALLS: u32 = 100;
 
 const NO_JSON: &str = "the body is no JSON";
 
-/// The answer to the body of a request.
-pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -> Response {
+/// The answer to the body of a request, for which it takes `room`.
+pub(super) async fn answer(service: Arc<Service>, peer: Option<UCred>, body: Bytes, room: Arc<Room>) -> Response {
+    // jsonrpsee looks no further than 128 bytes for where it begins, and takes a form feed for white space.
+    let white = body.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
+    let body = body.slice(white..);
     // Serde does not look at what it skips.
-    if str::from_utf8(&body).is_err() {
+    if body.first() == Some(&b'\x0c') || str::from_utf8(&body).is_err() {
         return refusal(&Value::Null, &RpcError::new(Kind::ParseError, NO_JSON));
     }
     if let Some(problem) = unread_id(&body) {
@@ -43,7 +47,7 @@ pub(super) async fn answer(service: Arc<Service>, caller: Caller, body: Bytes) -
     *request.method_mut() = Verb::POST;
     request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     let understood = Arc::new(AtomicBool::new(false));
-    let rpc = Rpc { service, caller, unread_ids, understood: Arc::clone(&understood) };
+    let rpc = Rpc { service, peer, room, unread_ids, understood: Arc::clone(&understood) };
     let batches = BatchRequestConfig::Limit(MOST_CALLS);
     let response = call_with_service(request, batches, u32::MAX, rpc).await;
     if understood.load(Ordering::Relaxed) {
@@ -72,7 +76,7 @@ fn unread_id(request: &[u8]) -> Option<&'static str> {
         id: Option<&'b RawValue>,
     }
     // Serde would read an array, too.
-    if request.trim_ascii_start().first() != Some(&b'{') {
+    if request.first() != Some(&b'{') {
         return None;
     }
     match serde_json::from_slice::<Identified<'_>>(request) {
@@ -89,9 +93,11 @@ fn refusal(id: &Value, error: &RpcError) -> Response {
 }
 
 /// The service, as jsonrpsee calls it.
+#[derive(Clone)]
 struct Rpc {
     service: Arc<Service>,
-    caller: Caller,
+    peer: Option<UCred>,
+    room: Arc<Room>,
     /// Of a batch: what is wrong with the id of each entry.
     unread_ids: Vec<Option<&'static str>>,
     /// Whether what came was a request, a notification or a batch of them.
@@ -105,20 +111,21 @@ impl RpcServiceT for Rpc {
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         self.understood.store(true, Ordering::Relaxed);
-        call(Arc::clone(&self.service), self.caller.clone(), request)
+        let size = Size::of(request.params.as_deref());
+        call(self.clone(), request, size)
     }
 
     fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         self.understood.store(true, Ordering::Relaxed);
-        let (service, caller, unread_ids) = (Arc::clone(&self.service), self.caller.clone(), self.unread_ids.clone());
+        let rpc = self.clone();
         async move {
             if batch.is_empty() {
                 return error(Id::Null, &RpcError::new(Kind::InvalidRequest, "the batch is empty"));
             }
             let mut answers = BatchResponseBuilder::new_with_limit(usize::MAX);
-            for (entry, unread_id) in batch.into_iter().zip(unread_ids) {
+            for (entry, unread_id) in batch.into_iter().zip(&rpc.unread_ids) {
                 let answer = match entry {
-                    Ok(BatchEntry::Call(request)) => call(Arc::clone(&service), caller.clone(), request).await,
+                    Ok(BatchEntry::Call(request)) => call(rpc.clone(), request, Size::Large).await,
                     Ok(BatchEntry::Notification(_)) => match unread_id {
                         Some(problem) => error(Id::Null, &RpcError::new(Kind::InvalidRequest, problem)),
                         None => continue,
@@ -147,8 +154,9 @@ impl RpcServiceT for Rpc {
     }
 }
 
-async fn call(service: Arc<Service>, caller: Caller, request: Request<'_>) -> MethodResponse {
-    match service.call(&request.method, request.params.as_deref(), &caller).await {
+async fn call(rpc: Rpc, request: Request<'_>, size: Size) -> MethodResponse {
+    let Rpc { service, peer, room, .. } = rpc;
+    match service.call(&request.method, request.params.as_deref(), peer, &room, size).await {
         Ok(result) => MethodResponse::response(request.id, ResponsePayload::success(result), usize::MAX),
         Err(refused) => error(request.id, &refused),
     }

@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::json;
+use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::dispatch;
+use super::room::{Answers, Room};
 use super::service::Service;
-use crate::gateway::Caller;
 use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
@@ -23,10 +24,8 @@ const MOST_BODY_BYTES: usize = 1024 * 1024;
 /// A body that declares no more bytes than these is read at once. Nobody waits for its sender.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;
 /// Larger bodies, and those of unknown length, that are in memory at once: they may take it up without anything being
-/// done for them.
+/// done for them. They count until they are answered, as answers repeat their ids.
 const MOST_LARGE_BODIES: usize = 32;
-/// Requests at once, from the moment that they are whole until their answers have been taken: an answer may be large.
-const MOST_ANSWERS: usize = 16;
 
 /// Routes to `service`.
 pub(super) fn router(service: Arc<Service>) -> Router {
@@ -37,45 +36,44 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         "protocol": "openrpc", "name": name, "title": title, "version": version, "description": description,
         "socket": "rpc",
     });
-    let places =
-        Places { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Arc::new(Semaphore::new(MOST_ANSWERS)) };
+    let memory = Memory { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Answers::default() };
     Router::new()
         .route("/rpc", post(rpc))
         .route("/openrpc.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], openrpc)))
         .route("/health", get(async move || Json(health)))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
-        .with_state((service, places))
+        .with_state((service, memory))
 }
 
 /// What bounds the memory that requests take up.
 #[derive(Clone)]
-struct Places {
+struct Memory {
     bodies: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
+    answers: Answers,
 }
 
 async fn rpc(
-    State((service, places)): State<(Arc<Service>, Places)>,
-    Extension(caller): Extension<Caller>,
+    State((service, memory)): State<(Arc<Service>, Memory)>,
+    Extension(peer): Extension<Option<UCred>>,
     request: Request,
 ) -> Response {
-    let (body, _place) = match read(request, service.client_timeout, places.bodies).await {
+    let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
         Err((status, error)) => {
             return (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response();
         }
     };
-    // Never closed: there is always one.
-    let place = places.answers.acquire_owned().await.ok();
-    let (head, answer) = dispatch::answer(service, caller, body).await.into_parts();
+    let room = memory.answers.room();
+    let (head, answer) = dispatch::answer(service, peer, body, Arc::clone(&room)).await.into_parts();
     // In memory already: it can't fail.
     let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
-    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _place: place })))
+    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room, _place: place })))
 }
 
-/// An answer, which keeps its place until its last byte has been written.
+/// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {
     answer: Bytes,
+    _room: Arc<Room>,
     _place: Option<OwnedSemaphorePermit>,
 }
 

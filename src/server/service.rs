@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::net::unix::UCred;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::{spawn, spawn_blocking};
 
+use super::admin::caller;
+use super::room::{Room, Size};
 use crate::cleanup::Host;
-use crate::gateway::{AdminGate, Caller, Forwarder, JOBS_CLEANUP};
+use crate::gateway::{AdminGate, Forwarder, JOBS_CLEANUP};
 use crate::method::{CLEANUP_BY_TAG, cleanup_by_tag};
-use crate::rpc::{Kind, RpcError};
+use crate::rpc::{Kind, RpcError, excerpt};
 
 /// A service: its method, and what it says of itself.
 pub struct Service {
@@ -38,8 +41,16 @@ enum Method {
 
 /// What a call holds for as long as it runs.
 struct Place {
+    room: Arc<Room>,
     _place: OwnedSemaphorePermit,
     _call: OwnedRwLockReadGuard<()>,
+}
+
+impl Place {
+    /// Gives it up for the room that `answer` takes.
+    fn leave(self, answer: &RawValue) {
+        self.room.take(answer.get().len());
+    }
 }
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,13 +101,15 @@ impl Service {
     }
 
     /// A call's place. A caller who leaves before there is one leaves nothing undone.
-    async fn begin(&self) -> Result<Place, RpcError> {
+    async fn begin(&self, room: &Arc<Room>, size: Size) -> Result<Place, RpcError> {
         let call = Arc::clone(&self.calls).read_owned().await;
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| {
             RpcError::new(Kind::StoreBusy, "the server is stopping: nothing was deleted").with("retryable", true)
         })?;
-        Ok(Place { _place: place, _call: call })
+        // Only now: those that ran before may have left little.
+        room.admit(size)?;
+        Ok(Place { room: Arc::clone(room), _place: place, _call: call })
     }
 
     /// Carries out a call. Once it has begun it goes on to its end, whether this is dropped or not.
@@ -104,33 +117,41 @@ impl Service {
         &self,
         method: &str,
         params: Option<&RawValue>,
-        caller: &Caller,
+        peer: Option<UCred>,
+        room: &Arc<Room>,
+        size: Size,
     ) -> Result<Box<RawValue>, RpcError> {
         let params = params.unwrap_or(RawValue::NULL).to_owned();
         match &self.method {
             _ if method == "rpc.discover" => {
+                room.admit(size)?;
+                room.take(self.openrpc.len());
                 RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error))
             }
             Method::CleanupByTag { store, host } if method == CLEANUP_BY_TAG => {
-                let (store, host, place) = (store.clone(), host.clone(), self.begin().await?);
+                let (store, host, place) = (store.clone(), host.clone(), self.begin(room, size).await?);
                 let report = spawn_blocking(move || {
-                    let _place = place;
                     let report = cleanup_by_tag(store.as_path(), &host, &*params, Utc::now())?;
-                    to_raw_value(&report).map_err(|error| RpcError::internal(&error))
+                    let report = to_raw_value(&report).map_err(|error| RpcError::internal(&error))?;
+                    place.leave(&report);
+                    Ok(report)
                 });
                 report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::JobsCleanup { forwarder, gate } if method == JOBS_CLEANUP => {
-                let (forwarder, gate, caller) = (forwarder.clone(), Arc::clone(gate), caller.clone());
-                let place = self.begin().await?;
+                let (forwarder, gate) = (forwarder.clone(), Arc::clone(gate));
+                let place = self.begin(room, size).await?;
                 let report = spawn(async move {
-                    let _place = place;
-                    forwarder.jobs_cleanup(gate.as_ref(), &caller, &*params).await
+                    let caller =
+                        spawn_blocking(move || caller(peer)).await.map_err(|panic| RpcError::internal(&panic))?;
+                    let report = forwarder.jobs_cleanup(gate.as_ref(), &caller, &*params).await?;
+                    place.leave(&report);
+                    Ok(report)
                 });
                 report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
             }
             Method::CleanupByTag { .. } | Method::JobsCleanup { .. } => {
-                Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {method:?}")))
+                Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {:?}", excerpt(method))))
             }
         }
     }

@@ -2,14 +2,14 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use thiserror::Error;
@@ -35,7 +35,8 @@ pub struct Listener {
 /// The file of a socket that was bound here.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    path: PathBuf,
+    directory: File,
+    name: OsString,
     /// Device and inode.
     identity: (u64, u64),
 }
@@ -53,9 +54,6 @@ pub enum BindError {
     /// The directory is another user's, or everybody may replace what lies in it.
     #[error("the directory {} belongs to another user or may be written to by everybody", .0.display())]
     Directory(PathBuf),
-    /// Another server is being started there.
-    #[error("another server is starting in {}", .0.display())]
-    Starting(PathBuf),
     /// The path names no file in a directory.
     #[error("{} names no file", .0.display())]
     Path(PathBuf),
@@ -73,8 +71,8 @@ impl Listener {
     /// Listens on `path`, whose directory is made if need be. The file of a server that is gone is replaced.
     ///
     /// The socket is bound in a directory of its own, to which only this user has access, and moved to its place once
-    /// its mode is set: nobody can connect to it before. Meanwhile the directory is locked, so that of two servers that
-    /// start at once one fails.
+    /// its mode is set: nobody can connect to it before. Meanwhile its place is locked, so that of two servers that start
+    /// at once one fails.
     ///
     /// # Errors
     ///
@@ -91,8 +89,7 @@ impl Listener {
         if !trusted(&directory.metadata().map_err(failed)?) {
             return Err(BindError::Directory(parent.to_owned()));
         }
-        flock(&directory, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| BindError::Starting(parent.to_owned()))?;
+        let _lock = Lock::new(&directory, name).map_err(failed)?;
         let place = within(&directory, name);
         match fs::symlink_metadata(&place) {
             Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NoSocket(path.to_owned())),
@@ -102,20 +99,63 @@ impl Listener {
             Err(error) => return Err(failed(error)),
         }
         let (listener, identity) = bind_and_move(&directory, &place).map_err(failed)?;
-        Ok(Self { listener, file: SocketFile { path: path.to_owned(), identity } })
+        let name = name.to_owned();
+        Ok(Self { listener, file: SocketFile { directory, name, identity } })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(socket = %self.path.display(), %error, "the socket was not removed");
+        let removed = Lock::new(&self.directory, &self.name).and_then(|_lock| {
+            let place = within(&self.directory, &self.name);
+            let ours = fs::symlink_metadata(&place).is_ok_and(|metadata| identity(&metadata) == self.identity);
+            if ours { fs::remove_file(place) } else { Ok(()) }
+        });
+        if let Err(error) = removed {
+            tracing::warn!(socket = %self.name.display(), %error, "the socket was not removed");
         }
     }
 }
 
-/// Whether nobody but this user and root may replace what lies in a directory.
+/// The sole right to what lies under a name in a directory, until it is dropped: a locked file beside it, which nobody
+/// but this user and root can open, and so nobody else can lock.
+struct Lock {
+    file: PathBuf,
+    _locked: File,
+}
+
+impl Lock {
+    /// Waits for whoever has it, which is for moments.
+    fn new(directory: &File, name: &OsStr) -> io::Result<Self> {
+        let name: OsString = [OsStr::new("."), name, OsStr::new(".lock")].into_iter().collect();
+        let file = within(directory, name);
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        loop {
+            // What is left of one that was killed does as well.
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+            let locked = options.open(&file)?;
+            let metadata = locked.metadata()?;
+            if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the lock beside it is another user's"));
+            }
+            locked.lock()?;
+            // Whoever had it may have removed it by now.
+            if fs::symlink_metadata(&file).is_ok_and(|there| identity(&there) == identity(&metadata)) {
+                return Ok(Self { file, _locked: locked });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before it is unlocked, as it is now this one's.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Whether nobody but this user, root and the directory's group may replace what lies in it. The group may call anyhow.
 fn trusted(directory: &Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let (sticky, writable_by_all) = (directory.mode() & 0o1000 != 0, directory.mode() & 0o002 != 0);
@@ -141,12 +181,9 @@ fn is_live(path: &Path) -> io::Result<bool> {
 }
 
 fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u64, u64))> {
-    let private = within(directory, format!(".{}", std::process::id()));
-    // What an earlier process of this number may have left.
-    let _ = fs::remove_dir_all(&private);
-    DirBuilder::new().mode(0o700).create(&private)?;
+    let private = new_directory(directory)?;
+    let made = private.join("s");
     let bound = (|| {
-        let made = private.join("s");
         let listener = StdListener::bind(&made)?;
         fs::set_permissions(&made, fs::Permissions::from_mode(0o660))?;
         let file = identity(&fs::symlink_metadata(&made)?);
@@ -155,8 +192,22 @@ fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u
         fs::rename(&made, place)?;
         Ok((listener, file))
     })();
-    let _ = fs::remove_dir_all(&private);
+    // Nothing but what was made here.
+    let _ = fs::remove_file(&made);
+    let _ = fs::remove_dir(&private);
     bound
+}
+
+/// Makes a directory in `directory`, under a name that was free.
+fn new_directory(directory: &File) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let path = within(directory, format!(".{}.{number}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| path),
+        }
+    }
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {

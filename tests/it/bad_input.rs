@@ -87,6 +87,35 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
     });
 }
 
+/// White space before a request is JSON's, however much there is of it.
+#[test]
+fn a_request_behind_white_space_is_one() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let call =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["codescaler"], "dry_run": true } });
+    for white in ["", " ", "\r\n", "\t"].map(|white| white.repeat(1000)) {
+        let answer = server.post(format!("{white}{call}{white}").as_bytes()).json();
+        assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
+        let answer = server.post(format!("{white}[{call}]{white}").as_bytes()).json();
+        assert_eq!(answer[0]["result"]["jobs_planned"], 3, "{answer}");
+        let unread = call.to_string().replacen(":1,", ":-1,", 1);
+        let answer = server.post(format!("{white}{unread}").as_bytes()).json();
+        let message = "the id is neither a string, nor null, nor a number from 0 to 2^64-1";
+        assert_error(&answer, -32600, "invalid_request", message);
+        assert_error(&server.post(white.as_bytes()).json(), -32700, "parse_error", "the body is no JSON");
+    }
+    // What other languages take for white space is none here.
+    for other in ["\u{b}", "\u{c}", "\u{85}", "\u{a0}", "\u{feff}"] {
+        assert_error(
+            &server.post(format!("{other}{call}").as_bytes()).json(),
+            -32700,
+            "parse_error",
+            "the body is no JSON",
+        );
+    }
+}
+
 /// Not even where nobody looks: what is carried out is what stands there.
 #[test]
 fn a_body_that_is_no_utf_8_is_no_json() {
@@ -208,6 +237,26 @@ fn bad_params_are_refused() {
     let longest = server.call(METHOD, &json!({ "tags": [tag(256)] }));
     assert_eq!(longest["result"]["jobs_matched"], 0, "{longest}");
     assert_eq!(sample.dump(), before);
+}
+
+/// An error repeats enough of a name to see what is meant: not all of a mebibyte, and that five times as long.
+#[test]
+fn long_names_are_not_repeated_whole() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    for (letter, shown) in [('\u{1}', "\\u{1}"), ('é', "é")] {
+        let (name, shown) = (letter.to_string().repeat(170_000), shown.repeat(256));
+        let answer = server.call(&name, &Value::Null);
+        assert_error(&answer, -32601, "method_not_found", &format!("there is no method \"{shown}…\""));
+        let message = format!("param \"{shown}…\" is no param of this method");
+        let param = name.chars().take(256).collect::<String>() + "…";
+        for (server, method) in [(&server, METHOD), (&gateway, "jobs.cleanup")] {
+            let answer = server.call(method, &json!({ name.as_str(): true }));
+            assert_error(&answer, -32602, "invalid_params", &message);
+            assert_eq!(answer["error"]["data"]["param"], param);
+        }
+    }
 }
 
 #[test]

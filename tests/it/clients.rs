@@ -117,11 +117,9 @@ fn write_until_closed(stream: &mut UnixStream, request: &[u8]) {
     }
 }
 
-/// A request whose answer is larger than what a socket holds: nobody who doesn't read it keeps it in memory.
-fn large_answer() -> Vec<u8> {
-    let calls: Vec<Value> =
-        (0..100).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "rpc.discover" })).collect();
-    post("x: y", json!(calls).to_string().as_bytes())
+/// A batch of so many calls that an answer to it is larger than what a socket holds: who doesn't read it keeps it in memory.
+fn large_batch(calls: usize) -> Vec<Value> {
+    (0..calls).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "rpc.discover" })).collect()
 }
 
 #[test]
@@ -129,7 +127,10 @@ fn large_answer() -> Vec<u8> {
 fn who_never_reads_is_closed() {
     let sample = Sample::new();
     let server = serve(&sample, &CLIENT_TIMEOUT);
-    let (many, large) = (b"GET /openrpc.json HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), large_answer());
+    let (many, large) = (
+        b"GET /openrpc.json HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+        post("x: y", json!(large_batch(100)).to_string().as_bytes()),
+    );
     thread::scope(|scope| {
         for client in 0..100 {
             let request = if client % 2 == 0 { &many } else { &large };
@@ -144,6 +145,58 @@ fn who_never_reads_is_closed() {
     let peak = server.status("VmHWM");
     println!("{peak} kB at most");
     assert!(peak < 200_000, "{peak} kB: 50 answers of 1.6 MB, some of them at once");
+}
+
+/// The bytes of answers that nobody has read from which on a server begins no large call.
+const MOST_LARGE: usize = 128 << 20;
+
+/// Sends `batch`, and returns once its answer is made, though it is not read.
+fn deaf(server: &Server, batch: &[Value]) -> UnixStream {
+    let mut stream = server.connect();
+    stream.write_all(&post("x: y", json!(batch).to_string().as_bytes())).unwrap();
+    stream.read_exact(&mut [0; 8]).unwrap();
+    stream
+}
+
+/// Clients that read none of their answers, as many of them as there is memory for, and none of them is ever timed out:
+/// the others go on, and what asks for much is refused before it begins.
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are for whoever wants them")]
+fn who_never_reads_keeps_nobody_waiting() {
+    let sample = Sample::new();
+    let before = sample.dump();
+    let server = serve(&sample, &["--client-timeout", "1h"]);
+    let assert_refused = |answer: &Value| {
+        let error = &answer["error"];
+        assert_eq!(error["message"], "too many answers wait to be read: nothing was deleted", "{answer}");
+        let data = json!({ "kind": "store_busy", "retryable": true });
+        assert_eq!((&error["code"], &error["data"]), (&json!(-32021), &data));
+    };
+    // All but fifty of the calls that there is room for.
+    let calls = MOST_LARGE.div_ceil(server.get("/openrpc.json").body.len()) - 50;
+    let clients = calls.div_ceil(100);
+    let mut others: Vec<UnixStream> = (0..clients)
+        .map(|client| deaf(&server, &large_batch(calls * (client + 1) / clients - calls * client / clients)))
+        .collect();
+    let mut batch = large_batch(60);
+    batch.push(serde_json::from_str(DELETE).unwrap());
+    let answers = server.post(json!(batch).to_string().as_bytes()).json();
+    assert!((0..50).all(|call| answers[call]["result"].is_object()), "{}", answers[49]);
+    (50..61).for_each(|call| assert_refused(&answers[call]));
+    // That one has been read: there is room again, for as many as before.
+    others.push(deaf(&server, &batch));
+    assert_answers(&server);
+    let mut delete: Value = serde_json::from_str(DELETE).unwrap();
+    assert_refused(&server.post(json!([delete]).to_string().as_bytes()).json()[0]);
+    delete["params"]["max_ids"] = 1_000_000.into();
+    assert_refused(&server.post(delete.to_string().as_bytes()).json());
+    let peak = server.status("VmHWM");
+    println!("{peak} kB at most");
+    assert!(peak < 200_000, "{peak} kB");
+    assert_eq!(sample.dump(), before);
+    drop(others);
+    // As soon as the server has seen that they are gone.
+    while server.post(delete.to_string().as_bytes()).json()["result"]["jobs_deleted"] != 3 {}
 }
 
 /// Lets this process have as many connections as the system allows.
@@ -243,6 +296,29 @@ fn many_large_requests_at_once() {
         assert!(peak < 250_000, "{peak} kB");
         server.signal(rustix::process::Signal::KILL);
     });
+}
+
+/// An answer repeats its request's id, however long that is: who never reads it keeps as little in memory.
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are for whoever wants them")]
+fn many_large_ids_at_once() {
+    raise_limit();
+    let sample = Sample::new();
+    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let call = json!({ "jsonrpc": "2.0", "id": "x".repeat(1_000_000), "method": "none" });
+    let request = &post("x: y", call.to_string().as_bytes());
+    thread::scope(|scope| {
+        for _ in 0..300 {
+            let server = &server;
+            scope.spawn(move || write_until_closed(&mut server.connect(), request));
+        }
+        for _ in 0..20 {
+            assert_answers(&server);
+        }
+    });
+    let peak = server.status("VmHWM");
+    println!("{peak} kB at most");
+    assert!(peak < 110_000, "{peak} kB: 32 requests of a megabyte, and their answers");
 }
 
 #[test]

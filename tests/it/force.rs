@@ -310,6 +310,25 @@ fn if_the_transaction_fails_the_rows_are_there_and_the_error_says_what_was_stopp
     assert_eq!(sample.dump(), before);
 }
 
+/// An error is no report: it lists so many of the stopped jobs, and says how many there were.
+#[test]
+fn an_error_lists_a_thousand_stopped_jobs() {
+    let sample = running();
+    let connection = sample.open();
+    connection
+        .execute_batch(
+            r#"WITH RECURSIVE number(n) AS (SELECT 5 UNION ALL SELECT n + 1 FROM number WHERE n < 1100)
+               INSERT INTO jobs (id, action, spec_json, phase, tags) SELECT n, 'x', '{}', 'running', '["codescaler"]' FROM number"#,
+        )
+        .unwrap();
+    let harsh = control(&sample, |_, job| if job.id == 3 { Err("no".into()) } else { Ok(()) });
+    let plan = force(&sample, &harsh, json!({ "dry_run": true })).unwrap().plan;
+    let error = force(&sample, &harsh, json!({ "expect_plan": plan })).unwrap_err();
+    let listed: Vec<i64> = (1..=1100).filter(|id| ![3, 4].contains(id)).take(1000).collect();
+    assert_eq!((&error.data["jobs_stopped"], &error.data["jobs_stopped_count"]), (&json!(listed), &json!(1098)));
+    assert!(error.message.contains("1098 jobs had been stopped"), "{}", error.message);
+}
+
 #[test]
 fn a_host_that_cannot_follow_leaves_the_report_standing() {
     let sample = running();

@@ -133,7 +133,10 @@ fn reports_and_errors_pass_through_unchanged() {
     let socket = directory.path().join("gateway.sock");
     let gateway = Server::gateway(&socket, &upstream, &[]);
     for answer in [
-        json!({ "result": { "of": ["another", "version"], "jobs_deleted": 1 } }),
+        json!({ "result": {
+            "of": ["another", "version"],
+            "dry_run": false, "plan": "x", "jobs_deleted": 1, "actions_deleted": 0, "errors": [{}],
+        } }),
         json!({ "error": { "code": -32020, "message": "changed", "data": { "kind": "plan_changed", "plan": "x", "more": [1] } } }),
         json!({ "error": { "code": -32000, "message": "of another server", "data": "text" } }),
         json!({ "error": { "code": 7, "message": "without data" } }),
@@ -163,6 +166,8 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let broke = "the connection broke before the answer was whole: the call may have been carried out";
     let no_answer =
         "the answer is no JSON-RPC response: this is not the server that was expected, what it did is unknown";
+    let no_report =
+        "the answer is no report of a cleanup: this is not the server that was expected, what it did is unknown";
     let another = "the answer is no JSON-RPC response to this call: this is not the server that was expected, what it did is unknown";
     for (name, answer, code, kind, message, exit) in [
         ("not there", None, -32023, "upstream_unreachable", unreachable, 6),
@@ -195,7 +200,39 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             another,
             1,
         ),
-        ("no HTTP", Some(b"SSH-2.0-OpenSSH\r\n".to_vec()), -32024, "outcome_unknown", broke, 6),
+        ("no report", Some(whole), -32603, "internal", no_report, 1),
+        (
+            "a word",
+            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":"deleted 3 jobs"}"#)),
+            -32603,
+            "internal",
+            no_report,
+            1,
+        ),
+        (
+            "half a report",
+            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{"dry_run":false,"jobs_deleted":3}}"#)),
+            -32603,
+            "internal",
+            no_report,
+            1,
+        ),
+        (
+            "no HTTP",
+            Some(b"SSH-2.0-OpenSSH\r\n".to_vec()),
+            -32603,
+            "internal",
+            "the answer is no HTTP: this is not the server that was expected, what it did is unknown",
+            1,
+        ),
+        (
+            "no end",
+            Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{", (256 << 20) + 1).into()),
+            -32603,
+            "internal",
+            "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown",
+            1,
+        ),
         ("an error", Some(http(busy)), -32021, "store_busy", "busy", 6),
     ] {
         let start = || answer.clone().map(|answer| Fake::answering(&upstream, answer));
@@ -205,6 +242,9 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
         let found = (&error["code"], &error["data"]["kind"], &error["message"]);
         assert_eq!(found, (&json!(code), &json!(kind), &json!(message)), "{name}: {answer}");
         assert_discreet(&answer.to_string());
+        if code == -32603 {
+            assert_eq!(error["data"]["sent"], true, "{answer}");
+        }
         assert!(fake.is_none_or(|fake| fake.received().contains("job.cleanup_by_tag")), "{name}");
         let fake = start();
         let output = jobs_cleanup(&socket, &["--yes"]);
@@ -459,6 +499,23 @@ fn every_deletion_and_every_refusal_leaves_one_line() {
     assert!(!audit[2].contains(['\u{2028}', '\u{85}', '\r']), "{}", audit[2]);
 }
 
+/// What is no report says nothing of what was deleted, and neither does the log.
+#[test]
+fn what_is_no_report_is_logged_as_that() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    let fake = Fake::answering(&upstream, http(r#"{"jsonrpc":"2.0","id":1,"result":{"jobs_deleted":3}}"#));
+    gateway.call("jobs.cleanup", &json!({}));
+    drop(fake.received());
+    gateway.signal(Signal::TERM);
+    let (_, log) = gateway.end();
+    let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
+    assert_eq!(audit.len(), 1, "{log}");
+    assert!(audit[0].contains("outcome=\"internal\"") && audit[0].contains("no report"), "{}", audit[0]);
+    assert!(!audit[0].contains("jobs_deleted"), "{}", audit[0]);
+}
+
 /// Says that a test is skipped, where it is seen: what tests print with macros is shown only if they fail.
 pub(crate) fn skipped(why: &str) {
     io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
@@ -471,12 +528,34 @@ fn a_big_report_passes_through_whole() {
     let upstream = directory.path().join("hero_proc.sock");
     let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
     let ids: Vec<String> = (1..=500_000).map(|id| id.to_string()).collect();
-    let report = format!(r#"{{"dry_run": false,  "job_ids":[{}]}}"#, ids.join(","));
+    let counts = r#""plan":"x","jobs_deleted":500000,"actions_deleted":0,"errors":[]"#;
+    let report = format!(r#"{{"dry_run": false,  {counts},"job_ids":[{}]}}"#, ids.join(","));
     let fake = Fake::answering(&upstream, http(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{report}}}"#)));
     let answer = gateway.post(br#"{"jsonrpc":"2.0","id":9,"method":"jobs.cleanup"}"#);
     let expected = format!(r#"{{"jsonrpc":"2.0","id":9,"result":{report}}}"#);
     assert!(answer.body == expected.as_bytes(), "byte for byte, the spaces too");
     drop(fake.received());
+}
+
+/// One that never stops talking is not listened to forever, nor kept in memory.
+#[test]
+fn an_answer_without_end_is_an_error() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let upstream = directory.path().join("hero_proc.sock");
+    let listener = UnixListener::bind(&upstream).unwrap();
+    let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+            let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+            while stream.write_all(chunk.as_bytes()).is_ok() {}
+        });
+        let answer = gateway.call("jobs.cleanup", &json!({}));
+        let message = "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown";
+        assert_eq!((&answer["error"]["message"], &answer["error"]["data"]["sent"]), (&json!(message), &json!(true)));
+    });
 }
 
 /// A hero_proc that answers one call with the same bytes, whatever it is, and closes.

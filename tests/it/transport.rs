@@ -74,7 +74,13 @@ fn the_mode_is_set_before_anybody_can_connect() {
                         for entry in entries(directory.path()) {
                             let Ok(metadata) = fs::symlink_metadata(&entry) else { continue };
                             let (is_dir, mode) = (metadata.is_dir(), metadata.permissions().mode() & 0o777);
-                            assert_eq!(mode, if is_dir { 0o700 } else { 0o660 }, "{entry:?}");
+                            let expected = match entry.file_name().unwrap().to_str().unwrap() {
+                                "rpc.sock" => 0o660,
+                                _ if is_dir => 0o700,
+                                // A lock.
+                                _ => 0o600,
+                            };
+                            assert_eq!(mode, expected, "{entry:?}");
                         }
                     }
                 });
@@ -163,6 +169,95 @@ fn what_may_be_alive_is_not_replaced() {
     assert_eq!(inode(&deep.join("rpc.sock")), before);
 }
 
+/// Whoever may read the directory may lock it. That keeps nobody from starting, or from removing the socket at the end.
+#[test]
+fn a_lock_of_others_keeps_no_server_from_starting() {
+    let sample = Sample::new();
+    let directory = sample.directory.path().join("sockets");
+    fs::create_dir(&directory).unwrap();
+    let held = fs::File::open(&directory).unwrap();
+    held.lock_shared().unwrap();
+    let server = Server::serve(&sample.path, &directory.join("rpc.sock"));
+    assert_eq!(server.get("/health").status, 200);
+    server.signal(Signal::TERM);
+    assert!(server.end().0.success());
+    assert_eq!(entries(&directory), [] as [&Path; 0]);
+}
+
+/// What is left of a server that was killed in the middle is of use; what is another's is not touched.
+#[test]
+fn a_lock_that_is_left_is_taken_over() {
+    let sample = Sample::new();
+    let directory = sample.directory.path().join("sockets");
+    let (socket, lock) = (directory.join("rpc.sock"), directory.join(".rpc.sock.lock"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(&lock, "").unwrap();
+    drop(Server::serve(&sample.path, &socket));
+    assert!(!lock.exists());
+
+    let precious = directory.join("precious");
+    fs::write(&precious, "precious").unwrap();
+    symlink(&precious, &lock).unwrap();
+    assert_refused(&sample, &socket, "can't be bound");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    assert_refused(&sample, &socket, "can't be bound");
+    fs::remove_dir(&lock).unwrap();
+    let _bound = UnixListener::bind(&lock).unwrap();
+    assert_refused(&sample, &socket, "can't be bound");
+    fs::remove_file(&lock).unwrap();
+    if geteuid().is_root() {
+        fs::write(&lock, "").unwrap();
+        chown(&lock, Some(NOBODY), Some(NOBODY)).unwrap();
+        assert_refused(&sample, &socket, "can't be bound");
+        assert!(lock.exists());
+    }
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+}
+
+/// The names that a server makes for itself for a moment may be in use. What lies there is not touched.
+#[test]
+fn what_lies_in_the_way_is_left_alone() {
+    let sample = Sample::new();
+    let directory = sample.directory.path().join("sockets");
+    fs::create_dir(&directory).unwrap();
+    // The shell knows the number of the process that it becomes.
+    let first =
+        format!("for n in $$ $$.0 $$.1; do mkdir {0}/.$n; echo precious > {0}/.$n/file; done", directory.display());
+    let server = Server::serve_after(&first, &sample.path, &directory.join("rpc.sock"), &[]);
+    for name in [String::new(), ".0".to_owned(), ".1".to_owned()] {
+        let file = directory.join(format!(".{}{name}/file", server.pid()));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n", "{file:?}");
+    }
+    assert_eq!(entries(&directory).len(), 4);
+}
+
+/// A server that ends takes only its own socket along, whoever starts at that moment.
+#[test]
+fn who_starts_while_another_ends_keeps_its_socket() {
+    let sample = Sample::new();
+    let socket = sample.directory.path().join("rpc.sock");
+    let mut server = Server::serve(&sample.path, &socket);
+    for _ in 0..20 {
+        server.signal(Signal::TERM);
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
+        let mut next = loop {
+            let mut next = Running::start(command.env("RUST_LOG", "info").stdin(Stdio::null()));
+            if next.until("serving").contains("serving") {
+                break next;
+            }
+            // The first still listened.
+            assert_eq!(next.child.wait().unwrap().code(), Some(1));
+        };
+        assert!(server.end().0.success());
+        assert!(UnixStream::connect(&socket).is_ok(), "its own, and there");
+        next.signal(Signal::KILL);
+        next.child.wait().unwrap();
+        server = Server::serve(&sample.path, &socket);
+    }
+}
+
 /// Of many that start at the same moment, one serves.
 #[test]
 fn of_many_that_start_at_once_one_serves() {
@@ -232,8 +327,11 @@ fn a_directory_of_others_is_refused() {
     let mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     mode(0o777);
     assert_refused(&sample, &directory.join("rpc.sock"), "may be written to by everybody");
-    mode(0o1777);
-    drop(Server::serve(&sample.path, &directory.join("rpc.sock")));
+    // The group is trusted: it may call anyhow.
+    for trusted in [0o1777, 0o775] {
+        mode(trusted);
+        drop(Server::serve(&sample.path, &directory.join("rpc.sock")));
+    }
     if !geteuid().is_root() {
         mode(0o555);
         return assert_refused(&sample, &directory.join("other.sock"), "can't be bound");
