@@ -111,7 +111,9 @@ impl Client {
 
     /// Reads `result` as a report, or as that part of one which is of interest.
     pub(crate) fn read_report<'r, R: Deserialize<'r>>(&self, result: &'r RawValue) -> Result<R, RpcError> {
-        serde_json::from_str(result.get()).map_err(|error| self.strange(&CallError::Report(error)))
+        // Serde would read an array, too.
+        let report = if result.get().starts_with('{') { result.get() } else { "null" };
+        serde_json::from_str(report).map_err(|error| self.strange(&CallError::Report(error)))
     }
 
     /// Calls `method`, and returns its result as it came.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::client::Client;
 use crate::method::{CLEANUP_BY_TAG, Params, invalid};
 use crate::rpc::{Kind, RpcError};
-use crate::tag::codescaler_tags;
+use crate::tag::{Guard, codescaler_tags};
 
 /// The method's name.
 pub const JOBS_CLEANUP: &str = "jobs.cleanup";
@@ -79,7 +79,7 @@ impl Forwarder {
     }
 }
 
-/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for. What both take is hero_proc's to judge.
+/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for: as hero_proc would read them, or nothing is sent.
 fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
     let [mut actor, mut kind, mut target] = [const { String::new() }; 3];
     let mut call = Map::new();
@@ -102,6 +102,12 @@ fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
     let tags = codescaler_tags(&actor, &kind, &target)
         .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))?;
     call.insert("tags".to_owned(), tags.into());
+    let mut judged = call.clone();
+    if judged.get("expect_plan").is_some_and(Value::is_string) {
+        // Opaque to all but the one that gave it.
+        judged.remove("expect_plan");
+    }
+    Params::from(judged).into_request(&Guard::codescaler())?;
     Ok(call)
 }
 
@@ -114,9 +120,10 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&Counts, &RpcErro
     match outcome {
         Ok(Counts { dry_run, plan, jobs_deleted, actions_deleted, errors }) => {
             if !dry_run {
-                let (plan, errors) = (cut(plan), errors.len());
+                let plan = plan.as_deref().map(cut);
+                let (plan, errors) = (plan.as_ref().map(tracing::field::debug), errors.as_ref().map(Vec::len));
                 tracing::info!(
-                    target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", ?plan, jobs_deleted,
+                    target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", plan, jobs_deleted,
                     actions_deleted, errors, duration_ms, "{JOBS_CLEANUP}",
                 );
             }
@@ -134,12 +141,13 @@ fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&Counts, &RpcErro
 /// The most characters that a line in the log holds of what a caller, or another server, wrote.
 const MOST_WRITTEN: usize = 2000;
 
-/// What the log says of a report, which may name a million rows. What lacks any of it is no report.
-#[derive(Deserialize)]
+/// What the log says of a report, which may name a million rows. What a report lacks is not said.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Counts {
     dry_run: bool,
-    plan: String,
-    jobs_deleted: u64,
-    actions_deleted: u64,
-    errors: Vec<serde::de::IgnoredAny>,
+    plan: Option<String>,
+    jobs_deleted: Option<u64>,
+    actions_deleted: Option<u64>,
+    errors: Option<Vec<serde::de::IgnoredAny>>,
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cleanup::{Error, Force, Host, Mode, Request, cleanup};
 use crate::report::Report;
@@ -80,7 +80,7 @@ impl Params {
         self.0.into_iter()
     }
 
-    fn into_request(self, guard: &Guard) -> Result<(Request, usize), RpcError> {
+    pub(crate) fn into_request(self, guard: &Guard) -> Result<(Request, usize), RpcError> {
         let mut tags = None;
         let mut max_ids = DEFAULT_MAX_IDS;
         let mut request = Request {
@@ -111,6 +111,12 @@ impl Params {
         let tags = tags.ok_or_else(|| invalid("tags", "is missing"))?;
         request.tags = tags.iter().map(|tag| admit(guard, tag)).collect::<Result<_, _>>()?;
         Ok((request, max_ids))
+    }
+}
+
+impl From<Map<String, Value>> for Params {
+    fn from(params: Map<String, Value>) -> Self {
+        Self(params.into_iter().collect())
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +22,8 @@ use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
 const MOST_BODY_BYTES: usize = 1024 * 1024;
+/// The most bytes of a body that is too large which are taken before it is refused.
+const MOST_PASSED_OVER: usize = 16 * MOST_BODY_BYTES;
 /// A body that declares no more bytes than these is read at once. Nobody waits for its sender.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;
 /// Larger bodies, and those of unknown length, that are in memory at once: they may take it up without anything being
@@ -96,6 +99,8 @@ async fn read(
     };
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > MOST_BODY_BYTES as u64) {
+        // Many clients read no answer before they have sent everything.
+        let _ = timeout(client_timeout, pass_over(request.into_body())).await;
         return too_large();
     }
     let place = if declared.is_some_and(|length| length <= SMALL_BODY_BYTES) {
@@ -113,6 +118,17 @@ async fn read(
         Ok(Err(error)) if is_too_large(&error) => too_large(),
         Ok(Err(_)) => refused(StatusCode::BAD_REQUEST, "the body could not be read"),
         Err(_) => refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    }
+}
+
+/// Reads a body to its end, or to the end of patience with it, and keeps nothing.
+async fn pass_over(mut body: Body) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > MOST_PASSED_OVER {
+            break;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every bad input gets an error that says what is wrong and where, and changes nothing.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::command::entries;
 use crate::sample::{Sample, dump};
-use crate::server::{Server, assert_discreet};
+use crate::server::{Answer, Server, assert_discreet, post};
 
 const METHOD: &str = "job.cleanup_by_tag";
 
@@ -144,6 +145,11 @@ fn a_body_over_a_mebibyte_is_refused() {
     let answer = server.post(body.as_bytes());
     assert_eq!(answer.status, 413);
     assert_error(&answer.json(), -32600, "invalid_request", "the body has more than 1048576 bytes");
+
+    // One that is not much larger can be sent to its end: many clients do not read before.
+    let mut stream = server.connect();
+    stream.write_all(&post("connection: close", " ".repeat(4 << 20).as_bytes())).unwrap();
+    assert_eq!(Answer::last_of(&mut stream).status, 413);
 
     let chunked = format!(
         "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",

@@ -80,6 +80,8 @@ fn bad_params_are_refused_here() {
     let store_socket = sample.directory.path().join("store.sock");
     let _store = Server::serve(&sample.path, &store_socket);
     let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let path = |name: &str| sample.directory.path().join(name);
+    let alone = Server::gateway(&path("alone.sock"), &path("nobody.sock"), &[]);
     let long = "x".repeat(300);
     let ambiguous = r#"actor begins with "kind_" or "target_": its tag would read as another field's"#;
     let object = "params must be an object, by name";
@@ -101,7 +103,6 @@ fn bad_params_are_refused_here() {
         ("[]", "", object),
         (r#"["ana"]"#, "", object),
         (r#"{"older_than_ms":1e400}"#, "older_than_ms", r#"param "older_than_ms" can't be read"#),
-        // These are hero_proc's to judge, and its answer comes back unchanged.
         (
             r#"{"older_than_ms":-1}"#,
             "older_than_ms",
@@ -111,7 +112,7 @@ fn bad_params_are_refused_here() {
         (r#"{"max_ids":1000001}"#, "max_ids", r#"param "max_ids" must be an integer from 0 to 1000000"#),
         (r#"{"dry_run":1}"#, "dry_run", r#"param "dry_run" must be true or false"#),
         (r#"{"force":"yes"}"#, "force", r#"param "force" must be true or false"#),
-        (r#"{"expect_plan":"x"}"#, "expect_plan", r#"param "expect_plan" is no plan that a dry run could have given"#),
+        (r#"{"expect_plan":1}"#, "expect_plan", r#"param "expect_plan" must be a string"#),
     ] {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"jobs.cleanup","params":{params}}}"#);
         let error = &gateway.post(body.as_bytes()).json()["error"];
@@ -119,7 +120,12 @@ fn bad_params_are_refused_here() {
         assert_eq!(found, (&json!(-32602), &json!(message), param), "{params}: {error}");
         assert_eq!(error["data"]["kind"], "invalid_params", "{params}");
         assert_eq!(sample.dump(), before, "{params}");
+        // Whoever is behind it, it is not asked.
+        assert_eq!(&alone.post(body.as_bytes()).json()["error"], error, "{params}");
     }
+    // A plan is opaque to all but hero_proc, whose answer comes back unchanged.
+    let error = &gateway.call("jobs.cleanup", &json!({ "expect_plan": "x" }))["error"];
+    assert_eq!((&error["code"], &error["data"]["param"]), (&json!(-32602), &json!("expect_plan")));
     let answer = gateway.call("job.cleanup_by_tag", &json!({ "tags": ["codescaler"] }));
     assert_eq!(answer["error"]["data"]["kind"], "method_not_found", "{answer}");
     assert_eq!(sample.dump(), before);
@@ -137,6 +143,7 @@ fn reports_and_errors_pass_through_unchanged() {
             "of": ["another", "version"],
             "dry_run": false, "plan": "x", "jobs_deleted": 1, "actions_deleted": 0, "errors": [{}],
         } }),
+        json!({ "result": { "of": "a version that says less" } }),
         json!({ "error": { "code": -32020, "message": "changed", "data": { "kind": "plan_changed", "plan": "x", "more": [1] } } }),
         json!({ "error": { "code": -32000, "message": "of another server", "data": "text" } }),
         json!({ "error": { "code": 7, "message": "without data" } }),
@@ -200,7 +207,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             another,
             1,
         ),
-        ("no report", Some(whole), -32603, "internal", no_report, 1),
+        ("a list", Some(http(r#"{"jsonrpc":"2.0","id":1,"result":[]}"#)), -32603, "internal", no_report, 1),
         (
             "a word",
             Some(http(r#"{"jsonrpc":"2.0","id":1,"result":"deleted 3 jobs"}"#)),
@@ -210,8 +217,8 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
             1,
         ),
         (
-            "half a report",
-            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{"dry_run":false,"jobs_deleted":3}}"#)),
+            "counts that are none",
+            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{"dry_run":false,"jobs_deleted":"3"}}"#)),
             -32603,
             "internal",
             no_report,
@@ -505,7 +512,7 @@ fn what_is_no_report_is_logged_as_that() {
     let directory = tempfile::TempDir::new().unwrap();
     let upstream = directory.path().join("hero_proc.sock");
     let gateway = Server::gateway(&directory.path().join("gateway.sock"), &upstream, &[]);
-    let fake = Fake::answering(&upstream, http(r#"{"jsonrpc":"2.0","id":1,"result":{"jobs_deleted":3}}"#));
+    let fake = Fake::answering(&upstream, http(r#"{"jsonrpc":"2.0","id":1,"result":"jobs_deleted: 3"}"#));
     gateway.call("jobs.cleanup", &json!({}));
     drop(fake.received());
     gateway.signal(Signal::TERM);
