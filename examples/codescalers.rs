@@ -19,7 +19,7 @@ use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::routing::post;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use hero_proc_cleanup::client::{Client, JobsCleanupParams, Options};
+use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::server::{self, Listener, Service};
 use hero_proc_cleanup::{Guard, Kind, codescaler_tags};
 use rusqlite::{Connection, named_params};
@@ -77,8 +77,10 @@ impl Codescalers {
             // mounting the extension: begin
             hero_proc_cleanup::gateway::JOBS_CLEANUP => {
                 let hero_proc = hero_proc_cleanup::client::Client::new(&self.hero_proc);
-                let caller = hero_proc_cleanup::gateway::Caller { name: user.name.clone(), uid: user.uid, pid: None };
-                match (hero_proc_cleanup::gateway::Forwarder { hero_proc }).jobs_cleanup(self, &caller, &params).await {
+                let forwarder = hero_proc_cleanup::gateway::Forwarder::new(hero_proc);
+                let mut caller = hero_proc_cleanup::gateway::Caller::new(&user.name);
+                caller.uid = user.uid;
+                match forwarder.jobs_cleanup(self, &caller, &params).await {
                     Ok(report) => Ok(json!(report)),
                     Err(error) => Err(Failure { code: error.code, message: error.message, data: error.data }),
                 }
@@ -193,7 +195,8 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
     println!("The store holds jobs {all:?}: 1 to 3 are ana's builds, 4 is ben's, 5 is not codescaler's.\n");
 
     println!("{user} calls, and is no admin:");
-    let params = JobsCleanupParams { actor: Some("ana".to_owned()), ..JobsCleanupParams::default() };
+    let mut params = JobsCleanupParams::default();
+    params.actor = Some("ana".to_owned());
     let refused = client.jobs_cleanup(&params).await.err().ok_or("a call was not refused")?;
     println!("  {} {}: {}", refused.code, refused.data["kind"], refused.message);
     holds(refused.code == -32002 && refused.kind() == Some(Kind::NotAdmin), "jobs.cleanup refuses with -32002")?;
@@ -203,12 +206,13 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
 
     println!("\n{user} is made an admin, and calls:");
     codescalers.admins().insert(user);
-    let dry_run = Options { dry_run: Some(true), ..Options::default() };
-    let preview = client.jobs_cleanup(&JobsCleanupParams { options: dry_run, ..params.clone() }).await?;
+    params.options.dry_run = Some(true);
+    let preview = client.jobs_cleanup(&params).await?;
     println!("  the dry run would delete jobs {:?} and actions {:?}", preview.job_ids, preview.action_ids);
     holds(preview.job_ids == [1, 2, 3] && jobs(store)? == all, "it names ana's jobs, and deletes nothing")?;
-    let planned = Options { expect_plan: Some(preview.plan.clone()), ..Options::default() };
-    let report = client.jobs_cleanup(&JobsCleanupParams { options: planned, ..params }).await?;
+    params.options.dry_run = None;
+    params.options.expect_plan = Some(preview.plan.clone());
+    let report = client.jobs_cleanup(&params).await?;
     println!("  deleted: {} jobs and {} actions", report.jobs_deleted, report.actions_deleted);
     holds((report.jobs_deleted, report.actions_deleted) == (3, 3), "hero_proc's report comes back")?;
     holds(jobs(store)? == [4, 5], "ana's jobs are gone, ben's and the one that is not codescaler's are there")?;

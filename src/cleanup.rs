@@ -28,6 +28,7 @@ use transaction::{Done, Planned};
 
 /// What is asked of a cleanup, once it can't be wrong any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Request {
     /// A job must carry all of them.
     pub tags: Vec<Tag>,
@@ -43,8 +44,21 @@ pub struct Request {
     pub expect_plan: Option<PlanToken>,
 }
 
+impl Request {
+    /// The deletion of the finished jobs that carry all of `tags`, whatever their age, 50,000 of them at most.
+    #[must_use]
+    pub fn new(tags: Vec<Tag>) -> Self {
+        let (mode, force) = (Mode::Delete, Force::Off);
+        Self { tags, older_than_ms: None, mode, force, limit: DEFAULT_LIMIT, expect_plan: None }
+    }
+}
+
+/// `limit` unless given.
+pub(crate) const DEFAULT_LIMIT: usize = 50_000;
+
 /// Whether a cleanup writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Report what would go; write nothing, take no write lock.
     DryRun,
@@ -54,6 +68,7 @@ pub enum Mode {
 
 /// What becomes of jobs that have not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Force {
     /// They stay.
     Off,
@@ -100,6 +115,7 @@ impl fmt::Debug for Host {
 #[non_exhaustive]
 pub enum Error {
     /// The set differs from the plan that was expected.
+    #[non_exhaustive]
     #[error("the set is no longer that of the plan: {jobs_planned} jobs and {actions_planned} actions would go now")]
     PlanChanged {
         /// Jobs that would go now.
@@ -119,6 +135,7 @@ pub enum Error {
     #[error("cancelled before the commit: nothing was deleted")]
     Cancelled,
     /// Fewer or more rows went than were decided on: a trigger of the host's interferes.
+    #[non_exhaustive]
     #[error("{deleted} of {planned} {table} would have been deleted")]
     Diverged {
         /// `jobs` or `actions`.
@@ -129,6 +146,7 @@ pub enum Error {
         deleted: usize,
     },
     /// The call failed after jobs had been stopped. Their rows are all there.
+    #[non_exhaustive]
     #[error("{source}; {} jobs had been stopped by then, their rows are all there", stopped.len())]
     AfterStop {
         /// The stopped jobs, ascending.
@@ -141,6 +159,20 @@ pub enum Error {
 /// Deletes the jobs that `request` names and the actions that nothing refers to any more, or reports what would go.
 ///
 /// Ages are measured against `now`. Blocks for as long as it takes: see [`Report::duration_ms`].
+///
+/// This is `job.cleanup_by_tag` without the JSON: for a host that cleans up on a clock of its own.
+///
+/// ```no_run
+/// use hero_proc_cleanup::{Guard, Host, Mode, Request, cleanup};
+///
+/// let host = Host::new(Guard::codescaler());
+/// let mut request = Request::new(vec![host.guard.admit("codescaler_kind_build")?]);
+/// request.older_than_ms = Some(7 * 24 * 3_600_000);
+/// request.mode = Mode::DryRun;
+/// let report = cleanup(std::path::Path::new("hero_proc.db"), &host, &request, chrono::Utc::now())?;
+/// println!("{} jobs would go", report.jobs_planned);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

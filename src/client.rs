@@ -20,6 +20,7 @@ use crate::rpc::{Kind, RpcError};
 
 /// A client of the server that listens on one socket. Each call opens a connection of its own.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Client {
     /// The socket.
     pub socket: PathBuf,
@@ -29,6 +30,7 @@ pub struct Client {
 
 /// Params of `job.cleanup_by_tag`.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct CleanupByTagParams {
     /// A job must carry all of them.
     pub tags: Vec<String>,
@@ -37,8 +39,17 @@ pub struct CleanupByTagParams {
     pub options: Options,
 }
 
-/// Params of `jobs.cleanup`.
+impl CleanupByTagParams {
+    /// A call for the jobs that carry all of `tags`.
+    #[must_use]
+    pub fn new(tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { tags: tags.into_iter().map(Into::into).collect(), options: Options::default() }
+    }
+}
+
+/// Params of `jobs.cleanup`: all of codescaler's jobs, unless some are named.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct JobsCleanupParams {
     /// Only jobs of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +67,7 @@ pub struct JobsCleanupParams {
 
 /// The params that both methods take. What is none is left out, and has its default.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Options {
     /// Only jobs created at least so many milliseconds ago.
     #[serde(skip_serializing_if = "Option::is_none")]

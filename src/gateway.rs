@@ -19,6 +19,7 @@ pub const JOBS_CLEANUP: &str = "jobs.cleanup";
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Caller {
     /// The name under which the caller stands in the log.
     pub name: String,
@@ -26,6 +27,14 @@ pub struct Caller {
     pub uid: Option<u32>,
     /// The process id, likewise.
     pub pid: Option<i32>,
+}
+
+impl Caller {
+    /// A caller of whom no more is known than the name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), uid: None, pid: None }
+    }
 }
 
 /// Who may clean up.
@@ -36,12 +45,19 @@ pub trait AdminGate: Send + Sync {
 
 /// Carries out `jobs.cleanup` by one call of `job.cleanup_by_tag`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Forwarder {
     /// The client of hero_proc's socket.
     pub hero_proc: Client,
 }
 
 impl Forwarder {
+    /// Forwards to the hero_proc that `hero_proc` calls.
+    #[must_use]
+    pub fn new(hero_proc: Client) -> Self {
+        Self { hero_proc }
+    }
+
     /// Carries out `jobs.cleanup` with `params` for `caller`, if `gate` lets it; leaves a line in the log (target
     /// `audit`) for every call that changes something or is refused.
     ///

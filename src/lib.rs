@@ -63,12 +63,12 @@ mod store;
 pub use cleanup::{Error, Force, Host, Mode, Request, cleanup};
 pub use control::{Cancel, ControlError, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, DEFAULT_LIMIT, DEFAULT_MAX_IDS, MAX_LIMIT, MAX_TAGS, cleanup_by_tag};
+pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, cleanup_by_tag};
 pub use plan::{PlanToken, PlanTokenError};
 pub use report::{JobsKept, KeptAction, Reason, Report};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
-pub use tag::{CODESCALER, GrammarError, Guard, GuardError, MAX_TAG_BYTES, Tag, TagError, codescaler_tags};
+pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, codescaler_tags};
 
 /// The README's examples are compiled with the documentation's.
 #[cfg(doctest)]

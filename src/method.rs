@@ -19,11 +19,9 @@ use crate::tag::{Guard, MAX_TAG_BYTES, Tag, TagError};
 pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
 
 /// The most tags that a request may name.
-pub const MAX_TAGS: usize = 16;
+const MAX_TAGS: usize = 16;
 /// The highest `limit` and `max_ids`.
 pub const MAX_LIMIT: usize = 1_000_000;
-/// `limit` unless given.
-pub const DEFAULT_LIMIT: usize = 50_000;
 /// `max_ids` unless given.
 pub const DEFAULT_MAX_IDS: usize = 10_000;
 /// The most stopped jobs that an error lists.
@@ -83,14 +81,7 @@ impl Params {
     pub(crate) fn into_request(self, guard: &Guard) -> Result<(Request, usize), RpcError> {
         let mut tags = None;
         let mut max_ids = DEFAULT_MAX_IDS;
-        let mut request = Request {
-            tags: Vec::new(),
-            older_than_ms: None,
-            mode: Mode::Delete,
-            force: Force::Off,
-            limit: DEFAULT_LIMIT,
-            expect_plan: None,
-        };
+        let mut request = Request::new(Vec::new());
         for (name, value) in self.into_iter() {
             match name.as_str() {
                 "tags" => tags = Some(read_tags(&value)?),

@@ -1,7 +1,5 @@
 //! The OpenRPC documents of both methods, as they are served, and how a host merges one into its own.
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -15,31 +13,15 @@ pub const CODESCALERS: &str = include_str!("../openrpc/codescalers.json");
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// A document is not JSON, or has no list of methods.
-    #[error("{0} is no OpenRPC document")]
-    NoDocument(Document),
+    /// The host's document has no list of methods.
+    #[error("the host's document is no OpenRPC document")]
+    Host,
+    /// The document to add is not JSON, or has no list of methods.
+    #[error("the document to add is no OpenRPC document")]
+    Added,
     /// The host's document already has a method of this name.
     #[error("there already is a method {0}")]
     MethodTaken(String),
-}
-
-/// One of the two documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Document {
-    /// The host's own.
-    Host,
-    /// The one that is added.
-    Added,
-}
-
-impl fmt::Display for Document {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Host => "the host's document",
-            Self::Added => "the document to add",
-        })
-    }
 }
 
 /// Adds the method of `added` ([`HERO_PROC`] or [`CODESCALERS`]) to `document`, a host's own OpenRPC document, with the
@@ -59,10 +41,10 @@ impl fmt::Display for Document {
 ///
 /// If the host has the method already, or one of the two is no OpenRPC document.
 pub fn merge(document: &mut Value, added: &str) -> Result<(), MergeError> {
-    let added: Value = serde_json::from_str(added).map_err(|_| MergeError::NoDocument(Document::Added))?;
-    let mut methods = methods(&added).ok_or(MergeError::NoDocument(Document::Added))?.clone();
+    let added: Value = serde_json::from_str(added).map_err(|_| MergeError::Added)?;
+    let mut methods = methods(&added).ok_or(MergeError::Added)?.clone();
     methods.retain(|method| method["name"] != "rpc.discover");
-    let theirs = self::methods(document).ok_or(MergeError::NoDocument(Document::Host))?;
+    let theirs = self::methods(document).ok_or(MergeError::Host)?;
     if let Some(taken) = methods.iter().find(|method| theirs.iter().any(|their| their["name"] == method["name"])) {
         return Err(MergeError::MethodTaken(taken["name"].as_str().unwrap_or_default().to_owned()));
     }
@@ -71,7 +53,7 @@ pub fn merge(document: &mut Value, added: &str) -> Result<(), MergeError> {
         .as_object_mut()
         .and_then(|document| object(document, "components"))
         .and_then(|components| object(components, "schemas"))
-        .ok_or(MergeError::NoDocument(Document::Host))?;
+        .ok_or(MergeError::Host)?;
     let prefix = free_prefix(&schemas, theirs);
     methods.iter_mut().chain(schemas.values_mut()).for_each(|value| rename(value, &prefix));
     theirs.extend(schemas.into_iter().map(|(name, schema)| (format!("{prefix}{name}"), schema)));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 /// Every kind of error that this crate's two methods answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// The body is no JSON.
     ParseError,
@@ -80,7 +81,7 @@ impl Kind {
     }
 
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: &'static [Self] = &[
         Self::ParseError,
         Self::InvalidRequest,
         Self::MethodNotFound,
@@ -99,6 +100,7 @@ impl Kind {
 
 /// A JSON-RPC error object. Its text and data hold no SQL and no path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RpcError {
     /// The JSON-RPC error code: [`Kind::code`] for the errors of this crate.
     pub code: i32,
@@ -140,7 +142,7 @@ impl RpcError {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         let word = self.data.get("kind")?.as_str()?;
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == word && kind.code() == self.code)
+        Kind::ALL.iter().copied().find(|kind| kind.as_str() == word && kind.code() == self.code)
     }
 }
 

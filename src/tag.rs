@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// The most bytes that a tag may have.
-pub const MAX_TAG_BYTES: usize = 256;
+pub(crate) const MAX_TAG_BYTES: usize = 256;
 
 /// The root tag of everything that hero_codescalers enqueues.
 pub const CODESCALER: &str = "codescaler";
@@ -31,7 +31,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// If `root` is empty, longer than [`MAX_TAG_BYTES`], or holds anything but ASCII letters, digits, `-` and `_`.
+    /// If `root` is empty, longer than 256 bytes, or holds anything but ASCII letters, digits, `-` and `_`.
     pub fn new(root: impl Into<String>) -> Result<Self, GuardError> {
         let root = root.into();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -57,7 +57,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`TagError::Outside`] if it is not, [`TagError::TooLong`] if it has more than [`MAX_TAG_BYTES`] bytes.
+    /// [`TagError::Outside`] if it is not, [`TagError::TooLong`] if it has more than 256 bytes.
     pub fn admit(&self, tag: &str) -> Result<Tag, TagError> {
         if tag.len() > MAX_TAG_BYTES {
             return Err(TagError::TooLong { bytes: tag.len() });
@@ -96,7 +96,7 @@ pub enum TagError {
         /// The tag as it was asked for.
         tag: String,
     },
-    /// Longer than [`MAX_TAG_BYTES`].
+    /// Longer than 256 bytes.
     #[error("a tag has {bytes} bytes, more than {MAX_TAG_BYTES}")]
     TooLong {
         /// Its length in bytes.
@@ -112,7 +112,7 @@ pub enum TagError {
 /// # Errors
 ///
 /// [`GrammarError::AmbiguousActor`] for an actor whose tag would read as another field's, [`GrammarError::TooLong`] for
-/// a field that makes its tag longer than [`MAX_TAG_BYTES`].
+/// a field that makes its tag longer than 256 bytes.
 ///
 /// ```
 /// use hero_proc_cleanup::codescaler_tags;
@@ -146,7 +146,7 @@ pub enum GrammarError {
     /// The actor begins with `kind_` or `target_`: its tag would read as another field's.
     #[error("actor begins with \"kind_\" or \"target_\": its tag would read as another field's")]
     AmbiguousActor,
-    /// The tag of `field` has more than [`MAX_TAG_BYTES`] bytes.
+    /// The tag of `field` has more than 256 bytes.
     #[error("{field} makes a tag of more than {MAX_TAG_BYTES} bytes")]
     TooLong {
         /// `actor`, `kind` or `target`.

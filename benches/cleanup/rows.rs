@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hero_proc_cleanup::client::{CleanupByTagParams, Client, Options};
+use hero_proc_cleanup::client::{CleanupByTagParams, Client};
 use hero_proc_cleanup::server::{Listener, Service, run};
 use hero_proc_cleanup::{Guard, Host, Report, cleanup_by_tag};
 use rusqlite::{Connection, TransactionBehavior};
@@ -87,8 +87,8 @@ fn against_april(stores: &Stores, jobs: usize) -> (f64, f64) {
         let listener = Listener::bind(&socket).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(run(listener, service, async { drop(stopped.await) }));
-        let options = Options { limit: Some(ALL), ..Options::default() };
-        let params = CleanupByTagParams { tags: vec!["codescaler".to_owned()], options };
+        let mut params = CleanupByTagParams::new(["codescaler"]);
+        params.options.limit = Some(ALL);
         let started = Instant::now();
         let report = Client::new(&socket).cleanup_by_tag(&params).await.unwrap();
         let elapsed = milliseconds(started);

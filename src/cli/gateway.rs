@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, Failure> {
     let gate = PeerGate::new(admins.iter().map(String::as_str))
         .map_err(|error| Failure::Usage(format!("--admin can't be: {error}")))?;
-    Ok(Service::jobs_cleanup(Forwarder { hero_proc }, gate))
+    Ok(Service::jobs_cleanup(Forwarder::new(hero_proc), gate))
 }
 
 /// Serves `service`, `jobs.cleanup`, at `socket`, beside whoever called.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use hero_proc_cleanup::client::{Client, JobsCleanupParams, Options};
+use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -231,19 +231,16 @@ impl<'a> Session<'a> {
 
     fn params(&self, plan: Option<&str>, max_ids: usize) -> JobsCleanupParams {
         let Args { kind, target, actor, older_than, force, limit, .. } = self.args;
-        JobsCleanupParams {
-            kind: kind.clone(),
-            target: target.clone(),
-            actor: actor.clone(),
-            options: Options {
-                older_than_ms: *older_than,
-                dry_run: None,
-                force: Some(*force),
-                limit: *limit,
-                max_ids: Some(max_ids),
-                expect_plan: plan.map(ToOwned::to_owned),
-            },
-        }
+        let mut params = JobsCleanupParams::default();
+        params.kind.clone_from(kind);
+        params.target.clone_from(target);
+        params.actor.clone_from(actor);
+        params.options.older_than_ms = *older_than;
+        params.options.force = Some(*force);
+        params.options.limit = *limit;
+        params.options.max_ids = Some(max_ids);
+        params.options.expect_plan = plan.map(ToOwned::to_owned);
+        params
     }
 
     fn show_progress(&mut self, left: u64) {

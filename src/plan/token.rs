@@ -45,28 +45,28 @@ impl FromStr for PlanToken {
     type Err = PlanTokenError;
 
     fn from_str(token: &str) -> Result<Self, Self::Err> {
-        let (cutoff, hex) = token.split_once('.').ok_or(PlanTokenError)?;
+        let (cutoff, hex) = token.split_once('.').ok_or(PlanTokenError(()))?;
         let cutoff_ms = match cutoff {
             NO_CUTOFF => None,
-            number => Some(number.parse().map_err(|_| PlanTokenError)?),
+            number => Some(number.parse().map_err(|_| PlanTokenError(()))?),
         };
         let mut digest = [0; 32];
         if hex.len() != 2 * digest.len() || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(PlanTokenError);
+            return Err(PlanTokenError(()));
         }
         for (byte, index) in digest.iter_mut().zip((0..).step_by(2)) {
-            *byte = u8::from_str_radix(&hex[index..index + 2], 16).map_err(|_| PlanTokenError)?;
+            *byte = u8::from_str_radix(&hex[index..index + 2], 16).map_err(|_| PlanTokenError(()))?;
         }
         let plan = Self { cutoff_ms, digest };
         // One plan has one spelling: "+1" and "01" are none.
-        if plan.to_string() == token { Ok(plan) } else { Err(PlanTokenError) }
+        if plan.to_string() == token { Ok(plan) } else { Err(PlanTokenError(())) }
     }
 }
 
 /// A text that is no plan token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("this is no plan that a dry run could have given")]
-pub struct PlanTokenError;
+pub struct PlanTokenError(());
 
 /// What a plan is of, field by field, each with its length, so that no two lists of fields look alike.
 pub(super) struct Digest {

@@ -297,7 +297,7 @@ fn what_is_not_answered_in_time_may_have_been_applied() {
     let listener = UnixListener::bind(&upstream).unwrap();
     let mut client = Client::new(&upstream);
     client.timeout = Duration::from_millis(50);
-    let params = CleanupByTagParams { tags: vec!["codescaler".to_owned()], ..CleanupByTagParams::default() };
+    let params = CleanupByTagParams::new(["codescaler"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(client.cleanup_by_tag(&params)).unwrap_err();
     assert_eq!((error.kind(), error.code), (Some(Kind::OutcomeUnknown), -32024));

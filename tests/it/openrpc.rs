@@ -1,9 +1,7 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
-use hero_proc_cleanup::openrpc::{Document, MergeError};
-use hero_proc_cleanup::{
-    DEFAULT_LIMIT, DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, MAX_TAG_BYTES, MAX_TAGS, cleanup_by_tag, openrpc,
-};
+use hero_proc_cleanup::openrpc::MergeError;
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::sample::Sample;
@@ -42,15 +40,13 @@ fn params_are_those_of_the_method() {
         params.iter().filter(|(_, param)| param["required"] == true).map(|(name, _)| name).collect();
     assert_eq!(required, ["tags"]);
     let schema = |name: &str| &params[name]["schema"];
-    assert_eq!(schema("limit")["default"], DEFAULT_LIMIT);
+    assert_eq!(schema("limit")["default"], Request::new(Vec::new()).limit);
     assert_eq!(schema("max_ids")["default"], DEFAULT_MAX_IDS);
     assert_eq!(schema("dry_run")["default"], false);
     assert_eq!(schema("force")["default"], false);
     assert_eq!((&schema("limit")["minimum"], &schema("limit")["maximum"]), (&json!(1), &json!(MAX_LIMIT)));
     assert_eq!((&schema("max_ids")["minimum"], &schema("max_ids")["maximum"]), (&json!(0), &json!(MAX_LIMIT)));
     assert_eq!(schema("older_than_ms")["maximum"], i64::MAX);
-    assert_eq!(schema("tags")["maxItems"], MAX_TAGS);
-    assert_eq!(schema("tags")["items"]["maxLength"], MAX_TAG_BYTES);
 
     let sample = Sample::new();
     let host = Host::new(Guard::codescaler());
@@ -65,6 +61,15 @@ fn params_are_those_of_the_method() {
             params[name] = beyond.map_or(json!(u64::MAX), Value::from);
             assert_eq!(call(params).unwrap_err().data["param"], *name);
         }
+    }
+    let most = |of: &Value, name: &str| usize::try_from(of[name].as_u64().unwrap()).unwrap();
+    let (tags, bytes) = (most(schema("tags"), "maxItems"), most(&schema("tags")["items"], "maxLength"));
+    let call = |tags: usize, bytes: usize| {
+        call(json!({ "tags": vec![format!("{:_<bytes$}", "codescaler"); tags], "dry_run": true }))
+    };
+    assert!(call(tags, bytes).is_ok());
+    for (tags, bytes) in [(0, bytes), (tags + 1, bytes), (tags, bytes + 1)] {
+        assert_eq!(call(tags, bytes).unwrap_err().data["param"], "tags");
     }
 }
 
@@ -130,7 +135,7 @@ fn every_error_is_documented_with_its_code() {
     };
     let store = documented(openrpc::HERO_PROC);
     let gate = documented(openrpc::CODESCALERS);
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let error = (i64::from(kind.code()), kind.as_str().to_owned());
         let (on_store, on_gate) = match kind {
             Kind::ParseError | Kind::InvalidRequest | Kind::MethodNotFound => (false, false),
@@ -305,11 +310,11 @@ fn what_cannot_be_merged_is_refused() {
         json!({ "methods": [], "components": { "schemas": [] } }),
     ] {
         let before = host.clone();
-        assert_eq!(openrpc::merge(&mut host, openrpc::HERO_PROC), Err(MergeError::NoDocument(Document::Host)));
+        assert_eq!(openrpc::merge(&mut host, openrpc::HERO_PROC), Err(MergeError::Host));
         assert_eq!(host, before);
     }
     for added in ["", "[]", "{}"] {
-        assert_eq!(openrpc::merge(&mut plain, added), Err(MergeError::NoDocument(Document::Added)), "{added}");
+        assert_eq!(openrpc::merge(&mut plain, added), Err(MergeError::Added), "{added}");
     }
 }
 
