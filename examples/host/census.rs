@@ -35,9 +35,8 @@ impl Census {
         let mut census = BTreeMap::new();
         for (table, all) in TABLES {
             let mut statement = connection.prepare(all)?;
-            let columns: Vec<usize> = statement
-                .column_names()
-                .enumerate()
+            let columns: Vec<usize> = (0..)
+                .zip(statement.column_names())
                 .filter(|(_, name)| *name != WRITTEN_BY_TICKS)
                 .map(|(index, _)| index)
                 .collect();
