@@ -1,31 +1,48 @@
-/* Lets one system call on a store's files fail with EIO: preloaded into the real binary.
+/* Lets system calls on a store's files fail: preloaded into the real binary.
  *
- *   IO_FAULT_CALL   read, write, sync, truncate or unlink
- *   IO_FAULT_AT     which of them, counted from 1
- *   IO_FAULT_MARK   a file that is made when it has failed
+ * IO_FAULT_PLAN names a file. While it exists and holds "<call> <at> <errno> <lasts>", calls of that kind (read, write,
+ * sync, truncate or unlink) are counted, and the one number <at>, from 1, fails with <errno>; if <lasts> is 1, so do all
+ * after it. Each call counted is a byte in <plan>.count.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static atomic_long calls;
+static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 
-/* Whether this call, of this kind and on this file, is the one that fails. The WAL's index is memory, not a file. */
+/* Whether this call, of this kind and on this file, is to fail. The WAL's index is memory, not a file. */
 static int fails(const char *call, const char *file)
 {
-    const char *kind = getenv("IO_FAULT_CALL"), *at = getenv("IO_FAULT_AT"), *mark = getenv("IO_FAULT_MARK");
-    if (!kind || !at || !mark || strcmp(kind, call) || !strstr(file, "hero_proc.db") || strstr(file, "-shm"))
+    const char *plan = getenv("IO_FAULT_PLAN");
+    if (!plan || !strstr(file, "hero_proc.db") || strstr(file, "-shm"))
         return 0;
-    if (atomic_fetch_add(&calls, 1) + 1 != atol(at))
+    FILE *planned = fopen(plan, "re");
+    if (!planned)
         return 0;
-    close(open(mark, O_CREAT | O_WRONLY, 0600));
-    errno = EIO;
+    char kind[16], count[4096];
+    long at, error, lasts;
+    int read = fscanf(planned, "%15s %ld %ld %ld", kind, &at, &error, &lasts);
+    fclose(planned);
+    if (read != 4 || strcmp(kind, call))
+        return 0;
+    snprintf(count, sizeof count, "%s.count", plan);
+    struct stat counted = {0};
+    pthread_mutex_lock(&counting);
+    int fd = open(count, O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0600);
+    if (write(fd, ".", 1) != 1 || fstat(fd, &counted))
+        abort();
+    close(fd);
+    pthread_mutex_unlock(&counting);
+    if (counted.st_size != at && !(lasts && counted.st_size > at))
+        return 0;
+    errno = (int)error;
     return 1;
 }
 

@@ -1,89 +1,292 @@
-//! I/O errors at every system call of a cleanup: the real binary, with a library preloaded that lets one of them fail.
+//! I/O errors and a full disk at every system call of a cleanup: the real binary, with a library preloaded that lets them
+//! fail.
+//!
+//! The long form: `cargo test --release --test it -- --ignored --nocapture io_faults`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use rusqlite::Connection;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::command::entries;
 use crate::sample::{Sample, dump};
 use crate::server::{BINARY, Server};
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/io_faults.c");
 
+/// The calls, and how many of each a cleanup makes at least: that each is met is part of the tests.
+const WAL: &[(&str, u32)] = &[("read", 10), ("write", 10), ("sync", 2), ("truncate", 1)];
+const DELETE: &[(&str, u32)] = &[("read", 10), ("write", 10), ("sync", 2), ("unlink", 1)];
+
 #[test]
 fn an_io_error_at_any_call_leaves_before_or_after() {
+    faults(Sample::new, Meanwhile::Nothing, [WAL, DELETE], usize::MAX, 3, &dump);
+}
+
+/// Rows of another table go with the jobs, in the same transaction.
+#[test]
+fn an_io_error_with_foreign_keys_leaves_before_or_after() {
+    faults(with_foreign_keys, Meanwhile::Nothing, [WAL, DELETE], 6, 3, &dump);
+}
+
+/// Somebody writes before the lock: it is decided again, in WAL mode on a second connection while the first one deletes.
+#[test]
+fn an_io_error_at_the_second_decision_leaves_before_or_after() {
+    faults(Sample::new, Meanwhile::Write, [WAL, DELETE], 6, 3, &dump);
+}
+
+/// The transaction is larger than the cache: a part of it is in the WAL, or in the store, before the commit.
+#[test]
+fn an_io_error_in_a_transaction_that_spills_leaves_before_or_after() {
+    let large = large();
+    let writes: &[_] = &[("write", 2000)];
+    faults(|| large.again(), Meanwhile::Nothing, [writes, writes], 1, JOBS_OF_LARGE, &sizes);
+}
+
+#[test]
+#[ignore = "long form: every call, with foreign keys, at the second decision, and 80 of each kind in a transaction that spills"]
+fn an_io_error_at_every_call_of_every_store_leaves_before_or_after() {
+    faults(with_foreign_keys, Meanwhile::Nothing, [WAL, DELETE], usize::MAX, 3, &dump);
+    faults(Sample::new, Meanwhile::Write, [WAL, DELETE], usize::MAX, 3, &dump);
+    let large = large();
+    faults(|| large.again(), Meanwhile::Nothing, [WAL, DELETE], 80, JOBS_OF_LARGE, &sizes);
+}
+
+/// What somebody else does between the plan and the lock.
+#[derive(Clone, Copy, PartialEq)]
+enum Meanwhile {
+    Nothing,
+    Write,
+}
+
+/// Cleanups of stores that `make` makes, of which `jobs` go, with a fault at each of `calls` (in WAL mode and in delete mode),
+/// or at `most` of each kind, spread evenly. `look` tells one content of the store from another.
+#[expect(clippy::print_stdout, reason = "the figures of the long form")]
+fn faults(
+    make: impl Fn() -> Sample,
+    meanwhile: Meanwhile,
+    calls: [&[(&str, u32)]; 2],
+    most: usize,
+    jobs: u64,
+    look: &dyn Fn(&Path) -> String,
+) {
     let directory = TempDir::new().unwrap();
     let library = directory.path().join("io_faults.so");
     let mut cc = Command::new("cc");
     assert!(cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(LIBRARY).arg("-ldl").status().unwrap().success());
 
-    // How many calls of each kind there are at least: that each is met is part of the test.
-    for (journal, call, at_least) in [
-        ("wal", "read", 10),
-        ("wal", "write", 10),
-        ("wal", "sync", 2),
-        ("wal", "truncate", 1),
-        ("delete", "read", 10),
-        ("delete", "write", 10),
-        ("delete", "sync", 2),
-        ("delete", "unlink", 1),
-    ] {
-        let sample = Sample::new();
-        let host = sample.open();
-        host.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-        let before = sample.dump();
-        let mut failed = 0;
-        while let Some((answer, after_fault)) = with_fault(&sample, &library, call, failed + 1) {
-            failed += 1;
-            let what = format!("{journal}: {call} {failed}");
-            if let Some(error) = answer.get("error") {
-                // SQLite takes a page that can't be read for one that is damaged.
-                let damaged = call == "read" && error["data"]["problems"] == json!(["the database file is damaged"]);
-                assert!(damaged || error["data"]["kind"] == "internal", "{what}: {error}");
-                let text = error.to_string();
-                for secret in ["DELETE", "SELECT", "PRAGMA", "hero_proc.db", "/"] {
-                    assert!(!text.contains(secret), "{what}: {text}");
-                }
-                assert!(after_fault == before, "{what}: an error means that nothing was deleted");
-            } else {
-                // After the commit: what is left to do is the checkpoint's, and is done another time.
-                assert_eq!(answer["result"]["jobs_deleted"], 3, "{what}");
-                assert!(!after_fault.contains("codescaler_build_12"), "{what}");
-            }
+    for (journal, calls) in ["wal", "delete"].into_iter().zip(calls) {
+        let sample = make();
+        sample.open().pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
+        let mut faulty = Faulty::new(&sample, &library, meanwhile);
+        faulty.renew();
+        if meanwhile == Meanwhile::Write {
+            Connection::open(&faulty.store).unwrap().execute_batch(WRITE).unwrap();
         }
-        assert!(failed >= at_least, "{journal}: {failed} calls of {call}");
+        let before = look(&faulty.store);
+        for &(call, at_least) in calls {
+            let (answer, total) = faulty.cleanup(call, 0, Errno::IO, Lasts::Once);
+            assert_eq!(answer["result"]["jobs_deleted"], jobs, "{journal}: {answer}");
+            assert!(total >= at_least, "{journal}: {total} calls of {call}");
+            let after = look(&faulty.store);
+            let mut ways = vec![(Errno::IO, Lasts::Once)];
+            if call == "write" {
+                // A disk that is full stays full until somebody makes room.
+                ways.extend([(Errno::NOSPC, Lasts::Once), (Errno::NOSPC, Lasts::FromThere)]);
+            }
+            let mut refused = 0;
+            for (errno, lasts) in &ways {
+                let step = (total as usize).div_ceil(most);
+                for at in (1 + step as u32 / 2..=total).step_by(step) {
+                    let what = format!("{journal}: {call} {at} of {total}, {errno} {lasts:?}");
+                    let (answer, _) = faulty.cleanup(call, at, *errno, *lasts);
+                    let left = look(&faulty.store);
+                    let went = answer["result"]["jobs_deleted"].as_u64().unwrap_or(0);
+                    if let Some(error) = answer.get("error") {
+                        refused += 1;
+                        // SQLite takes a page that can't be read for one that is damaged.
+                        let damaged =
+                            call == "read" && error["data"]["problems"] == json!(["the database file is damaged"]);
+                        assert!(damaged || error["data"]["kind"] == "internal", "{what}: {error}");
+                        let text = error.to_string();
+                        for secret in ["DELETE", "SELECT", "PRAGMA", "hero_proc.db", "/"] {
+                            assert!(!text.contains(secret), "{what}: {text}");
+                        }
+                        assert!(left == before, "{what}: an error means that nothing was deleted");
+                    } else {
+                        // After the commit: what is left to do is the checkpoint's, and is done another time.
+                        assert_eq!(went, jobs, "{what}");
+                        assert!(left == after, "{what}: {left}");
+                    }
+                    // The server has gone on, and its next cleanup does what is left to do.
+                    let again = faulty.call();
+                    assert_eq!(again["result"]["jobs_deleted"], jobs - went, "{what}: {again}");
+                    assert!(look(&faulty.store) == after, "{what}");
+                    assert_intact(&faulty.store, &what);
+                }
+            }
+            println!("{journal}: {call}: {total} calls, {refused} cleanups refused");
+        }
     }
 }
 
-/// What a cleanup of a copy of `sample` answers if the call number `at` fails, and what the store holds then. None if there
-/// are fewer calls. In any case the store is whole, and the same server's next cleanup does what is left to do.
-fn with_fault(sample: &Sample, library: &Path, call: &str, at: u32) -> Option<(Value, String)> {
-    let directory = TempDir::new().unwrap();
-    let path = |name: &str| directory.path().join(name);
-    let store = path("hero_proc.db");
-    fs::copy(&sample.path, &store).unwrap();
-    let mut command = Command::new(BINARY);
-    command.arg("serve").arg("--store").arg(&store).arg("--socket").arg(path("rpc.sock"));
-    command.env("LD_PRELOAD", library).env("IO_FAULT_MARK", path("mark"));
-    command.env("IO_FAULT_CALL", call).env("IO_FAULT_AT", at.to_string());
-    let server = Server::start(command, &path("rpc.sock"));
+/// Whether the calls after the one that fails succeed.
+#[derive(Debug, Clone, Copy)]
+enum Lasts {
+    Once,
+    FromThere,
+}
 
-    let params = json!({ "tags": ["codescaler"] });
-    let answer = server.call("job.cleanup_by_tag", &params);
-    if !path("mark").exists() {
-        return None;
+/// A server whose system calls can be made to fail, on a copy of a store.
+struct Faulty {
+    directory: TempDir,
+    template: PathBuf,
+    store: PathBuf,
+    server: Server,
+    meanwhile: Meanwhile,
+}
+
+impl Faulty {
+    fn new(sample: &Sample, library: &Path, meanwhile: Meanwhile) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let store = path("hero_proc.db");
+        fs::copy(&sample.path, &store).unwrap();
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--store").arg(&store).arg("--socket").arg(path("rpc.sock"));
+        command.env("LD_PRELOAD", library).env("IO_FAULT_PLAN", path("plan"));
+        let mut server = Server::start(command, &path("rpc.sock"));
+        // Its own first look at the store would be counted, and would be in the way of the checkpoint.
+        server.says("the store fits");
+        Self { directory, template: sample.path.clone(), store, server, meanwhile }
     }
-    let after = dump(&store);
-    let again = server.call("job.cleanup_by_tag", &params);
-    let went = |answer: &Value| answer["result"]["jobs_deleted"].as_u64().unwrap_or(0);
-    assert_eq!((went(&again), went(&answer) + went(&again)), (3 - went(&answer), 3), "{call} {at}: {again}");
 
-    let connection = Connection::open(&store).unwrap();
-    let check = |sql| connection.query_row(sql, (), |row| row.get::<_, String>(0));
-    assert_eq!(check("PRAGMA integrity_check").unwrap(), "ok", "{call} {at}");
-    assert!(check("PRAGMA foreign_key_check").is_err(), "{call} {at}: there is nothing to find");
-    Some((answer, after))
+    /// The store as it was at first.
+    fn renew(&self) {
+        for side in ["", "-wal", "-shm", "-journal"] {
+            let _ = fs::remove_file(format!("{}{side}", self.store.display()));
+        }
+        fs::copy(&self.template, &self.store).unwrap();
+    }
+
+    /// What a cleanup of a fresh copy answers while the call number `at` fails, if not 0; and how many calls there were.
+    fn cleanup(&mut self, call: &str, at: u32, errno: Errno, lasts: Lasts) -> (Value, u32) {
+        self.renew();
+        let path = |name: &str| self.directory.path().join(name);
+        let _ = fs::remove_file(path("plan.count"));
+        fs::write(path("plan.new"), format!("{call} {at} {} {}", errno.raw_os_error(), lasts as u8)).unwrap();
+        fs::rename(path("plan.new"), path("plan")).unwrap();
+        let answer = match self.meanwhile {
+            Meanwhile::Nothing => self.call(),
+            Meanwhile::Write => self.call_beside_a_write(),
+        };
+        fs::remove_file(path("plan")).unwrap();
+        (answer, fs::metadata(path("plan.count")).map_or(0, |count| count.len() as u32))
+    }
+
+    fn call(&self) -> Value {
+        self.server.call("job.cleanup_by_tag", &json!({ "tags": ["codescaler"] }))
+    }
+
+    /// The same, while another connection writes what is there before the lock is taken, and not yet for the plan.
+    fn call_beside_a_write(&self) -> Value {
+        let other = Connection::open(&self.store).unwrap();
+        other.busy_timeout(crate::command::PATIENCE).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other.execute_batch(WRITE).unwrap();
+        thread::scope(|scope| {
+            let answer = scope.spawn(|| self.call());
+            // In WAL mode the connection for the second decision is opened once the plan is made.
+            while !answer.is_finished() && self.connections() < 2 && self.wal() {
+                thread::yield_now();
+            }
+            other.execute_batch("COMMIT").unwrap();
+            drop(other);
+            answer.join().unwrap()
+        })
+    }
+
+    fn wal(&self) -> bool {
+        Path::new(&format!("{}-wal", self.store.display())).exists()
+    }
+
+    /// How many times the server has the store open.
+    fn connections(&self) -> usize {
+        let descriptors = entries(Path::new(&format!("/proc/{}/fd", self.server.pid())));
+        descriptors.iter().filter(|descriptor| fs::read_link(descriptor).is_ok_and(|file| file == self.store)).count()
+    }
+}
+
+const WRITE: &str = "INSERT INTO runs (phase) VALUES ('done')";
+
+fn with_foreign_keys() -> Sample {
+    let sample = Sample::new();
+    sample
+        .open()
+        .execute_batch(
+            "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE, text TEXT);
+             CREATE TABLE links (job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
+             INSERT INTO notes SELECT id, hex(zeroblob(3000)) FROM jobs;
+             INSERT INTO links SELECT id FROM jobs;",
+        )
+        .unwrap();
+    sample
+}
+
+fn assert_intact(store: &Path, what: &str) {
+    let connection = Connection::open(store).unwrap();
+    let integrity: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok", "{what}");
+    assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap(), "{what}");
+}
+
+const JOBS_OF_LARGE: u64 = 1100;
+
+/// A store of more pages that change than fit into the 64 MB of the cache: on each there is a job that goes, and one that
+/// stays.
+fn large() -> Sample {
+    let sample = Sample::with_schema("");
+    sample
+        .open()
+        .execute_batch(&format!(
+            r#"PRAGMA journal_mode = delete;
+               PRAGMA page_size = 65536;
+               VACUUM;
+               PRAGMA synchronous = off;
+               {}
+               WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2 * {JOBS_OF_LARGE})
+               INSERT INTO jobs (action, spec_json, script, phase, tags)
+               SELECT 'a', '{{}}', zeroblob(32000), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
+               FROM n;"#,
+            include_str!("../../src/cli/store.sql")
+        ))
+        .unwrap();
+    sample
+}
+
+/// What tells one content of [`large`] from another, and is quick to read.
+fn sizes(store: &Path) -> String {
+    let connection = Connection::open(store).unwrap();
+    let sizes = "SELECT count(*), sum(id), sum(length(script)), sum(tags LIKE '%codescaler%') FROM jobs";
+    let row = |row: &rusqlite::Row<'_>| Ok((0..4).map(|column| row.get(column)).collect::<Result<Vec<i64>, _>>());
+    format!("{:?}", connection.query_row(sizes, (), row).unwrap().unwrap_or_default())
+}
+
+/// That it spills.
+#[test]
+fn a_large_transaction_is_in_the_wal_before_its_commit() {
+    let large = large();
+    large.open().pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    let wal = format!("{}-wal", large.path.display());
+    crate::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
+    let host = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
+    let params = json!({ "tags": ["codescaler"] });
+    let report = hero_proc_cleanup::cleanup_by_tag(large.path.as_path(), &host, &params, chrono::Utc::now());
+    assert_eq!(report.unwrap().jobs_deleted, JOBS_OF_LARGE);
+    assert!(crate::steps::has_happened());
 }

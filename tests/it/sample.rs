@@ -53,6 +53,14 @@ impl Sample {
         sample
     }
 
+    /// Another one with the same content, as the file has it.
+    pub(crate) fn again(&self) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("hero_proc.db");
+        std::fs::copy(&self.path, &path).unwrap();
+        Self { directory, path }
+    }
+
     pub(crate) fn open(&self) -> Connection {
         Connection::open(&self.path).unwrap()
     }
