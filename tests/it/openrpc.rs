@@ -210,25 +210,118 @@ fn they_are_served_as_they_are() {
     assert_eq!(gateway.get("/health").json()["service"], "hero_codescalers_cleanup");
 }
 
-/// A host's document of 90 methods, which uses the names of two of our schemas for something else.
+/// A host's document of 90 methods in ten shapes, which uses everything that OpenRPC has, and the names of two of our
+/// schemas for something else.
 fn host() -> Value {
-    let methods: Vec<Value> = (0..90)
-        .map(|number| {
+    const NAMESPACES: [&str; 9] = ["job", "action", "service", "run", "secret", "schedule", "log", "system", "context"];
+    let mut methods = Vec::new();
+    let mut schemas = json!({
+        "Report": { "type": "string" },
+        "CleanupKeptAction": { "type": "integer" },
+        "Id": { "title": "Id", "type": "integer", "minimum": 1 },
+        "Page": {
+            "type": "object",
+            "properties": { "items": { "type": "array", "items": true }, "next": { "$ref": "#/components/schemas/Id" } },
+        },
+    });
+    for namespace in NAMESPACES {
+        let own = format!("#/components/schemas/{namespace}");
+        schemas[namespace] = json!({
+            "type": "object",
+            "properties": { "id": { "$ref": "#/components/schemas/Id" }, "parent": { "$ref": own } },
+            "patternProperties": { "^x-": true },
+            "required": ["id"],
+        });
+        let name = |verb: &str| format!("{namespace}.{verb}");
+        let by_id = json!([{ "$ref": "#/components/contentDescriptors/Id" }]);
+        let one = json!({ "name": namespace, "schema": { "$ref": own } });
+        methods.extend([
             json!({
-                "name": format!("namespace{}.verb{number}", number % 9),
-                "params": [{ "name": "id", "required": true, "schema": { "type": "integer" } }],
+                "name": name("create"), "summary": "Creates one", "paramStructure": "by-name",
+                "params": [{ "name": "spec", "required": true, "schema": { "$ref": own } }],
+                "result": { "$ref": "#/components/contentDescriptors/Id" },
+                "errors": [{ "$ref": "#/components/errors/Exists" }],
+            }),
+            json!({
+                "name": name("get"), "params": by_id, "result": one,
+                "tags": [{ "$ref": "#/components/tags/read" }, { "name": namespace, "description": "theirs" }],
+                "errors": [{ "$ref": "#/components/errors/NotFound" }],
+                "examples": [{
+                    "name": "the first",
+                    "params": [{ "$ref": "#/components/examples/First" }],
+                    "result": { "name": namespace, "value": { "id": 1, "parent": { "id": 2 } } },
+                }],
+            }),
+            json!({
+                "name": name("list"), "tags": [{ "$ref": "#/components/tags/read" }],
+                "params": [
+                    { "name": "filter", "schema": { "oneOf": [{ "type": "null" }, { "additionalProperties": { "type": ["string"] } }] } },
+                    { "name": "limit", "summary": "how many", "schema": { "default": 100, "exclusiveMinimum": 0 } },
+                ],
+                "result": { "name": "page", "schema": { "allOf": [
+                    { "$ref": "#/components/schemas/Page" },
+                    { "properties": { "items": { "items": { "$ref": own } } } },
+                ] } },
+            }),
+            json!({
+                "name": name("update"), "paramStructure": "either", "deprecated": namespace == "secret",
+                "params": [
+                    { "$ref": "#/components/contentDescriptors/Id" },
+                    { "name": "change", "deprecated": true, "schema": true },
+                ],
+                "result": one, "x-since": { "version": "0.3", "$comment": [1, 2] },
+            }),
+            json!({
+                "name": name("delete"), "params": by_id, "result": { "name": "nothing", "schema": { "type": "null" } },
+                "errors": [{ "code": -32001, "message": "it is in use", "data": { "kind": "in_use", "by": null } }],
+            }),
+            json!({
+                "name": name("watch"), "params": [], "result": { "name": "events", "schema": {} },
+                "servers": [{ "url": "http://localhost/events", "variables": { "topic": { "default": namespace } } }],
+                "x-streaming": true,
+            }),
+            json!({ "name": name("count"), "params": [], "result": { "name": "count", "schema": { "type": "integer" } } }),
+            json!({
+                "name": name("export"), "params": by_id,
+                "result": { "name": "file", "schema": { "type": "string", "contentMediaType": "application/json" } },
+                "links": [{ "name": "get it", "method": name("get"), "params": { "id": "$params.id" } }],
+                "externalDocs": { "url": "https://example.org/export" },
+            }),
+            json!({
+                "name": name("stats"), "description": "What a report is here.", "params": [],
                 "result": { "name": "report", "schema": { "$ref": "#/components/schemas/Report" } },
-            })
-        })
-        .collect();
+            }),
+            json!({
+                "name": name("describe"), "params": [{ "name": "of", "schema": { "enum": ["schema", 1, null] } }],
+                "result": { "name": "kept", "schema": { "anyOf": [
+                    { "$ref": "#/components/schemas/CleanupKeptAction" },
+                    { "not": { "$ref": own } },
+                ] } },
+            }),
+        ]);
+    }
     json!({
         "openrpc": "1.2.6",
-        "info": { "title": "hero_proc", "version": "0.7.0" },
+        "info": {
+            "title": "hero_proc", "version": "0.7.0", "description": "Runs things.", "x-logo": "none",
+            "contact": { "name": "them" }, "license": { "name": "Apache-2.0" },
+        },
+        "servers": [{ "name": "socket", "url": "http://localhost/rpc" }],
+        "externalDocs": { "url": "https://example.org" },
         "methods": methods,
         "components": {
-            "schemas": { "Report": { "type": "string" }, "CleanupKeptAction": { "type": "integer" } },
-            "errors": { "NoJob": { "code": -32001, "message": "no such job" } },
+            "schemas": schemas,
+            "errors": {
+                "NotFound": { "code": -32001, "message": "there is none" },
+                "Exists": { "code": -32004, "message": "there is one", "data": { "id": 1 } },
+            },
+            "contentDescriptors": {
+                "Id": { "name": "id", "required": true, "schema": { "$ref": "#/components/schemas/Id" } },
+            },
+            "examples": { "First": { "name": "id", "value": 1 } },
+            "tags": { "read": { "name": "read", "x-colour": "green" } },
         },
+        "x-generator": ["by", "hand"],
     })
 }
 
@@ -249,24 +342,19 @@ fn a_host_merges_both_documents_into_its_own() {
     let (mut merged, before) = (host(), host());
     openrpc::merge(&mut merged, openrpc::HERO_PROC).unwrap();
     openrpc::merge(&mut merged, openrpc::CODESCALERS).unwrap();
+    assert_openrpc(&before);
     assert_openrpc(&merged);
 
     // What the host had is as it was.
     let methods = merged["methods"].as_array().unwrap();
-    assert_eq!(methods[..90], before["methods"].as_array().unwrap()[..]);
-    assert_eq!(merged["info"], before["info"]);
-    assert_eq!(merged["components"]["errors"], before["components"]["errors"]);
-    for name in ["Report", "CleanupKeptAction"] {
-        assert_eq!(merged["components"]["schemas"][name], before["components"]["schemas"][name]);
-    }
+    let mut without = merged.clone();
+    without["methods"].as_array_mut().unwrap().truncate(90);
+    let schemas = without["components"]["schemas"].as_object_mut().unwrap();
+    schemas.retain(|name, _| !before["components"]["schemas"][name].is_null());
+    assert_eq!(without, before);
     // What was added is what was served, by other names.
     let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
     assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
-    let mut found = Vec::new();
-    references(&merged, &mut found);
-    for reference in &found {
-        assert!(merged.pointer(&reference[1..]).is_some(), "{reference}");
-    }
     for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
         let own = document(text);
         let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
@@ -285,6 +373,18 @@ fn resolve(value: &Value, document: &Value) -> Value {
         },
         Value::Array(array) => array.iter().map(|value| resolve(value, document)).collect(),
         _ => value.clone(),
+    }
+}
+
+/// A host that has a method of the name already, of its own or by an earlier merge, keeps it.
+#[test]
+fn a_method_that_the_host_has_is_not_replaced() {
+    for (text, name) in [(openrpc::HERO_PROC, "job.cleanup_by_tag"), (openrpc::CODESCALERS, "jobs.cleanup")] {
+        let mut host = host();
+        host["methods"][44]["name"] = name.into();
+        let before = host.clone();
+        assert_eq!(openrpc::merge(&mut host, text), Err(MergeError::MethodTaken(name.to_owned())));
+        assert_eq!(host, before);
     }
 }
 
@@ -318,40 +418,43 @@ fn what_cannot_be_merged_is_refused() {
     }
 }
 
-/// What OpenRPC 1.2.6 asks of a document: the fields that must be there, and no others but those that may.
+/// What the meta-schema of OpenRPC asks of a document, and what it can't say: that names are unique, and that references
+/// lead somewhere.
 fn assert_openrpc(document: &Value) {
-    let fields = |value: &Value, must: &[&str], may: &[&str]| {
-        let object = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
-        must.iter().for_each(|name| assert!(object.contains_key(*name), "{name} is missing in {value}"));
-        let known = |name: &String| must.iter().chain(may).any(|known| known == name) || name.starts_with("x-");
-        object.keys().for_each(|name| assert!(known(name), "{name} in {value}"));
-    };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    fields(document, &["openrpc", "info", "methods"], &["servers", "components", "externalDocs"]);
-    fields(&document["info"], &["title", "version"], &["description", "termsOfService", "contact", "license"]);
-    let mut names = Vec::new();
-    for method in list(&document["methods"]) {
-        let may = ["description", "summary", "tags", "paramStructure", "errors", "links", "examples", "deprecated"];
-        fields(&method, &["name", "params", "result"], &may);
-        names.push(method["name"].as_str().unwrap().to_owned());
-        let descriptor = |value: &Value| {
-            fields(value, &["name", "schema"], &["summary", "description", "required", "deprecated"]);
-        };
-        list(&method["params"]).iter().for_each(descriptor);
-        descriptor(&method["result"]);
-        list(&method["errors"]).iter().for_each(|error| {
-            fields(error, &["code", "message"], &["data"]);
-            assert!(error["code"].is_i64());
-        });
-        for pairing in list(&method["examples"]) {
-            fields(&pairing, &["name", "params"], &["description", "summary", "result"]);
-            let example = |value: &Value| fields(value, &["name", "value"], &["summary", "description"]);
-            list(&pairing["params"]).iter().for_each(example);
-            example(&pairing["result"]);
-        }
-    }
+    let problems: Vec<String> =
+        meta_schema().iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(problems, [""; 0]);
+    let mut names: Vec<&Value> = document["methods"].as_array().unwrap().iter().map(|method| &method["name"]).collect();
     let count = names.len();
-    names.sort_unstable();
+    names.sort_unstable_by_key(|name| name.as_str());
     names.dedup();
     assert_eq!(names.len(), count, "names are unique");
+    let mut found = Vec::new();
+    references(document, &mut found);
+    for reference in found {
+        assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+    }
+}
+
+fn meta_schema() -> jsonschema::Validator {
+    jsonschema::draft7::new(&document(include_str!("openrpc_meta_schema.json"))).unwrap()
+}
+
+/// The meta-schema is whole: it sees what is wrong, down to the schemas of params.
+#[test]
+fn what_is_no_openrpc_is_seen() {
+    let meta = meta_schema();
+    for (pointer, wrong) in [
+        ("/openrpc", json!("9.9.9")),
+        ("/info", json!({ "title": "without a version" })),
+        ("/methods/0/params/0", json!({ "name": "without a schema" })),
+        ("/methods/0/params/0/schema/type", json!("strnig")),
+        ("/methods/0/errors/0/code", json!("-32602")),
+        ("/components/schemas/Report/required", json!("all")),
+    ] {
+        let mut document = document(openrpc::HERO_PROC);
+        assert!(meta.is_valid(&document));
+        *document.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!meta.is_valid(&document), "{pointer}");
+    }
 }
