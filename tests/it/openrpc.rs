@@ -1,7 +1,7 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, cleanup_by_tag, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::sample::Sample;
@@ -138,13 +138,71 @@ fn every_error_is_documented_with_its_code() {
     for &kind in Kind::ALL {
         let error = (i64::from(kind.code()), kind.as_str().to_owned());
         let (on_store, on_gate) = match kind {
-            Kind::ParseError | Kind::InvalidRequest | Kind::MethodNotFound => (false, false),
-            Kind::TagOutsideGuard => (true, false),
+            // The others are what a hero_proc may answer, whatever its guard is around.
             Kind::NotAdmin | Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
             _ => (true, true),
         };
         assert_eq!((store.contains(&error), gate.contains(&error)), (on_store, on_gate), "{error:?}");
     }
+}
+
+/// Each documented error's data fits the schema of such data, which has an alternative for each kind and no others.
+#[test]
+fn the_data_of_errors_fits_its_schema() {
+    for text in [openrpc::HERO_PROC, openrpc::CODESCALERS] {
+        let document = document(text);
+        let schema = &document["components"]["schemas"]["ErrorData"];
+        let data = jsonschema::draft7::new(schema).unwrap();
+        let words: Vec<&Value> =
+            schema["oneOf"].as_array().unwrap().iter().map(|kind| &kind["properties"]["kind"]["const"]).collect();
+        assert_eq!(words, Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>());
+        for error in document["methods"][0]["errors"].as_array().unwrap() {
+            assert!(data.is_valid(&error["data"]), "{error}");
+            let kind = Kind::ALL.iter().find(|kind| error["data"]["kind"] == kind.as_str()).unwrap();
+            let bare = RpcError::new(*kind, "").data;
+            let helps = error["data"].as_object().unwrap().len() > 1;
+            // No param has to be named where params are no object.
+            assert_eq!(data.is_valid(&bare), !helps || *kind == Kind::InvalidParams, "{kind:?}");
+        }
+    }
+}
+
+/// What the running binary answers fits that schema, too, and stands in the document.
+#[test]
+fn errors_are_answered_as_documented() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let document = document(openrpc::HERO_PROC);
+    let data = jsonschema::draft7::new(&document["components"]["schemas"]["ErrorData"]).unwrap();
+    let documented = document["methods"][0]["errors"].as_array().unwrap();
+    let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
+    let ask = |params: Value| call(params).to_string();
+    let plan = format!("none.{:064}", 0);
+    let dry = call(json!({ "tags": ["codescaler"], "dry_run": true }));
+    let mut bodies = vec![
+        ("parse_error", "{".to_owned()),
+        ("invalid_request", "{}".to_owned()),
+        ("invalid_request", Value::from(vec![dry.clone(); 101]).to_string()),
+        ("method_not_found", r#"{ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup" }"#.to_owned()),
+        ("invalid_params", ask(json!([]))),
+        ("tag_outside_guard", ask(json!({ "tags": ["hero"] }))),
+        ("plan_changed", ask(json!({ "tags": ["codescaler"], "expect_plan": plan }))),
+    ];
+    // A param that is null is refused, whichever it is.
+    for param in params(&document["methods"][0]).keys() {
+        let mut with_null = json!({ "tags": ["codescaler"], "dry_run": true });
+        with_null[param] = Value::Null;
+        bodies.push(("invalid_params", ask(with_null)));
+    }
+    for (kind, body) in bodies {
+        let error = &server.post(body.as_bytes()).json()["error"];
+        assert_eq!(error["data"]["kind"], kind, "{body}");
+        assert!(data.is_valid(&error["data"]), "{error}");
+        let same = |other: &Value| other["code"] == error["code"] && other["data"]["kind"] == kind;
+        assert!(documented.iter().any(same), "{error}");
+    }
+    let batch = server.post(Value::from(vec![dry; 100]).to_string().as_bytes()).json();
+    assert_eq!(batch.as_array().unwrap().len(), 100);
 }
 
 #[test]
@@ -221,7 +279,7 @@ fn host() -> Value {
         "Id": { "title": "Id", "type": "integer", "minimum": 1 },
         "Page": {
             "type": "object",
-            "properties": { "items": { "type": "array", "items": true }, "next": { "$ref": "#/components/schemas/Id" } },
+            "properties": { "items": { "items": true }, "next": { "$ref": "#/components/schemas/Id" } },
         },
     });
     for namespace in NAMESPACES {
@@ -255,7 +313,7 @@ fn host() -> Value {
             json!({
                 "name": name("list"), "tags": [{ "$ref": "#/components/tags/read" }],
                 "params": [
-                    { "name": "filter", "schema": { "oneOf": [{ "type": "null" }, { "additionalProperties": { "type": ["string"] } }] } },
+                    { "name": "filter", "schema": { "oneOf": [{ "type": "null" }, { "additionalProperties": true }] } },
                     { "name": "limit", "summary": "how many", "schema": { "default": 100, "exclusiveMinimum": 0 } },
                 ],
                 "result": { "name": "page", "schema": { "allOf": [
@@ -280,7 +338,7 @@ fn host() -> Value {
                 "servers": [{ "url": "http://localhost/events", "variables": { "topic": { "default": namespace } } }],
                 "x-streaming": true,
             }),
-            json!({ "name": name("count"), "params": [], "result": { "name": "count", "schema": { "type": "integer" } } }),
+            json!({ "name": name("count"), "params": [], "result": { "name": "n", "schema": { "type": "integer" } } }),
             json!({
                 "name": name("export"), "params": by_id,
                 "result": { "name": "file", "schema": { "type": "string", "contentMediaType": "application/json" } },
@@ -396,7 +454,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 3);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 4);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();
@@ -418,8 +476,8 @@ fn what_cannot_be_merged_is_refused() {
     }
 }
 
-/// What the meta-schema of OpenRPC asks of a document, and what it can't say: that names are unique, and that references
-/// lead somewhere.
+/// What the meta-schema of OpenRPC asks of a document, and what it can't say: that names are unique, and that
+/// references lead somewhere.
 fn assert_openrpc(document: &Value) {
     let problems: Vec<String> =
         meta_schema().iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
