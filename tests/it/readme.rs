@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::command::Running;
+use crate::command::{Running, entries};
 use crate::sample::{Sample, dump};
 use crate::server::{BINARY, Server};
 
@@ -33,6 +33,30 @@ fn the_first_commands_are_the_demo_and_the_tests() {
     let mut commands = README.split("```sh\n").skip(1).map(|block| block.lines().next().unwrap());
     assert_eq!(commands.next(), Some("cargo run -- demo"));
     assert_eq!(commands.next(), Some("cargo test"));
+}
+
+/// No test is left out of every run: those that `cargo test` ignores have a line among the long runs that runs them.
+#[test]
+fn every_ignored_test_has_its_command() {
+    let runs = between("## Long runs", "## Finding your way");
+    let filters: Vec<&str> = runs
+        .lines()
+        .filter_map(|line| line.split_once("--test it ")?.1.split_once(" -- --i"))
+        .map(|run| run.0)
+        .collect();
+    let mut ignored = 0;
+    for file in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")) {
+        let Some(module) = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else { continue };
+        let source = std::fs::read_to_string(&file).unwrap();
+        let mut lines = source.lines();
+        while lines.by_ref().any(|line| line.starts_with("#[ignore")) {
+            let name = lines.by_ref().find_map(|line| line.strip_prefix("fn ")?.split_once('(')).unwrap().0;
+            let path = format!("{module}::{name}");
+            assert!(filters.iter().any(|filter| path.contains(filter)), "{path}");
+            ignored += 1;
+        }
+    }
+    assert!(ignored > 0);
 }
 
 /// In the home of somebody who has nothing but the binary and a store, line by line, in the shell.
