@@ -5,7 +5,8 @@
 //! cargo run --example codescalers
 //! ```
 //!
-//! What stands between the marks is what there is to copy. In hero_proc's place stands this crate's own server.
+//! What stands between the marks is what there is to copy. It needs the feature `client` alone. In hero_proc's
+//! place stands a server that knows one method.
 #![expect(clippy::print_stdout, reason = "it tells people what it does")]
 
 use std::collections::BTreeSet;
@@ -20,8 +21,7 @@ use axum::routing::post;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::server::{self, Listener, Service};
-use hero_proc_cleanup::{Guard, Kind, codescaler_tags};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, Guard, Host, Kind, RpcError, cleanup_by_tag, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -118,6 +118,21 @@ async fn rpc(
     })
 }
 
+/// In hero_proc's place: the one method, on a store of hero_proc's.
+async fn hero_proc(State(store): State<Arc<Path>>, Json(call): Json<Call>) -> Json<Value> {
+    let Call { id, method, params } = call;
+    let report = tokio::task::spawn_blocking(move || {
+        if method != CLEANUP_BY_TAG {
+            return Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {method:?}")));
+        }
+        cleanup_by_tag(&*store, &Host::new(Guard::codescaler()), &params, chrono::Utc::now())
+    });
+    Json(match report.await.unwrap_or_else(|error| Err(RpcError::internal(&error))) {
+        Ok(report) => json!({ "jsonrpc": "2.0", "id": id, "result": report }),
+        Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error }),
+    })
+}
+
 impl User {
     fn of(stream: &UnixStream) -> Self {
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
@@ -154,14 +169,16 @@ async fn run() -> Outcome {
     let store = path.join("hero_proc.db");
     make_store(&store)?;
 
-    // In hero_proc's place: this crate's own server, on a store of hero_proc's.
     let upstream = path.join("hero_proc.sock");
-    let host = hero_proc_cleanup::Host::new(Guard::codescaler());
     let (end_upstream, upstream_ends) = oneshot::channel::<()>();
-    let service = Service::cleanup_by_tag(store.clone(), host);
-    let upstream_runs = tokio::spawn(server::run(Listener::bind(&upstream)?, service, async {
-        let _ = upstream_ends.await;
-    }));
+    let router = Router::new().route("/rpc", post(hero_proc)).with_state(Arc::from(store.as_path()));
+    let upstream_runs = tokio::spawn(
+        axum::serve(UnixListener::bind(&upstream)?, router)
+            .with_graceful_shutdown(async {
+                let _ = upstream_ends.await;
+            })
+            .into_future(),
+    );
 
     let socket = path.join("codescalers.sock");
     let codescalers = Arc::new(Codescalers { hero_proc: upstream.clone(), admins: Mutex::default() });

@@ -29,14 +29,31 @@
 //!
 //! # Example
 //!
-//! ```no_run
+//! ```
 //! use hero_proc_cleanup::{Guard, Host, cleanup_by_tag};
+//! use rusqlite::Connection;
+//! use serde_json::json;
+//!
+//! // A store in memory, with one job that has finished. For a store in a file, its path is given: see `StoreRef`.
+//! let mut store = Connection::open_in_memory()?;
+//! store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/store.sql")))?;
+//! store.execute(
+//!     r#"INSERT INTO jobs (action, spec_json, phase, tags)
+//!        VALUES ('codescaler_build_1', '{}', 'succeeded', '["codescaler", "codescaler_ana"]')"#,
+//!     (),
+//! )?;
 //!
 //! let host = Host::new(Guard::codescaler());
-//! let params = serde_json::json!({ "tags": ["codescaler"], "older_than_ms": 86_400_000, "dry_run": true });
-//! let report = cleanup_by_tag(std::path::Path::new("hero_proc.db"), &host, &params, chrono::Utc::now())?;
-//! println!("{} jobs and {} actions would go", report.jobs_planned, report.actions_planned);
-//! # Ok::<(), hero_proc_cleanup::RpcError>(())
+//! let dry_run = json!({ "tags": ["codescaler_ana"], "dry_run": true });
+//! let shown = cleanup_by_tag(&mut store, &host, &dry_run, chrono::Utc::now())?;
+//! assert_eq!((shown.jobs_planned, shown.jobs_deleted), (1, 0));
+//!
+//! // What was shown goes, or, if it is no longer the same, nothing does.
+//! let params = json!({ "tags": ["codescaler_ana"], "expect_plan": shown.plan });
+//! let report = cleanup_by_tag(&mut store, &host, &params, chrono::Utc::now())?;
+//! assert_eq!(report.job_ids, [1]);
+//! assert_eq!(store.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0))?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #[cfg(feature = "server")]

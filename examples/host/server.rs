@@ -78,6 +78,7 @@ impl Server {
             "action.set" => set_action(&lock(&self.store), &read(params)?),
             "action.delete" => delete_action(&lock(&self.store), &read(params)?),
             "stats" => stats(&lock(&self.store), &self.children),
+            "rpc.discover" => document(),
             _ => Err(Failure::new(-32601, format!("there is no method {method:?}"))),
         }
     }
@@ -92,6 +93,34 @@ impl Server {
         stopped.map_err(|error| Failure::new(-32000, error.to_string()))?;
         Ok(json!({}))
     }
+}
+
+/// The host's OpenRPC document.
+fn document() -> Result<Value, Failure> {
+    let schema = |kind: &str| json!({ "type": kind });
+    let method = |name: &str, params: &[(&str, &str)], result: &str| {
+        let params = params.iter().map(|(name, kind)| json!({ "name": name, "schema": schema(kind) }));
+        let result = json!({ "name": "result", "schema": schema(result) });
+        json!({ "name": name, "paramStructure": "by-name", "params": params.collect::<Vec<_>>(), "result": result })
+    };
+    let mut document = json!({
+        "openrpc": "1.2.6",
+        "info": { "title": "a host in hero_proc's shape", "version": "0.0.0" },
+        "methods": [
+            method("job.create", &[("action", "string")], "object"),
+            method("job.list", &[("filter", "object")], "array"),
+            method("job.cancel", &[("id", "integer")], "object"),
+            method("job.delete", &[("id", "integer")], "object"),
+            method("action.set", &[("name", "string"), ("spec", "object")], "object"),
+            method("action.delete", &[("name", "string")], "object"),
+            method("stats", &[], "object"),
+            method("rpc.discover", &[], "object"),
+        ],
+    });
+    // mounting the extension: begin
+    hero_proc_cleanup::openrpc::merge(&mut document, hero_proc_cleanup::openrpc::HERO_PROC)?;
+    // mounting the extension: end
+    Ok(document)
 }
 
 #[derive(Deserialize)]
@@ -247,6 +276,12 @@ impl From<rusqlite::Error> for Failure {
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<hero_proc_cleanup::openrpc::MergeError> for Failure {
+    fn from(error: hero_proc_cleanup::openrpc::MergeError) -> Self {
         Self::internal(&error)
     }
 }

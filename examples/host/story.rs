@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
@@ -34,6 +34,7 @@ pub(crate) async fn tell(host: &Host, jobs: u32) -> Outcome {
     let backup = teller.others().await?;
     teller.issue_10().await?;
     teller.force(backup).await?;
+    teller.without_the_mutex().await?;
     teller.no_stall(jobs).await
 }
 
@@ -74,6 +75,14 @@ impl Teller<'_> {
     /// hero_codescalers#10: enqueued through RPC, cleaned through RPC.
     async fn issue_10(&self) -> Outcome {
         println!("\n1. hero_codescalers#10\n");
+        let document = self.call("rpc.discover", Value::Null).await?;
+        let methods = document["methods"].as_array().ok_or("the host's document has no methods")?;
+        let added = methods.last().filter(|method| method["name"] == CLEANUP_BY_TAG);
+        let report = added.and_then(|method| document.pointer(method["result"]["schema"]["$ref"].as_str()?.get(1..)?));
+        holds(
+            methods.len() == 9 && report.is_some_and(|report| report["properties"]["jobs_deleted"].is_object()),
+            "the host's OpenRPC document has its 8 methods, and job.cleanup_by_tag with its report",
+        )?;
         let before = self.stats().await?;
         let mut ended = self.host.server.children.watch();
         let first = *ended.borrow_and_update();
@@ -213,9 +222,49 @@ impl Teller<'_> {
         holds(running == [backup], "the backup, which is not codescaler's, runs on")
     }
 
+    /// Dry runs and deletions run to their ends while somebody else holds the host's mutex: they never ask for it.
+    async fn without_the_mutex(&self) -> Outcome {
+        println!("\n3. The host's mutex\n");
+        let job = self.write(|store| {
+            store.execute(
+                "INSERT INTO actions (name, spec_json) VALUES ('codescaler_lint_1', :spec)",
+                named_params! { ":spec": json!({ "tags": [CODESCALER] }).to_string() },
+            )?;
+            store.execute(
+                r#"INSERT INTO jobs (action, spec_json, phase, tags, created_at_ms)
+                   VALUES ('codescaler_lint_1', '{}', 'succeeded', '["codescaler"]', :now)"#,
+                named_params! { ":now": now_ms() },
+            )?;
+            Ok(store.last_insert_rowid())
+        })?;
+        let (store, path) = (Arc::clone(&self.host.server.store), self.host.server.path.clone());
+        let mut host = hero_proc_cleanup::Host::new(Guard::codescaler());
+        host.control = Some(self.host.server.children.clone());
+        let both = move || {
+            let call = |params| cleanup_by_tag(path.as_path(), &host, &params, chrono::Utc::now());
+            let shown = call(json!({ "tags": [CODESCALER], "dry_run": true }))?;
+            let report = call(json!({ "tags": [CODESCALER], "expect_plan": shown.plan }))?;
+            Ok::<_, RpcError>((shown, report))
+        };
+        let done = spawn_blocking(move || {
+            let held = lock(&store);
+            let (done, ends) = mpsc::channel();
+            // If nobody waits any more, it was too late.
+            std::thread::spawn(move || done.send(both()).ok());
+            let done = ends.recv_timeout(PATIENCE);
+            drop(held);
+            done
+        });
+        let (shown, report) = done.await???;
+        holds(
+            shown.job_ids == [job] && report.job_ids == [job] && report.actions_deleted == 1,
+            "while the mutex is held, a dry run and a deletion run to their ends",
+        )
+    }
+
     /// The tick goes on while a large store is cleaned.
     async fn no_stall(&self, jobs: u32) -> Outcome {
-        println!("\n3. {jobs} jobs, and a host that goes on\n");
+        println!("\n4. {jobs} jobs, and a host that goes on\n");
         let path = self.host.server.path.clone();
         let seeded = spawn_blocking(move || pile_up(&path, jobs)).await??;
         println!("{seeded} of them are codescaler's, each with an action of its own.");

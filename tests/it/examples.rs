@@ -20,10 +20,12 @@ fn the_host_tells_its_story() {
     let told = tells("host", &["--jobs", "2000"]);
     for line in [
         "holds: job.list with the tag codescaler is empty",
+        "holds: the host's OpenRPC document has its 8 methods, and job.cleanup_by_tag with its report",
         "holds: stats drops by 7 jobs and 6 actions, to what it was before",
         "holds: what the report names is gone, and every other row is untouched",
         "holds: each was stopped as it had to be",
         "holds: none of those processes is left, nor a zombie of them",
+        "holds: while the mutex is held, a dry run and a deletion run to their ends",
         "1000 of them are codescaler's, each with an action of its own.",
         "holds: every one of codescaler's jobs is gone",
         "holds: nothing of it is left on the disk",

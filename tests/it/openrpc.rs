@@ -1,7 +1,7 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, cleanup_by_tag, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::sample::Sample;
@@ -138,13 +138,71 @@ fn every_error_is_documented_with_its_code() {
     for &kind in Kind::ALL {
         let error = (i64::from(kind.code()), kind.as_str().to_owned());
         let (on_store, on_gate) = match kind {
-            Kind::ParseError | Kind::InvalidRequest | Kind::MethodNotFound => (false, false),
-            Kind::TagOutsideGuard => (true, false),
+            // The others are what a hero_proc may answer, whatever its guard is around.
             Kind::NotAdmin | Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
             _ => (true, true),
         };
         assert_eq!((store.contains(&error), gate.contains(&error)), (on_store, on_gate), "{error:?}");
     }
+}
+
+/// Each documented error's data fits the schema of such data, which has an alternative for each kind and no others.
+#[test]
+fn the_data_of_errors_fits_its_schema() {
+    for text in [openrpc::HERO_PROC, openrpc::CODESCALERS] {
+        let document = document(text);
+        let schema = &document["components"]["schemas"]["ErrorData"];
+        let data = jsonschema::draft7::new(schema).unwrap();
+        let words: Vec<&Value> =
+            schema["oneOf"].as_array().unwrap().iter().map(|kind| &kind["properties"]["kind"]["const"]).collect();
+        assert_eq!(words, Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>());
+        for error in document["methods"][0]["errors"].as_array().unwrap() {
+            assert!(data.is_valid(&error["data"]), "{error}");
+            let kind = Kind::ALL.iter().find(|kind| error["data"]["kind"] == kind.as_str()).unwrap();
+            let bare = RpcError::new(*kind, "").data;
+            let helps = error["data"].as_object().unwrap().len() > 1;
+            // No param has to be named where params are no object.
+            assert_eq!(data.is_valid(&bare), !helps || *kind == Kind::InvalidParams, "{kind:?}");
+        }
+    }
+}
+
+/// What the running binary answers fits that schema, too, and stands in the document.
+#[test]
+fn errors_are_answered_as_documented() {
+    let sample = Sample::new();
+    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let document = document(openrpc::HERO_PROC);
+    let data = jsonschema::draft7::new(&document["components"]["schemas"]["ErrorData"]).unwrap();
+    let documented = document["methods"][0]["errors"].as_array().unwrap();
+    let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
+    let ask = |params: Value| call(params).to_string();
+    let plan = format!("none.{:064}", 0);
+    let dry = call(json!({ "tags": ["codescaler"], "dry_run": true }));
+    let mut bodies = vec![
+        ("parse_error", "{".to_owned()),
+        ("invalid_request", "{}".to_owned()),
+        ("invalid_request", Value::from(vec![dry.clone(); 101]).to_string()),
+        ("method_not_found", r#"{ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup" }"#.to_owned()),
+        ("invalid_params", ask(json!([]))),
+        ("tag_outside_guard", ask(json!({ "tags": ["hero"] }))),
+        ("plan_changed", ask(json!({ "tags": ["codescaler"], "expect_plan": plan }))),
+    ];
+    // A param that is null is refused, whichever it is.
+    for param in params(&document["methods"][0]).keys() {
+        let mut with_null = json!({ "tags": ["codescaler"], "dry_run": true });
+        with_null[param] = Value::Null;
+        bodies.push(("invalid_params", ask(with_null)));
+    }
+    for (kind, body) in bodies {
+        let error = &server.post(body.as_bytes()).json()["error"];
+        assert_eq!(error["data"]["kind"], kind, "{body}");
+        assert!(data.is_valid(&error["data"]), "{error}");
+        let same = |other: &Value| other["code"] == error["code"] && other["data"]["kind"] == kind;
+        assert!(documented.iter().any(same), "{error}");
+    }
+    let batch = server.post(Value::from(vec![dry; 100]).to_string().as_bytes()).json();
+    assert_eq!(batch.as_array().unwrap().len(), 100);
 }
 
 #[test]
@@ -210,25 +268,118 @@ fn they_are_served_as_they_are() {
     assert_eq!(gateway.get("/health").json()["service"], "hero_codescalers_cleanup");
 }
 
-/// A host's document of 90 methods, which uses the names of two of our schemas for something else.
+/// A host's document of 90 methods in ten shapes, which uses everything that OpenRPC has, and the names of two of our
+/// schemas for something else.
 fn host() -> Value {
-    let methods: Vec<Value> = (0..90)
-        .map(|number| {
+    const NAMESPACES: [&str; 9] = ["job", "action", "service", "run", "secret", "schedule", "log", "system", "context"];
+    let mut methods = Vec::new();
+    let mut schemas = json!({
+        "Report": { "type": "string" },
+        "CleanupKeptAction": { "type": "integer" },
+        "Id": { "title": "Id", "type": "integer", "minimum": 1 },
+        "Page": {
+            "type": "object",
+            "properties": { "items": { "items": true }, "next": { "$ref": "#/components/schemas/Id" } },
+        },
+    });
+    for namespace in NAMESPACES {
+        let own = format!("#/components/schemas/{namespace}");
+        schemas[namespace] = json!({
+            "type": "object",
+            "properties": { "id": { "$ref": "#/components/schemas/Id" }, "parent": { "$ref": own } },
+            "patternProperties": { "^x-": true },
+            "required": ["id"],
+        });
+        let name = |verb: &str| format!("{namespace}.{verb}");
+        let by_id = json!([{ "$ref": "#/components/contentDescriptors/Id" }]);
+        let one = json!({ "name": namespace, "schema": { "$ref": own } });
+        methods.extend([
             json!({
-                "name": format!("namespace{}.verb{number}", number % 9),
-                "params": [{ "name": "id", "required": true, "schema": { "type": "integer" } }],
+                "name": name("create"), "summary": "Creates one", "paramStructure": "by-name",
+                "params": [{ "name": "spec", "required": true, "schema": { "$ref": own } }],
+                "result": { "$ref": "#/components/contentDescriptors/Id" },
+                "errors": [{ "$ref": "#/components/errors/Exists" }],
+            }),
+            json!({
+                "name": name("get"), "params": by_id, "result": one,
+                "tags": [{ "$ref": "#/components/tags/read" }, { "name": namespace, "description": "theirs" }],
+                "errors": [{ "$ref": "#/components/errors/NotFound" }],
+                "examples": [{
+                    "name": "the first",
+                    "params": [{ "$ref": "#/components/examples/First" }],
+                    "result": { "name": namespace, "value": { "id": 1, "parent": { "id": 2 } } },
+                }],
+            }),
+            json!({
+                "name": name("list"), "tags": [{ "$ref": "#/components/tags/read" }],
+                "params": [
+                    { "name": "filter", "schema": { "oneOf": [{ "type": "null" }, { "additionalProperties": true }] } },
+                    { "name": "limit", "summary": "how many", "schema": { "default": 100, "exclusiveMinimum": 0 } },
+                ],
+                "result": { "name": "page", "schema": { "allOf": [
+                    { "$ref": "#/components/schemas/Page" },
+                    { "properties": { "items": { "items": { "$ref": own } } } },
+                ] } },
+            }),
+            json!({
+                "name": name("update"), "paramStructure": "either", "deprecated": namespace == "secret",
+                "params": [
+                    { "$ref": "#/components/contentDescriptors/Id" },
+                    { "name": "change", "deprecated": true, "schema": true },
+                ],
+                "result": one, "x-since": { "version": "0.3", "$comment": [1, 2] },
+            }),
+            json!({
+                "name": name("delete"), "params": by_id, "result": { "name": "nothing", "schema": { "type": "null" } },
+                "errors": [{ "code": -32001, "message": "it is in use", "data": { "kind": "in_use", "by": null } }],
+            }),
+            json!({
+                "name": name("watch"), "params": [], "result": { "name": "events", "schema": {} },
+                "servers": [{ "url": "http://localhost/events", "variables": { "topic": { "default": namespace } } }],
+                "x-streaming": true,
+            }),
+            json!({ "name": name("count"), "params": [], "result": { "name": "n", "schema": { "type": "integer" } } }),
+            json!({
+                "name": name("export"), "params": by_id,
+                "result": { "name": "file", "schema": { "type": "string", "contentMediaType": "application/json" } },
+                "links": [{ "name": "get it", "method": name("get"), "params": { "id": "$params.id" } }],
+                "externalDocs": { "url": "https://example.org/export" },
+            }),
+            json!({
+                "name": name("stats"), "description": "What a report is here.", "params": [],
                 "result": { "name": "report", "schema": { "$ref": "#/components/schemas/Report" } },
-            })
-        })
-        .collect();
+            }),
+            json!({
+                "name": name("describe"), "params": [{ "name": "of", "schema": { "enum": ["schema", 1, null] } }],
+                "result": { "name": "kept", "schema": { "anyOf": [
+                    { "$ref": "#/components/schemas/CleanupKeptAction" },
+                    { "not": { "$ref": own } },
+                ] } },
+            }),
+        ]);
+    }
     json!({
         "openrpc": "1.2.6",
-        "info": { "title": "hero_proc", "version": "0.7.0" },
+        "info": {
+            "title": "hero_proc", "version": "0.7.0", "description": "Runs things.", "x-logo": "none",
+            "contact": { "name": "them" }, "license": { "name": "Apache-2.0" },
+        },
+        "servers": [{ "name": "socket", "url": "http://localhost/rpc" }],
+        "externalDocs": { "url": "https://example.org" },
         "methods": methods,
         "components": {
-            "schemas": { "Report": { "type": "string" }, "CleanupKeptAction": { "type": "integer" } },
-            "errors": { "NoJob": { "code": -32001, "message": "no such job" } },
+            "schemas": schemas,
+            "errors": {
+                "NotFound": { "code": -32001, "message": "there is none" },
+                "Exists": { "code": -32004, "message": "there is one", "data": { "id": 1 } },
+            },
+            "contentDescriptors": {
+                "Id": { "name": "id", "required": true, "schema": { "$ref": "#/components/schemas/Id" } },
+            },
+            "examples": { "First": { "name": "id", "value": 1 } },
+            "tags": { "read": { "name": "read", "x-colour": "green" } },
         },
+        "x-generator": ["by", "hand"],
     })
 }
 
@@ -249,24 +400,19 @@ fn a_host_merges_both_documents_into_its_own() {
     let (mut merged, before) = (host(), host());
     openrpc::merge(&mut merged, openrpc::HERO_PROC).unwrap();
     openrpc::merge(&mut merged, openrpc::CODESCALERS).unwrap();
+    assert_openrpc(&before);
     assert_openrpc(&merged);
 
     // What the host had is as it was.
     let methods = merged["methods"].as_array().unwrap();
-    assert_eq!(methods[..90], before["methods"].as_array().unwrap()[..]);
-    assert_eq!(merged["info"], before["info"]);
-    assert_eq!(merged["components"]["errors"], before["components"]["errors"]);
-    for name in ["Report", "CleanupKeptAction"] {
-        assert_eq!(merged["components"]["schemas"][name], before["components"]["schemas"][name]);
-    }
+    let mut without = merged.clone();
+    without["methods"].as_array_mut().unwrap().truncate(90);
+    let schemas = without["components"]["schemas"].as_object_mut().unwrap();
+    schemas.retain(|name, _| !before["components"]["schemas"][name].is_null());
+    assert_eq!(without, before);
     // What was added is what was served, by other names.
     let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
     assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
-    let mut found = Vec::new();
-    references(&merged, &mut found);
-    for reference in &found {
-        assert!(merged.pointer(&reference[1..]).is_some(), "{reference}");
-    }
     for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
         let own = document(text);
         let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
@@ -288,6 +434,18 @@ fn resolve(value: &Value, document: &Value) -> Value {
     }
 }
 
+/// A host that has a method of the name already, of its own or by an earlier merge, keeps it.
+#[test]
+fn a_method_that_the_host_has_is_not_replaced() {
+    for (text, name) in [(openrpc::HERO_PROC, "job.cleanup_by_tag"), (openrpc::CODESCALERS, "jobs.cleanup")] {
+        let mut host = host();
+        host["methods"][44]["name"] = name.into();
+        let before = host.clone();
+        assert_eq!(openrpc::merge(&mut host, text), Err(MergeError::MethodTaken(name.to_owned())));
+        assert_eq!(host, before);
+    }
+}
+
 /// Without a clash, names are as they are served; what can't be merged is refused, and changes nothing.
 #[test]
 fn what_cannot_be_merged_is_refused() {
@@ -296,7 +454,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 3);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 4);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();
@@ -318,40 +476,43 @@ fn what_cannot_be_merged_is_refused() {
     }
 }
 
-/// What OpenRPC 1.2.6 asks of a document: the fields that must be there, and no others but those that may.
+/// What the meta-schema of OpenRPC asks of a document, and what it can't say: that names are unique, and that
+/// references lead somewhere.
 fn assert_openrpc(document: &Value) {
-    let fields = |value: &Value, must: &[&str], may: &[&str]| {
-        let object = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
-        must.iter().for_each(|name| assert!(object.contains_key(*name), "{name} is missing in {value}"));
-        let known = |name: &String| must.iter().chain(may).any(|known| known == name) || name.starts_with("x-");
-        object.keys().for_each(|name| assert!(known(name), "{name} in {value}"));
-    };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    fields(document, &["openrpc", "info", "methods"], &["servers", "components", "externalDocs"]);
-    fields(&document["info"], &["title", "version"], &["description", "termsOfService", "contact", "license"]);
-    let mut names = Vec::new();
-    for method in list(&document["methods"]) {
-        let may = ["description", "summary", "tags", "paramStructure", "errors", "links", "examples", "deprecated"];
-        fields(&method, &["name", "params", "result"], &may);
-        names.push(method["name"].as_str().unwrap().to_owned());
-        let descriptor = |value: &Value| {
-            fields(value, &["name", "schema"], &["summary", "description", "required", "deprecated"]);
-        };
-        list(&method["params"]).iter().for_each(descriptor);
-        descriptor(&method["result"]);
-        list(&method["errors"]).iter().for_each(|error| {
-            fields(error, &["code", "message"], &["data"]);
-            assert!(error["code"].is_i64());
-        });
-        for pairing in list(&method["examples"]) {
-            fields(&pairing, &["name", "params"], &["description", "summary", "result"]);
-            let example = |value: &Value| fields(value, &["name", "value"], &["summary", "description"]);
-            list(&pairing["params"]).iter().for_each(example);
-            example(&pairing["result"]);
-        }
-    }
+    let problems: Vec<String> =
+        meta_schema().iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(problems, [""; 0]);
+    let mut names: Vec<&Value> = document["methods"].as_array().unwrap().iter().map(|method| &method["name"]).collect();
     let count = names.len();
-    names.sort_unstable();
+    names.sort_unstable_by_key(|name| name.as_str());
     names.dedup();
     assert_eq!(names.len(), count, "names are unique");
+    let mut found = Vec::new();
+    references(document, &mut found);
+    for reference in found {
+        assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+    }
+}
+
+fn meta_schema() -> jsonschema::Validator {
+    jsonschema::draft7::new(&document(include_str!("openrpc_meta_schema.json"))).unwrap()
+}
+
+/// The meta-schema is whole: it sees what is wrong, down to the schemas of params.
+#[test]
+fn what_is_no_openrpc_is_seen() {
+    let meta = meta_schema();
+    for (pointer, wrong) in [
+        ("/openrpc", json!("9.9.9")),
+        ("/info", json!({ "title": "without a version" })),
+        ("/methods/0/params/0", json!({ "name": "without a schema" })),
+        ("/methods/0/params/0/schema/type", json!("strnig")),
+        ("/methods/0/errors/0/code", json!("-32602")),
+        ("/components/schemas/Report/required", json!("all")),
+    ] {
+        let mut document = document(openrpc::HERO_PROC);
+        assert!(meta.is_valid(&document));
+        *document.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!meta.is_valid(&document), "{pointer}");
+    }
 }
