@@ -49,7 +49,8 @@ fn every_ignored_test_has_its_command() {
         let Some(module) = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else { continue };
         let source = std::fs::read_to_string(&file).unwrap();
         let mut lines = source.lines();
-        while lines.by_ref().any(|line| line.starts_with("#[ignore")) {
+        // Some are run by another test, in a process of its own.
+        while lines.by_ref().any(|line| line.starts_with("#[ignore") && !line.contains("run by")) {
             let name = lines.by_ref().find_map(|line| line.strip_prefix("fn ")?.split_once('(')).unwrap().0;
             let path = format!("{module}::{name}");
             assert!(filters.iter().any(|filter| path.contains(filter)), "{path}");
