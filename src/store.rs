@@ -27,6 +27,15 @@ use layout::Layout;
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
 
+/// Refuses a SQLite that is too old: hosts link their own.
+fn new_enough(version: i32) -> Result<(), StoreError> {
+    let [major, minor, patch] = [version / 1_000_000, version / 1000 % 1000, version % 1000];
+    if version < OLDEST_SQLITE {
+        return Err(StoreError::unfit(format!("SQLite {major}.{minor}.{patch} is older than 3.26.0")));
+    }
+    Ok(())
+}
+
 /// Where the store is.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -125,9 +134,7 @@ impl Store<'static> {
 impl<'s> Store<'s> {
     /// Opens or takes over the connection. Reads nothing of the store's tables yet.
     pub(crate) fn attach(store: StoreRef<'s>, access: Access, lock_timeout: Duration) -> Result<Self, StoreError> {
-        if rusqlite::version_number() < OLDEST_SQLITE {
-            return Err(StoreError::unfit(format!("SQLite {} is older than 3.26", rusqlite::version())));
-        }
+        new_enough(rusqlite::version_number())?;
         let store = match store {
             StoreRef::Path(path) => Store::open(path, access, lock_timeout)?,
             StoreRef::Connection(connection) => {
@@ -321,4 +328,17 @@ fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     wal.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlite_that_is_too_old_is_named() {
+        let said = |version| new_enough(version).map_err(|error| error.to_string());
+        assert_eq!(said(3_026_000), Ok(()));
+        assert_eq!(said(3_050_004), Ok(()));
+        assert_eq!(said(3_025_003), Err("this store does not fit: SQLite 3.25.3 is older than 3.26.0".to_owned()));
+    }
 }

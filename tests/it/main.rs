@@ -6,6 +6,7 @@ mod bound;
 mod cli;
 mod clients;
 mod command;
+mod dependencies;
 mod examples;
 mod faults;
 mod force;
