@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 /// Every kind of error that this crate's two methods answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Kind {
     /// The body is no JSON.
     ParseError,

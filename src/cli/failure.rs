@@ -50,8 +50,15 @@ impl Failure {
                 Some(Kind::PlanChanged) => 4,
                 Some(Kind::TagOutsideGuard | Kind::NotAdmin) => 5,
                 Some(Kind::StoreBusy | Kind::UpstreamUnreachable | Kind::OutcomeUnknown) => 6,
-                // Kinds may be added: the test below names them all.
-                _ => 1,
+                Some(
+                    Kind::ParseError
+                    | Kind::InvalidRequest
+                    | Kind::MethodNotFound
+                    | Kind::StoreUnfit
+                    | Kind::ForceUnavailable
+                    | Kind::Internal,
+                )
+                | None => 1,
             },
             Self::Interrupted { .. } | Self::Unfit | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
