@@ -182,17 +182,24 @@ impl<'s> Store<'s> {
     /// Moves what was written from the WAL into the database, and empties the WAL, without waiting for anyone.
     ///
     /// This makes the deletion durable, saves the host's next commit from doing it, and gives the WAL's space back.
-    /// Readers may prevent a part of it; that is no error.
+    /// Readers may prevent a part of it; that is no error, and stands in the log with the WAL's size.
     pub(crate) fn checkpoint(&self) {
-        let Attached::Own(connection, _) = &self.connection else { return };
+        let Attached::Own(connection, Some(file)) = &self.connection else { return };
         // PASSIVE does the work beside other writers; what is left for TRUNCATE, which shuts them out, is next to nothing.
-        let checkpoint = |mode| connection.query_row(mode, (), |_| Ok(()));
-        let done = connection
+        let checkpoint =
+            |mode| connection.query_row(mode, (), |row| Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get(2)?)));
+        let done: Result<(_, i64, i64), _> = connection
             .busy_timeout(Duration::ZERO)
             .and_then(|()| checkpoint("PRAGMA wal_checkpoint(PASSIVE)"))
-            .and_then(|()| checkpoint("PRAGMA wal_checkpoint(TRUNCATE)"));
-        if let Err(error) = done.map_err(StoreError::from) {
-            tracing::debug!(%error, "the WAL was not emptied after the cleanup");
+            .and_then(|_| checkpoint("PRAGMA wal_checkpoint(TRUNCATE)"));
+        match done.map_err(StoreError::from) {
+            Ok((true, frames, moved)) if moved < frames => {
+                let wal_bytes = fs::metadata(wal_of(&file.path)).map_or(0, |wal| wal.len());
+                tracing::warn!(wal_bytes, "the WAL could not be emptied after the cleanup: a reader is in the way");
+            }
+            // Busy with all of it moved: a writer, whose next frames take the place of those.
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the WAL was not emptied after the cleanup"),
         }
     }
 

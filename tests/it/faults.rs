@@ -104,6 +104,26 @@ fn a_long_reader_is_not_in_the_way() {
     assert_eq!(wal(), 0, "the next cleanup empties it");
 }
 
+/// Until then the log says how large the WAL is.
+#[test]
+fn a_long_reader_stands_in_the_log() {
+    let sample = Sample::new();
+    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    server.says("the store fits");
+    let reader = sample.open();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
+    assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 3);
+    let wal = fs::metadata(format!("{}-wal", sample.path.display())).unwrap().len();
+    let log = server.until("a reader is in the way");
+    assert!(log.contains("WARN") && log.contains(&format!("wal_bytes={wal}")), "{log}");
+    reader.execute_batch("COMMIT").unwrap();
+    sample.open().execute("UPDATE jobs SET phase = 'done' WHERE id = 3", ()).unwrap();
+    assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 1);
+    server.signal(rustix::process::Signal::TERM);
+    let (_, log) = server.end();
+    assert!(!log.contains("in the way"), "{log}");
+}
+
 /// Many jobs of many pages.
 fn large(store: &Path) {
     Connection::open(store)

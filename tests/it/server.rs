@@ -109,11 +109,17 @@ impl Server {
 
     /// Reads the log up to a line that holds `text`.
     pub(crate) fn says(&mut self, text: &str) {
+        self.until(text);
+    }
+
+    /// The same, and returns that line.
+    pub(crate) fn until(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
             assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "never said {text:?}");
         }
+        line
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,65 +1,251 @@
-//! Cleanups without pause beside a busy host, which creates, finishes, restarts, retags and lists jobs and sets actions and
-//! services from three threads, as fast as it can.
+//! Cleanups without pause beside a busy host: three threads, each with a connection of its own, create, finish, restart, retag
+//! and list jobs and set actions, as fast as they can.
 //!
 //! The long form: `cargo test --release --test it -- --ignored --nocapture soak`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, cleanup_by_tag};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use serde_json::{Value, json};
+use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, TransactionBehavior, params};
+use serde_json::json;
 
 use crate::sample::Sample;
 
-/// How the host uses the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// As hero_proc does: one connection behind a mutex.
-    OneConnection,
-    /// A connection for each thread, which waits for the lock as long as it takes.
-    OwnConnections,
-    /// As hero_proc does, and somebody else holds a snapshot all the while.
-    BesideAReader,
+/// The host's store, and who else uses it.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    journal: &'static str,
+    /// Jobs have rows of other tables.
+    keys: bool,
+    /// Somebody holds on to a snapshot for eight cleanups at a time.
+    reader: bool,
 }
 
-const VARIANTS: [(&str, Use); 5] = [
-    ("wal", Use::OneConnection),
-    ("wal", Use::OwnConnections),
-    ("wal", Use::BesideAReader),
-    ("delete", Use::OneConnection),
-    ("delete", Use::OwnConnections),
+const CASES: [Case; 4] = [
+    Case { journal: "wal", keys: false, reader: false },
+    Case { journal: "wal", keys: true, reader: false },
+    Case { journal: "wal", keys: false, reader: true },
+    Case { journal: "delete", keys: true, reader: false },
 ];
 
 #[test]
 fn nothing_is_lost_beside_a_busy_host() {
-    for (journal, host) in VARIANTS {
-        soak(journal, host, |calls, _| calls >= 8);
+    for case in CASES {
+        soak(case, Length::Writes(250));
     }
 }
 
 #[test]
-#[ignore = "long form: three minutes for each variant"]
+#[ignore = "long form: three minutes for each of four cases"]
 fn nothing_is_lost_in_minutes_beside_a_busy_host() {
-    for (journal, host) in VARIANTS {
-        soak(journal, host, |_, since| since.elapsed() >= Duration::from_secs(180));
+    for case in CASES {
+        soak(case, Length::Time(Duration::from_secs(180)));
     }
 }
 
-/// What the load created.
-#[derive(Default)]
-struct Created {
-    jobs: BTreeSet<i64>,
-    /// Those that are not codescaler's and never were, with their phase: nobody touches them again.
-    others: BTreeMap<i64, &'static str>,
-    /// Actions of one job each.
-    builds: BTreeSet<String>,
-    writes: u64,
+/// How long it goes on.
+#[derive(Clone, Copy)]
+enum Length {
+    /// Until each thread of the host has written so often: in the rollback journal modes hardly any cleanup may get the lock
+    /// before that, as nobody stands in line for it.
+    Writes(u64),
+    Time(Duration),
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of the long form")]
+fn soak(case: Case, length: Length) {
+    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let store = sample.open();
+    store.pragma_update_and_check(None, "journal_mode", case.journal, |_| Ok(())).unwrap();
+    if case.keys {
+        store
+            .execute_batch(
+                "CREATE TABLE notes (job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE);
+                 CREATE TABLE links (of INTEGER, job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);",
+            )
+            .unwrap();
+    }
+    let (stop, calls, since) = (AtomicBool::new(false), AtomicU32::new(0), Instant::now());
+    let (loads, mut reports, outcomes, most_wal) = thread::scope(|scope| {
+        let loads: Vec<_> = (0..3)
+            .map(|seed| {
+                let (load, connection, stop) = (Load::new(seed, case), sample.open(), &stop);
+                scope.spawn(move || load.run(connection, length, stop))
+            })
+            .collect();
+        let reader = case.reader.then(|| scope.spawn(|| hold_snapshots(&sample, &calls, &stop)));
+        let (reports, outcomes) = cleanups(&sample.path, &calls, |outcomes| match length {
+            Length::Writes(_) => outcomes.done >= 3 && loads.iter().all(|load| load.is_finished()),
+            Length::Time(time) => since.elapsed() >= time,
+        });
+        stop.store(true, Ordering::Relaxed);
+        let loads: Vec<Load> = loads.into_iter().map(|load| load.join().unwrap()).collect();
+        (loads, reports, outcomes, reader.map(|reader| reader.join().unwrap()))
+    });
+
+    // Once the host is at rest, nothing is in the way. One job is there to go for certain.
+    let job = r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('shared0', '{}', 'done', '["codescaler"]')"#;
+    store.execute(job, ()).unwrap();
+    let last_job = store.last_insert_rowid();
+    let last = Host::new(Guard::codescaler());
+    let last = cleanup_by_tag(sample.path.as_path(), &last, json!({ "tags": ["codescaler"] }), chrono::Utc::now());
+    reports.push(last.unwrap());
+    if case.journal == "wal" {
+        assert_eq!(wal_bytes(&sample.path), 0, "the WAL is given back");
+    }
+
+    let writes: u64 = loads.iter().map(|load| load.writes).sum();
+    let created: BTreeSet<i64> = loads.iter().flat_map(|load| load.jobs.iter().copied()).chain([last_job]).collect();
+    let mut deleted = BTreeSet::new();
+    let mut actions_deleted = BTreeMap::<&str, i64>::new();
+    for report in &reports {
+        for job in &report.job_ids {
+            assert!(deleted.insert(*job), "job {job} is in two reports");
+        }
+        for action in &report.action_ids {
+            *actions_deleted.entry(action).or_default() += 1;
+        }
+    }
+    let left: BTreeSet<i64> = column(&store, "SELECT id FROM jobs").into_iter().collect();
+    println!(
+        "{case:?}: {outcomes:?}, {writes} writes, {} jobs created, {} deleted, {} actions deleted, WAL of at most {most_wal:?} bytes",
+        created.len(),
+        deleted.len(),
+        actions_deleted.values().sum::<i64>(),
+    );
+    assert!(!deleted.is_empty() && !left.is_empty());
+    assert!(deleted.is_disjoint(&left), "what is in a report is gone");
+    assert!(left.union(&deleted).eq(created.iter()), "every job is there, or in a report");
+
+    // An action may be made again once it has gone.
+    let actions_left: BTreeSet<String> = column(&store, "SELECT name FROM actions").into_iter().collect();
+    let mut actions = BTreeMap::<&str, i64>::new();
+    for (name, times) in loads.iter().flat_map(|load| &load.actions) {
+        *actions.entry(name).or_default() += times;
+    }
+    for (name, made) in &actions {
+        let gone = made - i64::from(actions_left.contains(*name));
+        assert_eq!(actions_deleted.get(name).copied().unwrap_or(0), gone, "{name}: it is there, or in as many reports");
+    }
+    assert!(actions_deleted.keys().all(|name| actions.contains_key(name)));
+
+    for load in &loads {
+        for (id, content) in &load.others_jobs {
+            assert_eq!(row(&store, JOB, id).as_ref(), Some(content), "untagged: nobody but its host has touched it");
+        }
+        for (name, content) in &load.kept_actions {
+            assert_eq!(row(&store, ACTION, name).as_ref(), Some(content), "untagged or scheduled");
+        }
+    }
+    let none = |sql: &str| assert_eq!(column::<String>(&store, sql), [""; 0], "{sql}");
+    none("SELECT id || ': ' || action FROM jobs WHERE action NOT IN (SELECT name FROM actions)");
+    none(
+        "SELECT name || ' on ' || value FROM actions, json_each(spec_json, '$.depends_on')
+         WHERE value NOT IN (SELECT name FROM actions)",
+    );
+    none("SELECT \"table\" FROM pragma_foreign_key_check");
+    assert_eq!(column::<String>(&store, "PRAGMA integrity_check"), ["ok"]);
+    if case.keys {
+        let dependents =
+            |table| reports.iter().map(|report| report.dependents.get(table).copied().unwrap_or(0)).sum::<u64>();
+        let with_rows: BTreeSet<i64> = loads.iter().flat_map(|load| load.with_rows.iter().copied()).collect();
+        assert_eq!(dependents("notes"), with_rows.intersection(&deleted).count() as u64);
+        assert_eq!(dependents("links"), dependents("notes"));
+        let notes: BTreeSet<i64> = column(&store, "SELECT job FROM notes").into_iter().collect();
+        assert!(with_rows.difference(&deleted).eq(notes.iter()), "the rows of the jobs that are left, and no others");
+        let links: BTreeSet<i64> = column(&store, "SELECT of FROM links WHERE job IS NULL").into_iter().collect();
+        assert!(with_rows.intersection(&deleted).eq(links.iter()));
+    }
+}
+
+/// How the cleanups ended.
+#[derive(Debug, Default)]
+struct Outcomes {
+    calls: u32,
+    done: u32,
+    busy: u32,
+    plan_changed: u32,
+    forced: u32,
+}
+
+/// Stops every second job.
+struct Control;
+
+impl JobControl for Control {
+    fn stop(&self, job: &Job) -> Result<(), ControlError> {
+        if job.id % 2 == 0 { Ok(()) } else { Err("it does not want to".into()) }
+    }
+}
+
+/// Cleanups with all sorts of params until there were enough: their reports, and how they ended.
+fn cleanups(store: &Path, calls: &AtomicU32, enough: impl Fn(&Outcomes) -> bool) -> (Vec<Report>, Outcomes) {
+    let (mut dice, mut reports, mut outcomes) = (Dice(7), Vec::new(), Outcomes::default());
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Control));
+    while !enough(&outcomes) {
+        outcomes.calls += 1;
+        calls.store(outcomes.calls, Ordering::Relaxed);
+        let mut params = json!({ "tags": ["codescaler"], "max_ids": 1_000_000 });
+        if dice.roll(3) == 0 {
+            params["tags"] = json!(["codescaler", format!("codescaler_user{}", dice.roll(3))]);
+        }
+        if dice.roll(3) == 0 {
+            params["limit"] = json!(1 + dice.roll(20));
+        }
+        let force = dice.roll(4) == 0;
+        if force {
+            params["force"] = true.into();
+        }
+        if dice.roll(4) == 0 {
+            let mut dry_run = params.clone();
+            dry_run["dry_run"] = true.into();
+            match cleanup_by_tag(store, &host, &dry_run, chrono::Utc::now()) {
+                Ok(report) => params["expect_plan"] = report.plan.into(),
+                Err(error) => assert_eq!(error.kind(), Some(Kind::StoreBusy), "{error}"),
+            }
+        }
+        match cleanup_by_tag(store, &host, &params, chrono::Utc::now()) {
+            Ok(report) => {
+                assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum());
+                assert_eq!(report.job_ids.len() as u64, report.jobs_deleted);
+                assert_eq!(report.action_ids.len() as u64, report.actions_deleted);
+                reports.push(report);
+                outcomes.done += 1;
+                outcomes.forced += u32::from(force);
+            }
+            Err(error) if error.kind() == Some(Kind::StoreBusy) => outcomes.busy += 1,
+            Err(error) if error.kind() == Some(Kind::PlanChanged) => outcomes.plan_changed += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (reports, outcomes)
+}
+
+/// Reads from one moment for as long as eight cleanups take, then from the next. Returns the most bytes that the WAL had.
+fn hold_snapshots(sample: &Sample, calls: &AtomicU32, stop: &AtomicBool) -> u64 {
+    let (reader, mut most) = (sample.open(), 0);
+    let count = || reader.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        reader.execute_batch("BEGIN").unwrap();
+        let (seen, since) = (count(), calls.load(Ordering::Relaxed));
+        while calls.load(Ordering::Relaxed) < since + 8 && !stop.load(Ordering::Relaxed) {
+            most = most.max(wal_bytes(&sample.path));
+            thread::yield_now();
+        }
+        assert_eq!(count(), seen, "it still sees its own moment");
+        reader.execute_batch("COMMIT").unwrap();
+    }
+    most
+}
+
+fn wal_bytes(store: &Path) -> u64 {
+    fs::metadata(format!("{}-wal", store.display())).map_or(0, |wal| wal.len())
 }
 
 /// A generator of numbers: what the load does need not be unpredictable, only varied.
@@ -72,250 +258,201 @@ impl Dice {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the figures of the long form")]
-fn soak(journal: &'static str, host: Use, enough: impl Fn(u32, Instant) -> bool) {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
-    let store = sample.open();
-    store.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-    store.execute_batch("CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE)").unwrap();
-    let wal = PathBuf::from(format!("{}-wal", sample.path.display()));
-    let wal_bytes = || fs::metadata(&wal).map_or(0, |wal| wal.len());
-    let reader = sample.open();
-    if host == Use::BesideAReader {
-        reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
-    }
-    let shared = Arc::new(Mutex::new(connect(&sample.path)));
-    let stop = AtomicBool::new(false);
-    let (created, cleaned) = thread::scope(|scope| {
-        let load: Vec<_> = (0..3)
-            .map(|seed| {
-                let own = Arc::new(Mutex::new(connect(&sample.path)));
-                let connection = if host == Use::OwnConnections { own } else { Arc::clone(&shared) };
-                let stop = &stop;
-                scope.spawn(move || load(&connection, seed, stop))
-            })
-            .collect();
-        let cleaned = cleanups(&sample.path, enough);
-        stop.store(true, Ordering::Relaxed);
-        let created: Vec<Created> = load.into_iter().map(|load| load.join().unwrap()).collect();
-        (created, cleaned)
-    });
-    let Cleaned { mut reports, outcomes } = cleaned;
-
-    // Once everybody is at rest, nothing is in the way, and nothing is left in the WAL.
-    let grown = wal_bytes();
-    drop(reader);
-    let params = json!({ "tags": ["codescaler"] });
-    let last =
-        cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), &params, chrono::Utc::now()).unwrap();
-    if last.jobs_deleted > 0 {
-        assert_eq!(wal_bytes(), 0, "the WAL is emptied");
-    }
-    reports.push(last);
-
-    let writes: u64 = created.iter().map(|created| created.writes).sum();
-    let all: BTreeSet<i64> = created.iter().flat_map(|created| created.jobs.iter().copied()).collect();
-    let reported: Vec<i64> = reports.iter().flat_map(|report| report.job_ids.iter().copied()).collect();
-    let deleted: BTreeSet<i64> = reported.iter().copied().collect();
-    println!(
-        "{journal}, {host:?}: {outcomes:?}, {writes} writes, {} jobs created, {} deleted, WAL grown to {grown} bytes",
-        all.len(),
-        deleted.len()
-    );
-
-    let mut left = store.prepare("SELECT id FROM jobs").unwrap();
-    let left: BTreeSet<i64> = left.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    assert!(!deleted.is_empty() && !left.is_empty());
-    assert_eq!(deleted.len(), reported.len(), "no job is in two reports");
-    assert!(deleted.is_disjoint(&left), "what is in a report is gone");
-    assert!(left.union(&deleted).eq(all.iter()), "every job is there, or in a report");
-
-    let others: BTreeMap<i64, String> =
-        created.iter().flat_map(|created| &created.others).map(|(id, phase)| (*id, (*phase).to_owned())).collect();
-    let mut untouched = store.prepare("SELECT id, phase FROM jobs WHERE tags = '[\"ops\"]' AND attempt = 0").unwrap();
-    let untouched = untouched.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    assert!(untouched.map(Result::unwrap).eq(others), "what is not codescaler's is as it was");
-
-    let builds: BTreeSet<String> = created.iter().flat_map(|created| created.builds.iter().cloned()).collect();
-    let gone: Vec<&String> =
-        reports.iter().flat_map(|report| &report.action_ids).filter(|name| name.starts_with("build")).collect();
-    let gone_once: BTreeSet<String> = gone.iter().map(|name| (*name).clone()).collect();
-    let mut actions = store.prepare("SELECT name FROM actions WHERE name LIKE 'build%'").unwrap();
-    let actions: BTreeSet<String> = actions.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    assert_eq!(gone_once.len(), gone.len(), "no action is in two reports");
-    assert!(gone_once.is_disjoint(&actions), "an action in a report is gone");
-    assert!(actions.union(&gone_once).eq(builds.iter()), "every action is there, or in a report");
-
-    let count = |sql: &str| store.query_row(sql, (), |row| row.get::<_, i64>(0)).unwrap();
-    let orphans = "SELECT count(*) FROM jobs WHERE action NOT IN (SELECT name FROM actions)";
-    assert_eq!(count(orphans), 0, "no job's action was deleted under it");
-    assert_eq!(count("SELECT count(*) FROM actions WHERE name LIKE 'ops%'"), 20, "nor was anybody else's");
-    assert!(!store.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap(), "no note is left behind");
-    assert_eq!(store.query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0)).unwrap(), "ok");
+/// One of the host's threads, and what it has done. What is not codescaler's it changes only where it made it itself, so it
+/// knows what must stand there in the end.
+struct Load {
+    seed: u64,
+    case: Case,
+    dice: Dice,
+    writes: u64,
+    /// Every job that it created.
+    jobs: BTreeSet<i64>,
+    /// Those with rows of other tables.
+    with_rows: BTreeSet<i64>,
+    /// How often it created each action.
+    actions: BTreeMap<String, i64>,
+    /// Jobs that are not codescaler's, or no longer, and their whole rows.
+    others_jobs: BTreeMap<i64, String>,
+    /// Actions that are not codescaler's, or have a schedule, and their whole rows.
+    kept_actions: BTreeMap<String, String>,
 }
 
-fn connect(store: &Path) -> Connection {
-    let connection = Connection::open(store).unwrap();
-    connection.execute_batch("PRAGMA busy_timeout = 60000; PRAGMA synchronous = normal").unwrap();
-    connection
-}
-
-/// What the cleanups said.
-#[derive(Default)]
-struct Cleaned {
-    reports: Vec<Report>,
-    outcomes: Outcomes,
-}
-
-/// How the cleanups ended.
-#[derive(Debug, Default)]
-struct Outcomes {
-    calls: u32,
-    done: u32,
-    forced: u32,
-    busy: u32,
-    plan_changed: u32,
-}
-
-/// Stops a job as a host does: by its row.
-struct Stops(Mutex<Connection>);
-
-impl JobControl for Stops {
-    fn stop(&self, job: &Job) -> Result<(), ControlError> {
-        let connection = self.0.lock().unwrap();
-        connection.execute("UPDATE jobs SET phase = 'stopped' WHERE id = ?1 AND phase <> 'done'", [job.id])?;
-        Ok(())
-    }
-}
-
-/// Cleanups with all sorts of params until there were enough.
-fn cleanups(store: &Path, enough: impl Fn(u32, Instant) -> bool) -> Cleaned {
-    let (mut dice, mut cleaned) = (Dice(7), Cleaned::default());
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Stops(Mutex::new(connect(store)))));
-    host.lock_timeout = Duration::from_millis(250);
-    let call = |params: &Value| cleanup_by_tag(store, &host, params, chrono::Utc::now());
-    let since = Instant::now();
-    let outcomes = &mut cleaned.outcomes;
-    while !enough(outcomes.calls, since) {
-        outcomes.calls += 1;
-        let mut params = json!({ "tags": ["codescaler"], "force": dice.roll(4) == 0 });
-        if dice.roll(3) == 0 {
-            params["tags"] = json!(["codescaler", format!("codescaler_user{}", dice.roll(3))]);
-        }
-        if dice.roll(3) == 0 {
-            params["limit"] = json!(1 + dice.roll(20));
-        }
-        if dice.roll(4) == 0 {
-            let mut dry_run = params.clone();
-            dry_run["dry_run"] = true.into();
-            match call(&dry_run) {
-                Ok(report) => params["expect_plan"] = report.plan.into(),
-                Err(error) => assert_eq!(error.kind(), Some(Kind::StoreBusy), "{error}"),
-            }
-        }
-        match call(&params) {
-            Ok(report) => {
-                assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum());
-                assert_eq!(report.job_ids.len() as u64, report.jobs_deleted);
-                assert_eq!(report.action_ids.len() as u64, report.actions_deleted);
-                outcomes.done += 1;
-                outcomes.forced += u32::from(params["force"] == true);
-                cleaned.reports.push(report);
-            }
-            Err(error) if error.kind() == Some(Kind::StoreBusy) => outcomes.busy += 1,
-            Err(error) if error.kind() == Some(Kind::PlanChanged) => outcomes.plan_changed += 1,
-            Err(error) => panic!("{error}"),
+impl Load {
+    fn new(seed: u64, case: Case) -> Self {
+        Self {
+            seed,
+            case,
+            dice: Dice(seed),
+            writes: 0,
+            jobs: BTreeSet::new(),
+            with_rows: BTreeSet::new(),
+            actions: BTreeMap::new(),
+            others_jobs: BTreeMap::new(),
+            kept_actions: BTreeMap::new(),
         }
     }
-    cleaned
-}
 
-/// One of the host's threads.
-fn load(host: &Mutex<Connection>, seed: u64, stop: &AtomicBool) -> Created {
-    let (mut dice, mut created) = (Dice(seed), Created::default());
-    while !stop.load(Ordering::Relaxed) {
-        let mut connection = host.lock().unwrap();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        write(&transaction, seed, &mut dice, &mut created);
-        transaction.commit().unwrap();
-        created.writes += 1;
-    }
-    // All of somebody else's actions are there, whatever was rolled.
-    for number in 0..20 {
-        let action = "INSERT OR IGNORE INTO actions (name, spec_json) VALUES (?1, '{\"tags\":[\"ops\"]}')";
-        host.lock().unwrap().execute(action, [format!("ops{number}")]).unwrap();
-    }
-    created
-}
-
-/// One of the host's writes. A job is only ever created in a transaction that also sees to it that its action is there.
-fn write(transaction: &Transaction<'_>, seed: u64, dice: &mut Dice, created: &mut Created) {
-    const OURS: &str = "tags LIKE '%codescaler%'";
-    let one = |sql: &str| assert!(transaction.execute(sql, ()).is_ok());
-    match dice.roll(14) {
-        0..6 => {
-            let (name, tags) = match dice.roll(4) {
-                0 => (format!("ops{}", dice.roll(20)), json!(["ops"])),
-                1 => (format!("shared{}", dice.roll(5)), json!(["codescaler", "codescaler_user0"])),
+    fn run(mut self, mut connection: Connection, length: Length, stop: &AtomicBool) -> Self {
+        // Nobody pulls the plug here: without syncs there are more writes.
+        connection.execute_batch("PRAGMA busy_timeout = 60000; PRAGMA synchronous = off").unwrap();
+        let most = if let Length::Writes(most) = length { most } else { u64::MAX };
+        while self.writes < most && !stop.load(Ordering::Relaxed) {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            match self.dice.roll(10) {
+                0..4 => self.create(&transaction),
+                4 => self.set_action(&transaction),
+                5 => self.finish(&transaction),
+                6 => self.restart(&transaction),
+                7 => self.retag(&transaction),
+                8 => self.tag(&transaction),
                 _ => {
-                    let user = format!("codescaler_user{}", dice.roll(3));
-                    (format!("build{seed}_{}", created.writes), json!(["codescaler", user]))
+                    let list = "SELECT jobs.id FROM jobs, json_each(jobs.tags) WHERE value = 'codescaler'";
+                    column::<i64>(&transaction, list);
                 }
-            };
-            let tags = tags.to_string();
-            let action = "INSERT OR IGNORE INTO actions (name, spec_json) VALUES (?1, ?2)";
-            transaction.execute(action, params![name, format!(r#"{{"tags":{tags}}}"#)]).unwrap();
-            let phase = ["pending", "running", "done", "failed"][dice.roll(4) as usize];
-            let job = "INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES (?1, ?1, '{}', ?2, ?3)";
-            transaction.execute(job, params![name, phase, tags]).unwrap();
-            let id = transaction.last_insert_rowid();
-            transaction.execute("INSERT INTO notes SELECT ?1 WHERE ?1 % 3", [id]).unwrap();
-            created.jobs.insert(id);
-            if name.starts_with("ops") {
-                created.others.insert(id, phase);
-            } else if name.starts_with("build") {
-                created.builds.insert(name);
             }
+            transaction.commit().unwrap();
+            self.writes += 1;
         }
-        6 => {
-            for number in 0..20 {
-                let action = "INSERT OR IGNORE INTO actions (name, spec_json) VALUES (?1, '{\"tags\":[\"ops\"]}')";
-                transaction.execute(action, [format!("ops{number}")]).unwrap();
+        self
+    }
+
+    /// A job, in a transaction that also sees to it that its action is there.
+    fn create(&mut self, store: &Transaction<'_>) {
+        let kind = if self.others_jobs.len() < 200 { self.dice.roll(4) } else { 1 + self.dice.roll(3) };
+        let (name, tags) = match kind {
+            0 => (format!("ops{}_{}", self.seed, self.dice.roll(8)), json!(["ops"])),
+            1 => (format!("shared{}", self.dice.roll(5)), json!(["codescaler", "codescaler_user0"])),
+            _ => {
+                let user = format!("codescaler_user{}", self.dice.roll(3));
+                (format!("build{}_{}", self.seed, self.writes), json!(["codescaler", user]))
             }
+        };
+        let action = "INSERT OR IGNORE INTO actions (name, spec_json) VALUES (?1, ?2)";
+        let made = store.execute(action, params![name, json!({ "tags": tags }).to_string()]).unwrap();
+        *self.actions.entry(name.clone()).or_default() += made as i64;
+        let phase = ["pending", "running", "done", "failed"][self.dice.roll(4) as usize];
+        let job = "INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES (?1, ?1, '{}', ?2, ?3)";
+        store.execute(job, params![name, phase, tags.to_string()]).unwrap();
+        let id = store.last_insert_rowid();
+        self.jobs.insert(id);
+        if self.case.keys && self.dice.roll(2) == 0 {
+            store.execute("INSERT INTO notes VALUES (?1)", [id]).unwrap();
+            store.execute("INSERT INTO links VALUES (?1, ?1)", [id]).unwrap();
+            self.with_rows.insert(id);
         }
-        7 => one(&format!("UPDATE jobs SET phase = 'done', attempt = 1 WHERE phase = 'running' AND {OURS}")),
-        8 => one(&format!(
-            "UPDATE jobs SET phase = 'running', attempt = attempt + 1
-             WHERE id = (SELECT max(id) FROM jobs WHERE phase = 'done' AND {OURS})"
-        )),
-        9 => one(&format!(
-            "UPDATE jobs SET tags = '[\"codescaler\",\"codescaler_user1\"]', attempt = 1
-             WHERE id = (SELECT max(id) FROM jobs WHERE {OURS})"
-        )),
-        // And out of the guard, and back.
-        10 => one(&format!(
-            "UPDATE jobs SET tags = '[\"ops\"]', attempt = attempt + 1
-             WHERE id = (SELECT min(id) FROM jobs WHERE {OURS})"
-        )),
-        11 => one("UPDATE jobs SET tags = '[\"codescaler\"]' WHERE tags = '[\"ops\"]' AND attempt > 0"),
-        12 => {
-            // An action gets a schedule, loses its tag, is depended on by another, or is as it was.
-            let spec = [
-                r#"{"tags":["codescaler"],"schedule_policy":{"every":"1h"}}"#.to_owned(),
-                r#"{"tags":[]}"#.to_owned(),
-                format!(r#"{{"tags":["codescaler"],"depends_on":["shared{}"]}}"#, dice.roll(5)),
-                r#"{"tags":["codescaler"]}"#.to_owned(),
-            ];
-            let set = "UPDATE actions SET spec_json = ?1
-                       WHERE id = (SELECT max(id) FROM actions WHERE name LIKE 'build%' OR name LIKE 'shared%')";
-            transaction.execute(set, [&spec[dice.roll(4) as usize]]).unwrap();
-            let service = "INSERT OR REPLACE INTO services (name, spec_json) VALUES ('web', ?1)";
-            transaction.execute(service, [format!(r#"{{"actions":["shared{}"]}}"#, dice.roll(5))]).unwrap();
-        }
-        _ => {
-            let list = "SELECT count(*) FROM jobs, json_each(jobs.tags) WHERE value = 'codescaler'";
-            let _: i64 = transaction.query_row(list, (), |row| row.get(0)).unwrap();
+        if kind == 0 {
+            self.keep_job(store, id);
+            self.keep_action(store, name);
         }
     }
+
+    /// A dependency on whatever there is, of an action of its own or a shared one; or a schedule, or none any more.
+    fn set_action(&mut self, store: &Transaction<'_>) {
+        let set = |name: &str, spec: serde_json::Value| {
+            store.execute("UPDATE actions SET spec_json = ?2 WHERE name = ?1", params![name, spec.to_string()]).unwrap()
+        };
+        let any = "SELECT name FROM actions WHERE name LIKE ?1 ORDER BY random() LIMIT 1";
+        let any = |like: String| {
+            store
+                .query_row(any, [like], |row| row.get::<_, String>(0))
+                .optional()
+                .unwrap()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        let (own, build) = (format!("ops{}_{}", self.seed, self.dice.roll(8)), format!("build{}_%", self.seed));
+        match self.dice.roll(4) {
+            0 => {
+                if set(&own, json!({ "tags": ["ops"], "depends_on": any("%d%".to_owned()) })) > 0 {
+                    self.keep_action(store, own);
+                }
+            }
+            1 => {
+                let shared = format!("shared{}", self.dice.roll(5));
+                set(&shared, json!({ "tags": ["codescaler"], "depends_on": any("%d%".to_owned()) }));
+            }
+            2 => {
+                for name in any(build) {
+                    set(&name, json!({ "tags": ["codescaler"], "schedule_policy": { "every": "1h" } }));
+                    self.keep_action(store, name);
+                }
+            }
+            _ => {
+                let scheduled = self.kept_actions.keys().find(|name| name.starts_with("build")).cloned();
+                if let Some(name) = scheduled {
+                    assert_eq!(set(&name, json!({ "tags": ["codescaler"] })), 1, "{name} had a schedule");
+                    self.kept_actions.remove(&name);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, store: &Transaction<'_>) {
+        let finish =
+            "UPDATE jobs SET phase = 'done' WHERE phase IN ('running', 'pending') AND tags LIKE '%codescaler%'";
+        store.execute(finish, ()).unwrap();
+        self.change_own(store, "UPDATE jobs SET phase = 'done' WHERE id = ?1");
+    }
+
+    fn restart(&mut self, store: &Transaction<'_>) {
+        let restart = "UPDATE jobs SET phase = 'running', attempt = attempt + 1
+                       WHERE id = (SELECT max(id) FROM jobs WHERE phase = 'done' AND tags LIKE '%codescaler%')";
+        store.execute(restart, ()).unwrap();
+        self.change_own(store, "UPDATE jobs SET phase = 'running', attempt = attempt + 1 WHERE id = ?1");
+    }
+
+    /// A job of codescaler's that no longer is.
+    fn retag(&mut self, store: &Transaction<'_>) {
+        let retag = "UPDATE jobs SET tags = '[\"ops\",\"former\"]'
+                     WHERE id = (SELECT max(id) FROM jobs WHERE tags LIKE '%\"codescaler\"%')
+                     RETURNING id";
+        let id = store.query_row(retag, (), |row| row.get(0)).optional().unwrap();
+        if let Some(id) = id {
+            self.keep_job(store, id);
+        }
+    }
+
+    /// The other way round, and from one user to another.
+    fn tag(&mut self, store: &Transaction<'_>) {
+        if let Some((id, _)) = self.others_jobs.pop_first() {
+            let tag = "UPDATE jobs SET tags = '[\"codescaler\",\"codescaler_user2\"]' WHERE id = ?1";
+            assert_eq!(store.execute(tag, [id]).unwrap(), 1, "job {id} was not codescaler's");
+        }
+        let retag = "UPDATE jobs SET tags = '[\"codescaler\",\"codescaler_user1\"]'
+                     WHERE id = (SELECT max(id) FROM jobs WHERE tags LIKE '%\"codescaler\"%')";
+        store.execute(retag, ()).unwrap();
+    }
+
+    fn change_own(&mut self, store: &Transaction<'_>, change: &str) {
+        let last = self.others_jobs.last_key_value().map(|(id, _)| *id);
+        if let Some(id) = last {
+            assert_eq!(store.execute(change, [id]).unwrap(), 1, "job {id} is not codescaler's");
+            self.keep_job(store, id);
+        }
+    }
+
+    fn keep_job(&mut self, store: &Connection, id: i64) {
+        self.others_jobs.insert(id, row(store, JOB, &id).unwrap());
+    }
+
+    fn keep_action(&mut self, store: &Connection, name: String) {
+        let content = row(store, ACTION, &name).unwrap();
+        self.kept_actions.insert(name, content);
+    }
+}
+
+const JOB: &str = "SELECT * FROM jobs WHERE id = ?1";
+const ACTION: &str = "SELECT * FROM actions WHERE name = ?1";
+
+/// A whole row, as text.
+fn row(store: &Connection, sql: &str, key: &dyn ToSql) -> Option<String> {
+    let mut statement = store.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let mut rows = statement.query([key]).unwrap();
+    rows.next().unwrap().map(|row| (0..columns).map(|column| format!("{:?}, ", row.get_ref(column).unwrap())).collect())
+}
+
+fn column<T: rusqlite::types::FromSql>(store: &Connection, sql: &str) -> Vec<T> {
+    let mut statement = store.prepare(sql).unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
