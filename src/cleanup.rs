@@ -217,9 +217,10 @@ pub fn cleanup<'s>(
     let planned = info_span!("plan").in_scope(|| {
         let snapshot = store.read()?;
         let layout = snapshot.layout()?;
-        let plan = plan::decide(&snapshot, &layout, &criteria, go_on).map_err(name)?;
+        let plan = plan::decide(&snapshot, &layout, &criteria, go_on)?;
         Ok::<_, Error>(Planned { version: snapshot.version()?, layout, plan })
-    })?;
+    });
+    let planned = planned.map_err(name)?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.jobs.is_empty() {
         return Ok(report(planned.plan, &criteria, request.mode, Done::default(), started));
