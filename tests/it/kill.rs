@@ -20,12 +20,12 @@ use crate::server::Server;
 
 /// What is killed: a cleanup of a store of one kind, alone or with a write of somebody else's between plan and lock.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    journal: &'static str,
+pub(crate) struct Case {
+    pub(crate) journal: &'static str,
     /// Rows of other tables go with the jobs.
-    keys: bool,
+    pub(crate) keys: bool,
     /// It is decided again; in WAL mode without such rows, beside the deletion.
-    write: bool,
+    pub(crate) write: bool,
 }
 
 /// All of them.
@@ -92,15 +92,8 @@ fn a_thousand_kills_leave_before_or_after() {
 fn kill_over_and_over(case: Case, times: u32) -> Landed {
     let round = Round::new(case);
     // Once to the end: what it leaves, and how long it takes.
+    let before = round.before();
     round.renew();
-    let before = {
-        if case.write {
-            Connection::open(&round.store).unwrap().execute_batch(WRITE).unwrap();
-        }
-        let before = dump(&round.store);
-        round.renew();
-        before
-    };
     let call = round.begin();
     let report = call.answer();
     let result = &report["result"];
@@ -146,10 +139,7 @@ fn a_kill_under_the_lock_leaves_before() {
     for case in cases() {
         let round = Round::new(case);
         round.renew();
-        let endless = "CREATE TRIGGER endless BEFORE DELETE ON jobs WHEN old.id = 1001 BEGIN
-            SELECT count(*) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n);
-        END";
-        Connection::open(&round.store).unwrap().execute_batch(endless).unwrap();
+        Connection::open(&round.store).unwrap().execute_batch(ENDLESS).unwrap();
         let mut call = round.begin();
         call.until_locked();
         assert!(round.locked(), "{case:?}");
@@ -157,31 +147,31 @@ fn a_kill_under_the_lock_leaves_before() {
         let store = Connection::open(&round.store).unwrap();
         store.execute_batch("DROP TRIGGER endless").unwrap();
         drop(store);
-        let left = dump(&round.store);
-        round.renew();
-        if case.write {
-            Connection::open(&round.store).unwrap().execute_batch(WRITE).unwrap();
-        }
-        assert!(left == dump(&round.store), "{case:?}");
+        assert!(dump(&round.store) == round.before(), "{case:?}");
     }
 }
 
+/// In the middle of a deletion, one statement goes on for ever.
+pub(crate) const ENDLESS: &str = "CREATE TRIGGER endless BEFORE DELETE ON jobs WHEN old.id = 1001 BEGIN
+    SELECT count(*) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n);
+END";
+
 /// Jobs in the template, and how many of them go.
 const JOBS: u64 = 2000;
-const GO: u64 = JOBS / 4 * 3;
+pub(crate) const GO: u64 = JOBS / 4 * 3;
 
 const WRITE: &str = "INSERT INTO runs (phase) VALUES ('done')";
 
 /// A store that is made anew for each kill, and where its server listens.
-struct Round {
+pub(crate) struct Round {
     case: Case,
     template: Sample,
     directory: TempDir,
-    store: PathBuf,
+    pub(crate) store: PathBuf,
 }
 
 impl Round {
-    fn new(case: Case) -> Self {
+    pub(crate) fn new(case: Case) -> Self {
         let directory = TempDir::new().unwrap();
         let store = directory.path().join("hero_proc.db");
         Self { case, template: template(case), directory, store }
@@ -192,11 +182,20 @@ impl Round {
     }
 
     /// The store as it was at first.
-    fn renew(&self) {
+    pub(crate) fn renew(&self) {
         for suffix in ["-wal", "-shm", "-journal"] {
             let _ = fs::remove_file(self.side(suffix));
         }
         fs::copy(&self.template.path, &self.store).unwrap();
+    }
+
+    /// What the store holds if nothing is deleted.
+    pub(crate) fn before(&self) -> String {
+        self.renew();
+        if self.case.write {
+            Connection::open(&self.store).unwrap().execute_batch(WRITE).unwrap();
+        }
+        dump(&self.store)
     }
 
     fn server(&self) -> Server {
@@ -207,7 +206,7 @@ impl Round {
     }
 
     /// A server, and a cleanup that has begun. If somebody else writes, they have, and nobody has had the lock since.
-    fn begin(&self) -> Call<'_> {
+    pub(crate) fn begin(&self) -> Call<'_> {
         let server = self.server();
         let write = self.case.write.then(|| {
             let other = Connection::open(&self.store).unwrap();
@@ -247,7 +246,7 @@ impl Round {
 
     /// Whether another process has SQLite's write lock. Asked without SQLite: one more connection, closed after the kill,
     /// would already do what is left to the next one to open the store.
-    fn locked(&self) -> bool {
+    pub(crate) fn locked(&self) -> bool {
         let (file, at) = match self.case.journal {
             // WAL_WRITE_LOCK in the index of the WAL.
             "wal" => (self.side("-shm"), 120),
@@ -293,15 +292,15 @@ fn is_locked(file: &File, start: u64, length: u64) -> bool {
 }
 
 /// A cleanup that has begun.
-struct Call<'r> {
+pub(crate) struct Call<'r> {
     round: &'r Round,
-    server: Server,
-    caller: UnixStream,
+    pub(crate) server: Server,
+    pub(crate) caller: UnixStream,
 }
 
 impl Call<'_> {
     /// Returns when the server has the write lock, or has answered.
-    fn until_locked(&mut self) {
+    pub(crate) fn until_locked(&mut self) {
         self.caller.set_nonblocking(true).unwrap();
         while !self.round.locked() {
             match self.caller.read(&mut [0]) {
@@ -311,7 +310,7 @@ impl Call<'_> {
         }
     }
 
-    fn answer(mut self) -> Value {
+    pub(crate) fn answer(mut self) -> Value {
         crate::server::Answer::last_of(&mut self.caller).json()
     }
 
@@ -417,7 +416,7 @@ fn kill_the_gateway_over_and_over(times: u32) -> Heard {
 }
 
 /// Waits without giving the processor away, to the microsecond.
-fn spin(duration: Duration) {
+pub(crate) fn spin(duration: Duration) {
     let started = Instant::now();
     while started.elapsed() < duration {
         std::hint::spin_loop();

@@ -60,6 +60,35 @@ fn every_ignored_test_has_its_command() {
     assert!(ignored > 0);
 }
 
+/// What is promised for each fault is shown by tests that exist, and seen as kinds of errors that exist.
+#[test]
+fn every_fault_has_its_tests() {
+    let table = between("## When something goes wrong", "## Scale");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .skip(1)
+        .collect();
+    assert!(rows.len() > 20);
+    for row in rows {
+        let [fault, sees, _, tests] = row[..] else { panic!("{row:?}") };
+        for kind in sees.split('`').skip(1).step_by(2).filter(|word| !["errors", "jobs_stopped"].contains(word)) {
+            assert!(hero_proc_cleanup::Kind::ALL.iter().any(|known| known.as_str() == kind), "{fault}: {kind}");
+        }
+        for test in tests.split('`').skip(1).step_by(2) {
+            let (module, function) = test.split_once("::").unwrap();
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{module}.rs"));
+            let source = std::fs::read_to_string(source).unwrap();
+            let (before, _) = source.split_once(&format!("\nfn {function}()")).expect(test);
+            // Run by `cargo test`: with nothing but other attributes in between.
+            let attributes = before.rsplit("\n\n").next().unwrap();
+            assert!(attributes.contains("#[test]") && !attributes.contains("#[ignore"), "{test}");
+        }
+        assert!(tests.contains("::") || tests == "not tested", "{fault}");
+    }
+}
+
 /// In the home of somebody who has nothing but the binary and a store, line by line, in the shell.
 #[test]
 fn trying_it_first_and_undoing_it() {

@@ -1,13 +1,13 @@
-//! Cleanups without pause beside a busy host: three threads, each with a connection of its own, create, finish, restart, retag
-//! and list jobs and set actions, as fast as they can.
+//! Cleanups without pause beside a busy host: three threads create, finish, restart, retag and list jobs and set actions and
+//! services, as fast as they can.
 //!
 //! The long form: `cargo test --release --test it -- --ignored --nocapture soak`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,28 +21,32 @@ use crate::sample::Sample;
 #[derive(Debug, Clone, Copy)]
 struct Case {
     journal: &'static str,
+    /// As hero_proc does: one connection behind a mutex. If not, each thread has one of its own.
+    shared: bool,
     /// Jobs have rows of other tables.
     keys: bool,
     /// Somebody holds on to a snapshot for eight cleanups at a time.
     reader: bool,
 }
 
-const CASES: [Case; 4] = [
-    Case { journal: "wal", keys: false, reader: false },
-    Case { journal: "wal", keys: true, reader: false },
-    Case { journal: "wal", keys: false, reader: true },
-    Case { journal: "delete", keys: true, reader: false },
+const CASES: [Case; 6] = [
+    Case { journal: "wal", shared: true, keys: true, reader: false },
+    Case { journal: "wal", shared: false, keys: false, reader: false },
+    Case { journal: "wal", shared: false, keys: true, reader: false },
+    Case { journal: "wal", shared: false, keys: false, reader: true },
+    Case { journal: "delete", shared: true, keys: false, reader: false },
+    Case { journal: "delete", shared: false, keys: true, reader: false },
 ];
 
 #[test]
 fn nothing_is_lost_beside_a_busy_host() {
     for case in CASES {
-        soak(case, Length::Writes(250));
+        soak(case, Length::Writes(1000));
     }
 }
 
 #[test]
-#[ignore = "long form: three minutes for each of four cases"]
+#[ignore = "long form: three minutes for each of six cases"]
 fn nothing_is_lost_in_minutes_beside_a_busy_host() {
     for case in CASES {
         soak(case, Length::Time(Duration::from_secs(180)));
@@ -71,12 +75,15 @@ fn soak(case: Case, length: Length) {
             )
             .unwrap();
     }
+    let shared = Arc::new(Mutex::new(sample.open()));
     let (stop, calls, since) = (AtomicBool::new(false), AtomicU32::new(0), Instant::now());
     let (loads, mut reports, outcomes, most_wal) = thread::scope(|scope| {
         let loads: Vec<_> = (0..3)
             .map(|seed| {
-                let (load, connection, stop) = (Load::new(seed, case), sample.open(), &stop);
-                scope.spawn(move || load.run(connection, length, stop))
+                let own = Arc::new(Mutex::new(sample.open()));
+                let connection = if case.shared { Arc::clone(&shared) } else { own };
+                let (load, stop) = (Load::new(seed, case), &stop);
+                scope.spawn(move || load.run(&connection, length, stop))
             })
             .collect();
         let reader = case.reader.then(|| scope.spawn(|| hold_snapshots(&sample, &calls, &stop)));
@@ -147,6 +154,10 @@ fn soak(case: Case, length: Length) {
     none("SELECT id || ': ' || action FROM jobs WHERE action NOT IN (SELECT name FROM actions)");
     none(
         "SELECT name || ' on ' || value FROM actions, json_each(spec_json, '$.depends_on')
+         WHERE value NOT IN (SELECT name FROM actions)",
+    );
+    none(
+        "SELECT services.name || ' needs ' || value FROM services, json_each(spec_json, '$.actions')
          WHERE value NOT IN (SELECT name FROM actions)",
     );
     none("SELECT \"table\" FROM pragma_foreign_key_check");
@@ -292,19 +303,21 @@ impl Load {
         }
     }
 
-    fn run(mut self, mut connection: Connection, length: Length, stop: &AtomicBool) -> Self {
+    fn run(mut self, host: &Mutex<Connection>, length: Length, stop: &AtomicBool) -> Self {
         // Nobody pulls the plug here: without syncs there are more writes.
-        connection.execute_batch("PRAGMA busy_timeout = 60000; PRAGMA synchronous = off").unwrap();
+        host.lock().unwrap().execute_batch("PRAGMA busy_timeout = 60000; PRAGMA synchronous = off").unwrap();
         let most = if let Length::Writes(most) = length { most } else { u64::MAX };
         while self.writes < most && !stop.load(Ordering::Relaxed) {
+            let mut connection = host.lock().unwrap();
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-            match self.dice.roll(10) {
+            match self.dice.roll(11) {
                 0..4 => self.create(&transaction),
                 4 => self.set_action(&transaction),
                 5 => self.finish(&transaction),
                 6 => self.restart(&transaction),
                 7 => self.retag(&transaction),
                 8 => self.tag(&transaction),
+                9 => self.set_service(&transaction),
                 _ => {
                     let list = "SELECT jobs.id FROM jobs, json_each(jobs.tags) WHERE value = 'codescaler'";
                     column::<i64>(&transaction, list);
@@ -346,7 +359,14 @@ impl Load {
         }
     }
 
-    /// A dependency on whatever there is, of an action of its own or a shared one; or a schedule, or none any more.
+    /// One that needs whatever action there is.
+    fn set_service(&mut self, store: &Transaction<'_>) {
+        let set = "INSERT OR REPLACE INTO services (name, spec_json)
+                   SELECT ?1, json_object('actions', json_array(name)) FROM actions ORDER BY random() LIMIT 1";
+        store.execute(set, [format!("web{}", self.dice.roll(3))]).unwrap();
+    }
+
+    /// A dependency on whatever there is, of an action of its own or a shared one; or a schedule or no tag, or as before.
     fn set_action(&mut self, store: &Transaction<'_>) {
         let set = |name: &str, spec: serde_json::Value| {
             store.execute("UPDATE actions SET spec_json = ?2 WHERE name = ?1", params![name, spec.to_string()]).unwrap()
@@ -373,14 +393,19 @@ impl Load {
             }
             2 => {
                 for name in any(build) {
-                    set(&name, json!({ "tags": ["codescaler"], "schedule_policy": { "every": "1h" } }));
+                    let scheduled = json!({ "tags": ["codescaler"], "schedule_policy": { "every": "1h" } });
+                    set(&name, if self.dice.roll(2) == 0 { scheduled } else { json!({ "tags": ["ops"] }) });
                     self.keep_action(store, name);
                 }
             }
             _ => {
-                let scheduled = self.kept_actions.keys().find(|name| name.starts_with("build")).cloned();
-                if let Some(name) = scheduled {
-                    assert_eq!(set(&name, json!({ "tags": ["codescaler"] })), 1, "{name} had a schedule");
+                let kept = self.kept_actions.keys().find(|name| name.starts_with("build")).cloned();
+                if let Some(name) = kept {
+                    assert_eq!(
+                        set(&name, json!({ "tags": ["codescaler"] })),
+                        1,
+                        "{name} has had a schedule, or no tag"
+                    );
                     self.kept_actions.remove(&name);
                 }
             }

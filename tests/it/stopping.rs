@@ -6,13 +6,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::command::{Running, Sides, old_jobs};
-use crate::sample::Sample;
+use crate::command::{PATIENCE, Running, Sides, old_jobs};
+use crate::kill::{Call, Case, ENDLESS, GO, Round, spin};
+use crate::sample::{Sample, dump};
 use crate::server::{Answer, Server, assert_discreet, post};
 
 const METHOD: &str = "job.cleanup_by_tag";
@@ -155,6 +157,120 @@ fn a_time_limit_does_what_a_second_signal_does() {
 fn assert_cancelled(answer: &Value) {
     assert_eq!(answer["error"]["message"], "cancelled before the commit: nothing was deleted", "{answer}");
     assert_discreet(&answer.to_string());
+}
+
+/// What the callers heard of servers that were stopped in the middle.
+#[derive(Debug, Default)]
+struct Heard {
+    report: u32,
+    cancelled: u32,
+    /// It had not begun, and never did.
+    refused: u32,
+    /// The connection was closed without a word: the same.
+    closed: u32,
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what they hear is not the test's to say")]
+fn whenever_it_is_stopped_the_store_agrees_with_the_answer() {
+    for (journal, write) in [("wal", true), ("delete", false)] {
+        println!("{journal}: {:?}", stop_over_and_over(Case { journal, keys: false, write }, 8));
+    }
+}
+
+#[test]
+#[ignore = "long form: 400 stops"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
+fn hundreds_of_times_the_store_agrees_with_the_answer() {
+    for (journal, keys, write) in
+        [("wal", false, false), ("wal", false, true), ("wal", true, true), ("delete", true, false)]
+    {
+        let case = Case { journal, keys, write };
+        println!("{case:?}: {:?}", stop_over_and_over(case, 100));
+    }
+}
+
+/// Stops at moments spread evenly over a call, now with one signal, now with two.
+fn stop_over_and_over(case: Case, times: u32) -> Heard {
+    let round = Round::new(case);
+    let before = round.before();
+    round.renew();
+    let report = round.begin().answer();
+    let whole = Duration::from_secs_f64(report["result"]["duration_ms"].as_f64().unwrap() / 1000.0);
+    let after = dump(&round.store);
+    let mut heard = Heard::default();
+    for number in 0..times {
+        round.renew();
+        let Call { mut server, mut caller, .. } = round.begin();
+        caller.set_read_timeout(Some(PATIENCE)).unwrap();
+        spin(whole.mul_f64(f64::from(number / 2 * 2) / f64::from(times)));
+        server.signal(Signal::TERM);
+        if number % 2 == 1 {
+            // Two at once would be one.
+            server.says("stopping");
+            server.signal(Signal::TERM);
+        }
+        let answer = Answer::last_of(&mut caller);
+        let (status, log) = server.end();
+        assert_eq!(status.code(), Some(0), "{case:?}: {log}");
+        let left = dump(&round.store);
+        if answer.status == 0 {
+            assert!(left == before, "{case:?}: stop {number}: {log}");
+            heard.closed += 1;
+            continue;
+        }
+        let answer = answer.json();
+        let deleted = answer["result"]["jobs_deleted"] == GO;
+        assert!(left == if deleted { &after } else { &before }.as_str(), "{case:?}: stop {number}: {answer}");
+        match answer["error"]["message"].as_str() {
+            None if deleted => heard.report += 1,
+            Some("cancelled before the commit: nothing was deleted") if number % 2 == 1 => heard.cancelled += 1,
+            Some("the server is stopping: nothing was deleted") => heard.refused += 1,
+            _ => panic!("{case:?}: stop {number}: {answer}"),
+        }
+    }
+    heard
+}
+
+/// However long a single statement would take, by a trigger of the host's.
+#[test]
+fn a_second_signal_ends_a_statement_that_never_ends() {
+    for journal in ["wal", "delete"] {
+        let round = Round::new(Case { journal, keys: false, write: false });
+        round.renew();
+        Connection::open(&round.store).unwrap().execute_batch(ENDLESS).unwrap();
+        let before = dump(&round.store);
+        let mut call = round.begin();
+        call.until_locked();
+        let Call { mut server, mut caller, .. } = call;
+        caller.set_nonblocking(false).unwrap();
+        caller.set_read_timeout(Some(PATIENCE)).unwrap();
+        server.signal(Signal::TERM);
+        server.says("stopping");
+        server.signal(Signal::TERM);
+        assert_cancelled(&Answer::last_of(&mut caller).json());
+        let (status, log) = server.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(dump(&round.store) == before, "{journal}");
+    }
+}
+
+/// Its own first look at the store, which only goes into the log, keeps no server from ending.
+#[test]
+fn a_store_that_is_locked_does_not_keep_the_server_from_ending() {
+    let sample = Sample::new();
+    let lock = sample.open();
+    lock.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    server.signal(Signal::TERM);
+    server.says("stopping");
+    server.signal(Signal::TERM);
+    let (status, log) = server.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // It would have said so once it had waited for the lock in vain.
+    assert!(!log.contains("no call will succeed"), "{log}");
+    drop(lock);
 }
 
 /// A caller who leaves takes nothing along: the call ends whole, and the server with it, or not before.
