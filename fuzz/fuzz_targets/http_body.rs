@@ -80,8 +80,12 @@ fn answers_due(body: &[u8]) -> usize {
 impl World {
     fn new() -> Self {
         let shared = Path::new("/dev/shm");
-        let place = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
-        // libFuzzer ends the process without a word: what lies here stays until the machine starts anew.
+        let place = match std::env::var_os("TMPDIR") {
+            None if shared.is_dir() => shared.to_owned(),
+            _ => std::env::temp_dir(),
+        };
+        // libFuzzer ends the process without a word: what lies here stays until the machine starts anew, or for whoever
+        // said where to.
         let directory = tempfile::TempDir::new_in(place).expect("a directory").keep();
         let file = directory.join("hero_proc.db");
         let connection = Connection::open(&file).expect("a store");

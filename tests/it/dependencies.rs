@@ -47,7 +47,18 @@ fn every_package_has_a_licence_that_allows_it_and_comes_from_the_registry() {
 #[test]
 fn the_library_is_built_of_what_the_readme_says() {
     let tree = cargo(&["tree", "--edges=normal", "--no-default-features", "--prefix=none"]);
-    let packages: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).skip(1).collect();
+    let versions: BTreeSet<(&str, &str)> = tree
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            Some((words.next()?, words.next()?))
+        })
+        .collect();
+    let mut packages = BTreeSet::new();
+    for (name, version) in versions {
+        assert!(packages.insert(name), "{name} is there twice, once as {version}");
+    }
     for other in ["tokio", "hyper", "axum", "jsonrpsee", "clap"] {
         assert!(!packages.contains(other), "{other}");
     }
