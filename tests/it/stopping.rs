@@ -68,7 +68,9 @@ impl Locked {
     fn end(self) -> (Sample, String) {
         let Self { sample, lock, server } = self;
         let socket = server.socket.clone();
+        let socket = server.socket.clone();
         let (status, log) = server.end();
+        assert!(!socket.exists());
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(!socket.exists());
         drop(lock);
