@@ -68,9 +68,7 @@ impl Locked {
     fn end(self) -> (Sample, String) {
         let Self { sample, lock, server } = self;
         let socket = server.socket.clone();
-        let socket = server.socket.clone();
         let (status, log) = server.end();
-        assert!(!socket.exists());
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(!socket.exists());
         drop(lock);
@@ -213,7 +211,9 @@ fn stop_over_and_over(case: Case, times: u32) -> Heard {
             server.signal(Signal::TERM);
         }
         let answer = Answer::last_of(&mut caller);
+        let socket = server.socket.clone();
         let (status, log) = server.end();
+        assert!(!socket.exists());
         assert_eq!(status.code(), Some(0), "{case:?}: {log}");
         let left = dump(&round.store);
         if answer.status == 0 {
