@@ -235,9 +235,10 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
     holds(jobs(store)? == [4, 5], "ana's jobs are gone, ben's and the one that is not codescaler's are there")?;
 
     println!("\nWhat hero_proc refuses comes back as it is:");
-    let wrong = client.call_raw("jobs.cleanup", &json!({ "limit": 0 })).await.err().ok_or("a call was not refused")?;
+    let wrong =
+        client.call_raw("jobs.cleanup", &json!({ "expect_plan": "x" })).await.err().ok_or("a call was not refused")?;
     println!("  {} {}: {}", wrong.code, wrong.data, wrong.message);
-    holds(wrong.code == -32602 && wrong.data["param"] == "limit", "code, message and data")
+    holds(wrong.code == -32602 && wrong.data["param"] == "expect_plan", "code, message and data")
 }
 
 /// A store in hero_proc's layout: four finished jobs of codescaler's, each with an action of its own, and another's.

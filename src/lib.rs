@@ -8,7 +8,7 @@
 //!   method    params → Request, report → JSON, errors → error objects (rpc)
 //!   tag       what may be named: Guard, Tag, codescalers' grammar
 //!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT       ← the only commit
-//!   control   what the host lends: stop a job, hear what went
+//!   control   what the host lends: stop a job, hear what went, end a call early
 //!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
 //!   spec      what jobs, actions and services hold as JSON
 //!   store     attach, layout, foreign keys, rows                                    ← the only SQL

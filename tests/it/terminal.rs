@@ -44,6 +44,20 @@ fn anything_else_deletes_nothing() {
     }
 }
 
+/// The question goes where stderr goes; that it is not seen is no yes.
+#[test]
+fn who_sends_stderr_elsewhere_is_asked_all_the_same() {
+    let sides = Sides::with(&old_jobs(1, 2));
+    let log = sides.path("log");
+    let mut terminal = Terminal::run_with(&sides, &[], Some(File::create(&log).expect("a file")));
+    terminal.types("no\n");
+    let (code, stdout, _) = terminal.end();
+    assert_eq!((code, stdout.as_str()), (Some(0), ""));
+    let said = std::fs::read_to_string(&log).expect("a file");
+    assert!(said.contains("Delete 2 jobs and 2 actions?") && said.contains("nothing was deleted"), "{said}");
+    assert_eq!(sides.jobs(), [1, 2]);
+}
+
 #[test]
 fn ctrl_c_deletes_nothing() {
     let sides = Sides::with(&old_jobs(1, 2));
@@ -117,6 +131,11 @@ struct Terminal {
 
 impl Terminal {
     fn run(sides: &Sides, arguments: &[&str]) -> Self {
+        Self::run_with(sides, arguments, None)
+    }
+
+    /// The same, with stderr sent to a file.
+    fn run_with(sides: &Sides, arguments: &[&str], stderr: Option<File>) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&ours).expect("granted");
         unlockpt(&ours).expect("unlocked");
@@ -128,7 +147,8 @@ impl Terminal {
         let mut setsid = Command::new("setsid");
         setsid.arg("-c").arg(env!("CARGO_BIN_EXE_hero_proc_cleanup")).env_remove("RUST_LOG").env("TERM", "xterm");
         let mut command = sides.cleanup_as(setsid, arguments);
-        command.stdin(Stdio::from(theirs.try_clone().expect("a copy"))).stderr(Stdio::from(theirs));
+        command.stdin(Stdio::from(theirs.try_clone().expect("a copy")));
+        command.stderr(stderr.map_or_else(|| Stdio::from(theirs), Stdio::from));
         let command = Running::on_terminal(&mut command);
 
         let keyboard = File::from(ours);
