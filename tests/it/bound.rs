@@ -37,6 +37,14 @@ fn tags_that_a_json_null_leads_to_are_bound() {
     );
 }
 
+/// Another job with the same fields, one that has been enqueued again since, is not the one that was shown.
+#[test]
+fn a_job_is_bound_as_a_row() {
+    let job = r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags)
+                 VALUES ('a', 'a', '{}', 'done', '["codescaler"]');"#;
+    assert_bound(&format!("{job} {ACTION}"), &format!("DELETE FROM jobs; {job}"));
+}
+
 /// Another action of the same name is not the one that was shown.
 #[test]
 fn an_action_is_bound_as_a_row() {

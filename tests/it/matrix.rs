@@ -212,6 +212,42 @@ fn every_condition_holds() {
     assert_eq!(notes, 1, "notes of a job that stays stay");
 }
 
+/// A job must carry every tag asked for, and the root tag though it was not asked for.
+#[test]
+fn every_tag_must_be_there() {
+    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let connection = sample.open();
+    for (id, tags) in (1_i64..).zip([
+        r#"["codescaler","codescaler_ana","codescaler_kind_build"]"#,
+        r#"["x","codescaler_kind_build","codescaler_ana","codescaler"]"#,
+        r#"["codescaler_ana","codescaler_kind_build"]"#,
+        r#"["codescaler","codescaler_kind_build"]"#,
+        r#"["codescaler","codescaler_ana"]"#,
+        ROOT,
+    ]) {
+        // In the column, and in the spec alone.
+        connection
+            .execute(
+                "INSERT INTO jobs (id, action, phase, tags, spec_json) VALUES
+                   (?1, 'a', 'done', ?2, '{}'), (?1 + 100, 'a', 'done', NULL, '{\"tags\":' || ?2 || '}')",
+                (id, tags),
+            )
+            .unwrap();
+    }
+    for (asked, planned) in [
+        (json!(["codescaler_ana", "codescaler_kind_build"]), [1, 2, 101, 102].as_slice()),
+        (json!(["codescaler", "codescaler_ana"]), &[1, 2, 5, 101, 102, 105]),
+        (json!(["codescaler_kind_build"]), &[1, 2, 4, 101, 102, 104]),
+        (json!(["codescaler"]), &[1, 2, 4, 5, 6, 101, 102, 104, 105, 106]),
+        (json!(["codescaler_bob"]), &[]),
+    ] {
+        let params = json!({ "tags": asked, "dry_run": true });
+        let host = Host::new(Guard::codescaler());
+        let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+        assert_eq!((report.job_ids.as_slice(), report.jobs_matched), (planned, planned.len() as u64), "{asked}");
+    }
+}
+
 /// Several reasons: the first in the order job, service, action, schedule, untagged is the one that is told.
 #[test]
 fn the_first_reason_is_told() {
