@@ -225,6 +225,46 @@ const SLOW: &str = "CREATE TRIGGER slow BEFORE DELETE ON jobs BEGIN
     SELECT count(*) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n);
 END";
 
+/// [`SCHEMA`], where reading the phase of each of two hundred jobs takes its time as long as their attempt is not 0.
+fn slow_to_read() -> Sample {
+    let phase = "phase TEXT GENERATED ALWAYS AS (substr('done' || hex(zeroblob(attempt * (1000000 + id))), 1, 4))";
+    let schema = SCHEMA.replacen("phase          TEXT    NOT NULL DEFAULT 'pending'", phase, 1);
+    let schema = schema.replacen("CREATE INDEX idx_jobs_phase    ON jobs(phase);", "", 1);
+    let jobs = r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+                  INSERT INTO jobs (action, spec_json, tags, attempt) SELECT 'a', '{}', '["codescaler"]', 1 FROM n;"#;
+    Sample::with_schema(&format!("{schema}{jobs}"))
+}
+
+/// A statement that takes long, or never ends by itself, ends with the call that it belongs to.
+#[test]
+fn a_cancel_reaches_the_statement_that_runs() {
+    let never_ends = Sample::new();
+    never_ends.open().execute_batch(SLOW).unwrap();
+    for (step, sample, jobs, mend) in
+        [("plan", slow_to_read(), 200, "UPDATE jobs SET attempt = 0"), ("delete", never_ends, 3, "DROP TRIGGER slow")]
+    {
+        let before = sample.dump();
+        let host = Host::new(Guard::codescaler());
+        let (ended, end) = channel::<()>();
+        let cancel = host.cancel.clone();
+        when(step, move || {
+            // Until it is heard: the statement may not have begun.
+            drop(thread::spawn(move || {
+                while end.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+                    cancel.cancel();
+                }
+            }));
+        });
+        let error = call(sample.path.as_path(), &host).unwrap_err();
+        drop(ended);
+        assert!(steps::has_happened(), "{step}");
+        assert_eq!(error.message, "cancelled before the commit: nothing was deleted", "{step}");
+        assert_eq!(sample.dump(), before, "{step}");
+        sample.open().execute_batch(mend).unwrap();
+        assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, jobs, "{step}");
+    }
+}
+
 /// What interrupts the connection when the step `step` begins and, as an interrupt counts only for what runs just then, from
 /// time to time until the call has ended.
 fn interrupted_at(step: &'static str, connection: &mut Connection) -> Result<Report, RpcError> {
@@ -247,14 +287,8 @@ fn interrupted_at(step: &'static str, connection: &mut Connection) -> Result<Rep
 
 #[test]
 fn an_interrupt_undoes_everything() {
-    // The phase of each of two hundred jobs takes its time, as long as their attempt is not 0.
-    let phase = "phase TEXT GENERATED ALWAYS AS (substr('done' || hex(zeroblob(attempt * (1000000 + id))), 1, 4))";
-    let slow_to_read = SCHEMA.replacen("phase          TEXT    NOT NULL DEFAULT 'pending'", phase, 1);
-    let slow_to_read = slow_to_read.replacen("CREATE INDEX idx_jobs_phase    ON jobs(phase);", "", 1);
-    let jobs = r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
-                  INSERT INTO jobs (action, spec_json, tags, attempt) SELECT 'a', '{}', '["codescaler"]', 1 FROM n;"#;
     for journal in ["wal", "delete"] {
-        let read = Sample::with_schema(&format!("{slow_to_read}{jobs}"));
+        let read = slow_to_read();
         let delete = Sample::new();
         delete.open().execute_batch(SLOW).unwrap();
         let mend_read = "UPDATE jobs SET attempt = 0";
@@ -269,6 +303,7 @@ fn an_interrupt_undoes_everything() {
             let before = sample.dump();
             let error = interrupted_at(step, &mut connection).expect_err(step);
             assert_eq!(error.kind(), Some(Kind::Internal), "{step}: {error:?}");
+            assert!(error.data["incident"].is_string(), "{step}: {error:?}");
             assert_discreet(&error.to_string());
             assert_eq!(sample.dump(), before, "{step}");
             assert!(connection.is_autocommit(), "{step}");
