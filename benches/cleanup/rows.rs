@@ -48,6 +48,8 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
     for jobs in [100_000, 1_000_000] {
         row("µs for each job | at 10k", jobs, 2.5, false, each_job);
     }
+    row("lock_ms and what another connection sees, ms", 100_000, 1.1, false, lock_seen);
+    row("duration_ms and what the caller's clock says, ms", 100_000, 1.1, false, duration_seen);
     row("worst wait of a writer beside a cleanup | its lock, ms", 100_000, 1.2, false, writer_beside_cleanup);
     row("a writer's p99 beside a dry run | alone, ms", 100_000, 1.5, false, writer_beside_dry_run);
     row("dry run | a bare scan, ms", 1_000_000, 4.0, false, dry_run);
@@ -219,6 +221,43 @@ fn waits(store: &Path, work: impl FnOnce()) -> Vec<f64> {
     let mut waits = waits.into_inner().unwrap();
     waits.sort_by(f64::total_cmp);
     waits
+}
+
+/// For how long another connection can't have the write lock, and what the report says of it: the larger first.
+fn lock_seen(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    let done = AtomicBool::new(false);
+    let (said, seen) = thread::scope(|scope| {
+        let observer = scope.spawn(|| {
+            let connection = Connection::open(&store).unwrap();
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            let (mut refused_since, mut seen) = (None, 0.0);
+            while !done.load(Ordering::Relaxed) {
+                match connection.execute_batch("BEGIN IMMEDIATE") {
+                    Ok(()) => {
+                        seen += refused_since.take().map_or(0.0, milliseconds);
+                        connection.execute_batch("ROLLBACK").unwrap();
+                    }
+                    Err(_) => _ = refused_since.get_or_insert_with(Instant::now),
+                }
+            }
+            seen
+        });
+        let said = call(&store, &params(false, ALL)).lock_ms;
+        done.store(true, Ordering::Relaxed);
+        (said, observer.join().unwrap())
+    });
+    (said.max(seen), said.min(seen))
+}
+
+fn duration_seen(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    let started = Instant::now();
+    let said = call(&store, &params(false, ALL)).duration_ms;
+    let seen = milliseconds(started);
+    (said.max(seen), said.min(seen))
 }
 
 fn writer_beside_cleanup(stores: &Stores, jobs: usize) -> (f64, f64) {

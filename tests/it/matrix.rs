@@ -256,7 +256,8 @@ fn the_first_reason_is_told() {
     connection
         .execute_batch(
             r#"INSERT INTO jobs (id, action, spec_json, phase, tags) VALUES (1, 'a', '{}', 'done', '["codescaler"]');
-               INSERT INTO actions (name, spec_json) VALUES ('a', '{"schedule_policy":{}}'), ('b', '{"depends_on":["a"]}');
+               INSERT INTO actions (name, spec_json) VALUES
+                 ('a', '{"schedule_policy":{}}'), ('c', '{"depends_on":["a"]}'), ('b', '{"depends_on":["a"]}');
                INSERT INTO services (name, spec_json) VALUES ('z', '{"actions":["a"]}'), ('s', '{"actions":["a"]}');
                INSERT INTO jobs (id, action, spec_json, phase) VALUES (8, 'a', '{}', 'done'), (9, 'a', '{}', 'done');"#,
         )
@@ -264,7 +265,7 @@ fn the_first_reason_is_told() {
     for (undo, reason, by) in [
         ("DELETE FROM jobs WHERE id > 1", "job", json!("job 8")),
         ("DELETE FROM services", "service", json!("service s")),
-        ("DELETE FROM actions WHERE name = 'b'", "action", json!("action b")),
+        ("DELETE FROM actions WHERE name <> 'a'", "action", json!("action c")),
         (r#"UPDATE actions SET spec_json = '{}'"#, "schedule", Value::Null),
         ("", "untagged", Value::Null),
     ] {

@@ -17,7 +17,7 @@ const TABLES: [(&str, &str); 7] = [
     ("runs", "SELECT id, * FROM runs"),
     ("secrets", "SELECT rowid, * FROM secrets"),
     ("sequences", "SELECT rowid, * FROM sqlite_sequence"),
-    ("schema", "SELECT rowid, * FROM sqlite_schema"),
+    ("schema", "SELECT rowid, * FROM sqlite_master"),
 ];
 
 /// A store at one moment.
