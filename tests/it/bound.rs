@@ -45,6 +45,26 @@ fn a_job_is_bound_as_a_row() {
     assert_bound(&format!("{job} {ACTION}"), &format!("DELETE FROM jobs; {job}"));
 }
 
+/// Where a job refers to is bound, even where no action is there, or the same one is meant.
+#[test]
+fn what_a_job_refers_to_is_bound() {
+    let jobs = r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
+                    ('gone', NULL, '{}', 'done', '["codescaler"]'), ('gone', 'gone', '{}', 'done', '["codescaler"]');"#;
+    for change in [
+        "UPDATE jobs SET context_name = 'lab' WHERE id = 1",
+        "UPDATE jobs SET action_id = 'gone' WHERE id = 1",
+        "UPDATE jobs SET action_id = NULL WHERE id = 2",
+        "UPDATE jobs SET action = 'left' WHERE id = 2",
+    ] {
+        let sample = Sample::with_schema(STORE);
+        sample.open().execute_batch(jobs).unwrap();
+        let shown = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap();
+        sample.open().execute(change, ()).unwrap();
+        let error = call(&sample, &json!({ "tags": ["codescaler"], "expect_plan": shown.plan })).unwrap_err();
+        assert_eq!((error.kind(), &error.data["jobs_planned"]), (Some(Kind::PlanChanged), &json!(2)), "{change}");
+    }
+}
+
 /// Another action of the same name is not the one that was shown.
 #[test]
 fn an_action_is_bound_as_a_row() {

@@ -100,6 +100,26 @@ fn other_params_have_another_plan() {
     assert_eq!(sample.dump(), before);
 }
 
+/// A plan's cut-off and the tags asked for are part of it, even where what would go is the same.
+#[test]
+fn what_was_asked_for_is_bound() {
+    let sample = sample();
+    sample.open().execute(r#"UPDATE jobs SET tags = '["codescaler","codescaler_ana"]' WHERE id < 4"#, ()).unwrap();
+    let before = sample.dump();
+    let shown = call(&sample, &json!({ "tags": ASKED, "dry_run": true, "older_than_ms": 1 })).unwrap();
+    let digest = shown.plan.split_once('.').unwrap().1;
+    let forged = format!("{}.{digest}", shown.cutoff_ms.unwrap() - 1);
+    for params in [
+        json!({ "tags": ASKED, "older_than_ms": 1, "expect_plan": forged }),
+        json!({ "tags": ["codescaler_ana"], "older_than_ms": 1, "expect_plan": shown.plan }),
+    ] {
+        let error = call(&sample, &params).unwrap_err();
+        let planned = (error.kind(), &error.data["jobs_planned"], &error.data["actions_planned"]);
+        assert_eq!(planned, (Some(Kind::PlanChanged), &json!(2), &json!(2)), "{params}");
+    }
+    assert_eq!(sample.dump(), before);
+}
+
 /// What is asked for differs, even where what would go does not.
 #[test]
 fn with_force_it_is_another_plan() {
