@@ -136,3 +136,16 @@ fn a_dry_run_through_a_symbolic_link_writes_nothing() {
     assert_eq!(cleanup_by_tag(link.as_path(), &host, &params, chrono::Utc::now()).unwrap().jobs_planned, 3);
     assert!(files.map(|file| std::fs::read(file).unwrap()) == copies, "the files are as they were");
 }
+
+/// The other way round it takes nothing along: which action is its own can't be told.
+#[test]
+fn a_job_without_a_context_takes_no_action_along() {
+    let nullable =
+        STORE.replace("context_name   TEXT    NOT NULL DEFAULT 'core'", "context_name   TEXT DEFAULT 'core'");
+    let sample = Sample::with_schema(&nullable);
+    let job = r#"INSERT INTO jobs (context_name, action, action_id, spec_json, phase, tags)
+                 VALUES (NULL, 'a', 'a', '{}', 'done', '["codescaler"]');"#;
+    sample.open().execute_batch(&format!("{job} {ACTION}")).unwrap();
+    let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
+    assert_eq!((report.jobs_deleted, report.actions_deleted, report.actions_kept_count), (1, 0, 0));
+}

@@ -29,7 +29,7 @@ fn impatient() -> Host {
 
 #[test]
 fn cancelled_before_the_commit_nothing_goes() {
-    for step in ["plan", "lock", "delete"] {
+    for step in ["plan", "lock", "delete", "deleted"] {
         let sample = Sample::new();
         let before = sample.dump();
         let host = Host::new(Guard::codescaler());

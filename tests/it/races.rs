@@ -1,10 +1,11 @@
 //! Other connections, between every two steps: whatever is decided under the lock holds.
 
 use std::collections::BTreeSet;
-use std::sync::Barrier;
+use std::fs;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use hero_proc_cleanup::{Guard, Host, Report, RpcError, cleanup_by_tag};
+use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcError, cleanup_by_tag};
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
@@ -112,6 +113,40 @@ fn to_strings(names: &[&str]) -> Vec<String> {
 
 fn exists(connection: &Connection, sql: &str) -> bool {
     connection.prepare(sql).unwrap().exists(()).unwrap()
+}
+
+/// Another file takes the place of the store's between plan and lock: what stands in it says nothing about the store.
+#[test]
+fn another_file_in_its_place_is_not_looked_at() {
+    struct Control;
+
+    impl JobControl for Control {
+        fn stop(&self, _: &Job) -> Result<(), ControlError> {
+            Err("nothing is to be stopped".into())
+        }
+    }
+
+    let (sample, another) = (sample(), sample());
+    another.open().execute("UPDATE jobs SET phase = 'done'", ()).unwrap();
+    let (before, path) = (another.dump(), sample.path.clone());
+    let store = sample.open();
+    store.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    let (moved, its_place) = (path.with_extension("moved"), another.path.clone());
+    when("stop", move || {
+        store.execute("UPDATE jobs SET phase = 'running' WHERE id = 2", ()).unwrap();
+        for end in ["", "-wal", "-shm"] {
+            let [from, to] = [&path, &moved].map(|path| format!("{}{end}", path.display()));
+            fs::rename(from, to).unwrap();
+        }
+        fs::rename(its_place, path).unwrap();
+    });
+    let mut host = Host::new(Guard::codescaler());
+    host.control = Some(Arc::new(Control));
+    let params = json!({ "tags": ["codescaler"] });
+    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    assert!(steps::has_happened());
+    assert_eq!((report.job_ids, report.jobs_kept.active), (vec![1], 2));
+    assert_eq!(sample.dump(), before);
 }
 
 /// What foreign keys declare is carried out for the jobs of the last decision.

@@ -10,6 +10,7 @@ use tracing::Event;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 type Act = Box<dyn FnOnce()>;
 
@@ -26,12 +27,16 @@ thread_local! {
 /// may miss spans.
 struct Steps;
 
-impl<S: tracing::Subscriber> Layer<S> for Steps {
+impl<S: tracing::Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Steps {
     fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
         let step = attributes.metadata().name();
         STEPS.with_borrow_mut(|steps| steps.push(step));
-        if let Some((_, act)) = WHEN.with_borrow_mut(|when| when.take_if(|(name, _)| *name == step)) {
-            act();
+        act_at(step);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if context.span(&id).is_some_and(|span| span.name() == "delete") {
+            act_at("deleted");
         }
     }
 
@@ -39,6 +44,12 @@ impl<S: tracing::Subscriber> Layer<S> for Steps {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
         LOG.with_borrow_mut(|log| log.push(line.0));
+    }
+}
+
+fn act_at(step: &str) {
+    if let Some((_, act)) = WHEN.with_borrow_mut(|when| when.take_if(|(name, _)| *name == step)) {
+        act();
     }
 }
 
@@ -51,7 +62,7 @@ impl Visit for Line {
     }
 }
 
-/// Does `act` when the step `name` begins on this thread, and writes the steps down from here on.
+/// Does `act` when the step `name` begins on this thread, or when "delete" has ended if it is "deleted", and writes the steps down from here on.
 pub(crate) fn when(name: &'static str, act: impl FnOnce() + 'static) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
