@@ -27,7 +27,7 @@ enum Job {
 /// (action, tags, spec, phase, created_at, what becomes of it, why)
 type JobRow = (&'static str, Option<&'static str>, &'static str, &'static str, Option<i64>, Job, &'static str);
 
-const JOBS: [JobRow; 24] = [
+const JOBS: [JobRow; 25] = [
     ("goes", Some(ROOT), "{}", "succeeded", Some(OLD), Job::Goes, "tagged, old, finished"),
     ("goes", Some(r#"["codescaler","x"]"#), "{}", "TimedOut_", Some(OLD), Job::Active, "no terminal phase"),
     (
@@ -68,6 +68,7 @@ const JOBS: [JobRow; 24] = [
     ("cascaded", Some(ROOT), "{}", "done", Some(OLD), Job::Goes, "what refers to it goes with it"),
     ("other", Some(r#"["ops"]"#), "{}", "done", Some(OLD), Job::Unmatched, "not codescaler's"),
     ("chain_1", Some(ROOT), "{}", "done", Some(OLD), Job::Goes, "for the actions below"),
+    ("edge", Some(ROOT), "{}", "done", Some(i64::MAX), Job::Recent, "created after everything"),
 ];
 
 /// (name, context, spec, what keeps it and by whom, why)
