@@ -137,15 +137,21 @@ fn a_dry_run_through_a_symbolic_link_writes_nothing() {
     assert!(files.map(|file| std::fs::read(file).unwrap()) == copies, "the files are as they were");
 }
 
-/// The other way round it takes nothing along: which action is its own can't be told.
+/// The other way round, a job or an action without a context: which belongs to which can't be told, so no action goes.
 #[test]
-fn a_job_without_a_context_takes_no_action_along() {
+fn without_a_context_no_action_goes() {
     let nullable =
         STORE.replace("context_name   TEXT    NOT NULL DEFAULT 'core'", "context_name   TEXT DEFAULT 'core'");
-    let sample = Sample::with_schema(&nullable);
-    let job = r#"INSERT INTO jobs (context_name, action, action_id, spec_json, phase, tags)
-                 VALUES (NULL, 'a', 'a', '{}', 'done', '["codescaler"]');"#;
-    sample.open().execute_batch(&format!("{job} {ACTION}")).unwrap();
-    let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
-    assert_eq!((report.jobs_deleted, report.actions_deleted, report.actions_kept_count), (1, 0, 0));
+    for (of_the_job, of_the_action) in [("NULL", "'core'"), ("'core'", "NULL"), ("NULL", "NULL")] {
+        let sample = Sample::with_schema(&nullable);
+        let rows = format!(
+            r#"INSERT INTO jobs (context_name, action, action_id, spec_json, phase, tags)
+               VALUES ({of_the_job}, 'a', 'a', '{{}}', 'done', '["codescaler"]');
+               INSERT INTO actions (context_name, name, spec_json) VALUES ({of_the_action}, 'a', '{{"tags":["codescaler"]}}');"#
+        );
+        sample.open().execute_batch(&rows).unwrap();
+        let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
+        let went = (report.jobs_deleted, report.actions_deleted, report.actions_kept_count);
+        assert_eq!(went, (1, 0, 0), "{of_the_job}, {of_the_action}");
+    }
 }

@@ -268,20 +268,23 @@ fn a_cancel_reaches_the_statement_that_runs() {
 /// What interrupts the connection when the step `step` begins and, as an interrupt counts only for what runs just then, from
 /// time to time until the call has ended.
 fn interrupted_at(step: &'static str, connection: &mut Connection) -> Result<Report, RpcError> {
-    let (ended, end) = channel::<()>();
+    let ((begin, begun), (ended, end)) = (channel::<()>(), channel::<()>());
     let handle = connection.get_interrupt_handle();
-    when(step, move || {
-        let interrupt = move || {
+    let interrupting = thread::spawn(move || {
+        if begun.recv().is_err() {
+            return;
+        }
+        handle.interrupt();
+        while end.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
             handle.interrupt();
-            while end.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
-                handle.interrupt();
-            }
-        };
-        drop(thread::spawn(interrupt));
+        }
     });
+    when(step, move || begin.send(()).unwrap());
     let outcome = call(connection, &impatient());
     drop(ended);
     assert!(steps::has_happened(), "{step}");
+    // Or the next statement of this connection would be interrupted.
+    interrupting.join().unwrap();
     outcome
 }
 

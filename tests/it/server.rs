@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -16,8 +19,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hero_proc_cleanup");
 pub(crate) struct Server {
     child: Child,
     pub(crate) socket: PathBuf,
-    /// What it logs.
-    log: BufReader<std::process::ChildStderr>,
+    /// What it logs, line by line. Taken from it at once: a full pipe would hold it up.
+    log: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -51,13 +54,12 @@ impl Server {
     /// `command`, once it says that it serves.
     pub(crate) fn start(mut command: Command, socket: &Path) -> Self {
         let mut child = command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("serving") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended: {:?}", child.wait());
-        }
-        Self { child, socket: socket.to_owned(), log }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, log) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
+        let mut server = Self { child, socket: socket.to_owned(), log: Mutex::new(log) };
+        server.says("serving");
+        server
     }
 
     /// Calls `method` and returns the whole answer.
@@ -114,12 +116,8 @@ impl Server {
 
     /// The same, and returns that line.
     pub(crate) fn until(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "never said {text:?}");
-        }
-        line
+        let log = self.log.get_mut().unwrap();
+        log.iter().find(|line| line.contains(text)).unwrap_or_else(|| panic!("it ended, and never said {text:?}"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -128,9 +126,8 @@ impl Server {
 
     /// Waits for the end, and returns what was logged since the last line that was read.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap(), log)
+        let log: Vec<String> = self.log.get_mut().unwrap().iter().collect();
+        (self.child.wait().unwrap(), log.join("\n"))
     }
 }
 
