@@ -49,6 +49,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
         row("µs for each job | at 10k", jobs, 2.5, false, each_job);
     }
     row("lock_ms and what another connection sees, ms", 100_000, 1.1, false, lock_seen);
+    row("the same, undone and done again, ms", 100_000, 1.1, false, undone_lock_seen);
     row("duration_ms and what the caller's clock says, ms", 100_000, 1.1, false, duration_seen);
     row("worst wait of a writer beside a cleanup | its lock, ms", 100_000, 1.2, false, writer_beside_cleanup);
     row("a writer's p99 beside a dry run | alone, ms", 1_000_000, 1.5, false, writer_beside_dry_run);
@@ -142,10 +143,17 @@ fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
     (lock, milliseconds(started))
 }
 
-/// A write by a connection that stays open until the process ends, as hero_proc's does.
+const WRITE: &str = "INSERT INTO runs (phase) VALUES ('x')";
+
 fn write(store: &Path) {
+    execute(store, WRITE);
+}
+
+/// By a connection that stays open until the process ends, as hero_proc's does.
+fn execute(store: &Path, sql: &str) {
     let connection = Connection::open(store).unwrap();
-    connection.execute("INSERT INTO runs (phase) VALUES ('x')", ()).unwrap();
+    connection.busy_timeout(Duration::from_secs(60)).unwrap();
+    connection.execute(sql, ()).unwrap();
     std::mem::forget(connection);
 }
 
@@ -174,17 +182,20 @@ fn lock_busy_default_limit(stores: &Stores, jobs: usize) -> (f64, f64) {
 fn locked_after_a_write(stores: &Stores, jobs: usize, limit: usize) -> f64 {
     let store = stores.copy_of(jobs, Like::Newest);
     write(&store);
-    let writes = tracing_subscriber::registry().with(WritesBeforeLock(store.clone()));
+    let writes = tracing_subscriber::registry().with(BeforeLock { store: store.clone(), sql: WRITE });
     tracing::subscriber::with_default(writes, || call(&store, &params(false, limit))).lock_ms
 }
 
-/// Another connection writes between plan and lock.
-struct WritesBeforeLock(PathBuf);
+/// Another connection executes `sql` between plan and lock.
+struct BeforeLock {
+    store: PathBuf,
+    sql: &'static str,
+}
 
-impl<S: tracing::Subscriber> Layer<S> for WritesBeforeLock {
+impl<S: tracing::Subscriber> Layer<S> for BeforeLock {
     fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
         if attributes.metadata().name() == "lock" {
-            write(&self.0);
+            execute(&self.store, self.sql);
         }
     }
 }
@@ -227,10 +238,24 @@ fn waits(store: &Path, work: impl FnOnce()) -> Vec<f64> {
 fn lock_seen(stores: &Stores, jobs: usize) -> (f64, f64) {
     let store = stores.copy_of(jobs, Like::Newest);
     write(&store);
+    observed(&store, || call(&store, &params(false, ALL)).lock_ms)
+}
+
+/// The same, where a planned job is started again between plan and lock: all is undone once it has been decided again.
+fn undone_lock_seen(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = stores.copy_of(jobs, Like::Newest);
+    write(&store);
+    let last =
+        "UPDATE jobs SET phase = 'running' WHERE id = (SELECT max(id) FROM jobs WHERE phase = 'succeeded' AND id % 2)";
+    let restarts = tracing_subscriber::registry().with(BeforeLock { store: store.clone(), sql: last });
+    observed(&store, || tracing::subscriber::with_default(restarts, || call(&store, &params(false, ALL))).lock_ms)
+}
+
+fn observed(store: &Path, lock_ms: impl FnOnce() -> f64) -> (f64, f64) {
     let done = AtomicBool::new(false);
     let (said, seen) = thread::scope(|scope| {
         let observer = scope.spawn(|| {
-            let connection = Connection::open(&store).unwrap();
+            let connection = Connection::open(store).unwrap();
             connection.busy_timeout(Duration::ZERO).unwrap();
             let (mut refused_since, mut seen) = (None, 0.0);
             while !done.load(Ordering::Relaxed) {
@@ -244,7 +269,7 @@ fn lock_seen(stores: &Stores, jobs: usize) -> (f64, f64) {
             }
             seen
         });
-        let said = call(&store, &params(false, ALL)).lock_ms;
+        let said = lock_ms();
         done.store(true, Ordering::Relaxed);
         (said, observer.join().unwrap())
     });
