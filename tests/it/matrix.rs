@@ -77,7 +77,7 @@ type ActionRow = (&'static str, &'static str, &'static str, Option<(&'static str
 const TAGGED: &str = r#"{"tags":["codescaler"]}"#;
 
 /// Each is referred to by a job of its own that goes.
-const ACTIONS: [ActionRow; 22] = [
+const ACTIONS: [ActionRow; 23] = [
     ("free", "core", TAGGED, None, "nothing refers to it"),
     (
         "null_schedule",
@@ -118,6 +118,13 @@ const ACTIONS: [ActionRow; 22] = [
     ("untagged", "core", r#"{"tags":["ops"]}"#, Some(("untagged", None)), "not codescaler's"),
     ("torn", "core", r#"{"tags":["codescaler"]"#, Some(("untagged", None)), "its spec can't be read"),
     ("selfish", "core", r#"{"tags":["codescaler"],"depends_on":["selfish"]}"#, None, "on itself does not count"),
+    (
+        "selfish_scheduled",
+        "core",
+        r#"{"tags":["codescaler"],"schedule_policy":{},"depends_on":["selfish_scheduled"]}"#,
+        Some(("schedule", None)),
+        "nor does it where another reason keeps it",
+    ),
 ];
 
 fn sample() -> Sample {
