@@ -12,23 +12,9 @@ use serde_json::{Value, json};
 use crate::sample::Sample;
 use crate::steps::{self, when};
 
-/// Two jobs that may go (1, 2), one that runs (3), each with its action, and one of somebody else's (4), which refers to
-/// the action of job 2.
 fn sample(journal: &str) -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
-    let connection = sample.open();
-    connection.pragma_update(None, "journal_mode", journal).unwrap();
-    connection
-        .execute_batch(
-            r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
-                 ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
-                 ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
-               INSERT INTO actions (name, spec_json) VALUES
-                 ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'), ('c', '{"tags":["codescaler"]}'),
-                 ('x', '{"tags":["ops"]}');
-               INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
-        )
-        .unwrap();
+    let sample = Sample::with_a_reference();
+    sample.open().pragma_update(None, "journal_mode", journal).unwrap();
     sample
 }
 

@@ -25,24 +25,6 @@ fn interrupted(sample: &Sample, name: &'static str, sql: &'static str, params: &
     outcome
 }
 
-/// Two jobs that may go, with their actions, one that runs, and an old one of somebody else's.
-fn sample() -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
-    sample
-        .open()
-        .execute_batch(
-            r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
-                 ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
-                 ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
-               INSERT INTO actions (name, spec_json) VALUES
-                 ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'), ('c', '{"tags":["codescaler"]}'),
-                 ('x', '{"tags":["ops"]}');
-               INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
-        )
-        .unwrap();
-    sample
-}
-
 #[test]
 fn what_happens_between_plan_and_lock_counts() {
     for (what, jobs, actions) in [
@@ -85,7 +67,7 @@ fn what_happens_between_plan_and_lock_counts() {
         ("CREATE TABLE locks (job REFERENCES jobs (id)); INSERT INTO locks VALUES (1)", vec![2], vec![]),
     ] {
         for journal in ["wal", "delete"] {
-            let sample = sample();
+            let sample = Sample::with_a_reference();
             sample.open().pragma_update(None, "journal_mode", journal).unwrap();
             let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
             assert_eq!((&report.job_ids, report.jobs_deleted), (&jobs, jobs.len() as u64), "{what}");
@@ -126,7 +108,7 @@ fn another_file_in_its_place_is_not_looked_at() {
         }
     }
 
-    let (sample, another) = (sample(), sample());
+    let [sample, another] = [(); 2].map(|()| Sample::with_a_reference());
     another.open().execute("UPDATE jobs SET phase = 'done'", ()).unwrap();
     let (before, path) = (another.dump(), sample.path.clone());
     let store = sample.open();
@@ -153,7 +135,7 @@ fn another_file_in_its_place_is_not_looked_at() {
 #[test]
 fn dependents_are_those_of_the_jobs_that_go() {
     for what in ["", "INSERT INTO runs (phase) VALUES ('done')", "UPDATE jobs SET phase = 'running' WHERE id = 1"] {
-        let sample = sample();
+        let sample = Sample::with_a_reference();
         sample
             .open()
             .execute_batch(
@@ -179,7 +161,7 @@ fn a_plan_that_changes_between_plan_and_lock_is_refused() {
         "UPDATE jobs SET action_id = 'a' WHERE id = 4",
         "DELETE FROM jobs WHERE id = 4",
     ] {
-        let sample = sample();
+        let sample = Sample::with_a_reference();
         let plan = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap().plan;
         let params = json!({ "tags": ["codescaler"], "expect_plan": plan });
         let error = interrupted(&sample, "lock", what, &params).unwrap_err();
@@ -194,7 +176,7 @@ fn a_plan_that_changes_between_plan_and_lock_is_refused() {
 /// A dry run sees one moment: what comes while it reads is not half in it.
 #[test]
 fn a_dry_run_is_of_one_moment() {
-    let sample = sample();
+    let sample = Sample::with_a_reference();
     let params = json!({ "tags": ["codescaler"], "dry_run": true });
     let before = call(&sample, &params).unwrap();
     let other = "UPDATE jobs SET phase = 'done' WHERE id = 3";
@@ -208,7 +190,7 @@ fn a_dry_run_is_of_one_moment() {
 #[test]
 fn under_the_lock_others_wait() {
     for step in ["delete", "commit"] {
-        let sample = sample();
+        let sample = Sample::with_a_reference();
         let other = sample.open();
         other.busy_timeout(std::time::Duration::ZERO).unwrap();
         let (seen, told) = std::sync::mpsc::channel();
@@ -300,7 +282,7 @@ fn the_steps_are_those_that_are_needed() {
             &["plan", "lock", "decide again", "delete", "commit"],
         ),
     ] {
-        let sample = sample();
+        let sample = Sample::with_a_reference();
         let other = sample.open();
         other.pragma_update(None, "journal_mode", journal).unwrap();
         when("lock", move || meanwhile.map_or((), |sql| other.execute_batch(sql).unwrap()));

@@ -44,6 +44,25 @@ impl Sample {
         sample
     }
 
+    /// Two jobs that may go (1, 2), one that runs (3), each with its action, and one of somebody else's (4), which refers
+    /// to the action of job 2.
+    pub(crate) fn with_a_reference() -> Self {
+        let sample = Self::with_schema(SCHEMA);
+        sample
+            .open()
+            .execute_batch(
+                r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
+                     ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
+                     ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
+                   INSERT INTO actions (name, spec_json) VALUES
+                     ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'),
+                     ('c', '{"tags":["codescaler"]}'), ('x', '{"tags":["ops"]}');
+                   INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
+            )
+            .unwrap();
+        sample
+    }
+
     /// A store of tables only.
     pub(crate) fn with_schema(schema: &str) -> Self {
         let directory = TempDir::new().unwrap();
