@@ -215,7 +215,7 @@ pub fn cleanup<'s>(
     let mut store = Store::attach(store.into(), access, host.lock_timeout)?;
     let _reached = host.cancel.reach(store.interrupt_handle());
     let planned = info_span!("plan").in_scope(|| {
-        let snapshot = store.read()?;
+        let snapshot = store.read_by_two()?;
         let layout = snapshot.layout()?;
         let plan = plan::decide(&snapshot, &layout, &criteria, go_on)?;
         Ok::<_, Error>(Planned { version: snapshot.version()?, layout, plan })

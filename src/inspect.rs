@@ -9,7 +9,7 @@ use crate::plan::references::{Keys, Referrers};
 use crate::plan::{FIRST_MS, is_finished};
 use crate::spec::{self, Holds};
 use crate::store::layout::Layout;
-use crate::store::rows::{self, JobRow, JobTags};
+use crate::store::rows::{self, ActionRow, JobRow, JobTags};
 use crate::store::{Access, Snapshot, Store, StoreError, StoreRef};
 use crate::tag::Guard;
 
@@ -81,7 +81,7 @@ pub struct ActionCounts {
 /// [`StoreError::Unfit`] with every reason why the store does not fit.
 pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &crate::Host) -> Result<Inspection, StoreError> {
     let mut store = Store::attach(store.into(), Access::Read, host.lock_timeout)?;
-    let snapshot = store.read()?;
+    let snapshot = store.read_by_two()?;
     let layout = snapshot.layout()?;
     let keys = Keys::new();
     let mut referrers = Referrers::default();
@@ -114,40 +114,67 @@ fn pragma(snapshot: &Snapshot<'_>, name: &str) -> Result<u64, StoreError> {
 }
 
 fn jobs(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
     guard: &Guard,
     keys: &Keys,
     referrers: &mut Referrers,
 ) -> Result<JobCounts, StoreError> {
-    let mut counts = JobCounts::default();
-    rows::jobs(connection, layout, |job| {
-        referrers.remaining_job(keys, &job);
-        counts.total += 1;
+    let mut all = JobCounts::default();
+    let count = |(counts, referred_to): &mut (JobCounts, Vec<_>), connection: &Connection, job: JobRow<'_>| {
+        keys.referred_to(&job, |hash| referred_to.push((hash, job.id)));
+        counts.count(&job, tags(connection, layout, &job)?, guard);
+        Ok::<_, StoreError>(())
+    };
+    rows::jobs(snapshot, layout, count, |(counts, referred_to)| {
+        all.add(counts);
+        referrers.remaining_jobs(referred_to);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+impl JobCounts {
+    /// Counts `job`, with its tags and whether they stand in its spec.
+    fn count(&mut self, job: &JobRow<'_>, (tags, by_spec): (Option<Vec<String>>, bool), guard: &Guard) {
+        self.total += 1;
         let phase = job.phase().unwrap_or_default();
-        let phases = if is_finished(phase) { &mut counts.finished } else { &mut counts.not_finished };
+        let phases = if is_finished(phase) { &mut self.finished } else { &mut self.not_finished };
         *phases.entry(phase.to_owned()).or_default() += 1;
         if job.created_at().is_none_or(|at| at < FIRST_MS) {
-            counts.undated += 1;
+            self.undated += 1;
         }
-        let (tags, by_spec) = tags(connection, layout, &job)?;
         let Some(tags) = tags else {
-            counts.malformed += 1;
-            return Ok(());
+            self.malformed += 1;
+            return;
         };
         let mut families: Vec<String> = tags.iter().filter_map(|tag| family(guard, tag)).collect();
         families.sort_unstable();
         families.dedup();
         if families.first().is_some_and(|family| family == guard.root().as_str()) {
-            counts.tagged += 1;
-            counts.tagged_by_spec += u64::from(by_spec);
+            self.tagged += 1;
+            self.tagged_by_spec += u64::from(by_spec);
         }
         for family in families {
-            *counts.families.entry(family).or_default() += 1;
+            *self.families.entry(family).or_default() += 1;
         }
-        Ok::<_, StoreError>(())
-    })?;
-    Ok(counts)
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { total, tagged, tagged_by_spec, families, finished, not_finished, undated, malformed } = other;
+        self.total += total;
+        self.tagged += tagged;
+        self.tagged_by_spec += tagged_by_spec;
+        self.undated += undated;
+        self.malformed += malformed;
+        for (all, counts) in
+            [(&mut self.families, families), (&mut self.finished, finished), (&mut self.not_finished, not_finished)]
+        {
+            for (name, count) in counts {
+                *all.entry(name).or_default() += count;
+            }
+        }
+    }
 }
 
 /// The tags of `job`, if they can be read, and whether they stand in its spec.
@@ -179,7 +206,7 @@ fn family(guard: &Guard, tag: &str) -> Option<String> {
 }
 
 fn actions(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
     guard: &Guard,
     keys: &Keys,
@@ -187,26 +214,37 @@ fn actions(
 ) -> Result<ActionCounts, StoreError> {
     let mut counts = ActionCounts::default();
     let root = std::slice::from_ref(guard.root());
-    let mut all = Vec::new();
-    rows::actions(connection, layout, |action| {
+    let count = |(counts, names): &mut (ActionCounts, Vec<_>), action: ActionRow<'_>| {
         counts.total += 1;
         counts.tagged += u64::from(spec::spec(action.spec, root).tagged);
-        if let (Some(context), Some(name)) = (action.context, action.name) {
-            referrers.candidate(keys, context, name);
-            all.push(keys.hash(context, name));
-        }
+        names.extend(action.context.zip(action.name).map(|(context, name)| keys.name(context, name)));
         Ok::<_, StoreError>(())
+    };
+    let mut all = Vec::new();
+    rows::actions(snapshot, layout, count, |(batch, names)| {
+        counts.total += batch.total;
+        counts.tagged += batch.tagged;
+        referrers.candidates.extend(names.iter().copied());
+        all.extend(names);
+        Ok(())
     })?;
     referrers.all_jobs_read();
-    referrers.services(connection, layout, keys)?;
-    rows::actions(connection, layout, |action| {
+    referrers.services(snapshot, layout, keys)?;
+    let depend = |dependents: &mut Vec<_>, action: ActionRow<'_>| {
         if let (Some(context), Some(name)) = (action.context, action.name) {
             let spec = spec::spec(action.spec, root);
-            let depends_on = referrers.depends_on(keys, context, keys.hash(context, name), &spec);
-            referrers.remaining_action(name, &depends_on);
+            dependents.push((name.to_owned(), referrers.depends_on(keys, context, keys.hash(context, name), &spec)));
         }
         Ok::<_, StoreError>(())
+    };
+    let mut dependents = Vec::new();
+    rows::actions(snapshot, layout, depend, |batch| {
+        dependents.extend(batch.into_iter().filter(|(_, on)| !on.is_empty()));
+        Ok(())
     })?;
-    counts.unreferenced = all.into_iter().filter(|hash| referrers.of(*hash).is_none()).count() as u64;
+    for (name, on) in dependents {
+        referrers.remaining_action(&name, &on);
+    }
+    counts.unreferenced = all.into_iter().filter(|name| referrers.of(name.first).is_none()).count() as u64;
     Ok(counts)
 }

@@ -11,7 +11,7 @@
 //!   control   what the host lends: stop a job, hear what went, end a call early
 //!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
 //!   spec      what jobs, actions and services hold as JSON
-//!   store     attach, layout, foreign keys, rows                                    ← the only SQL
+//!   store     attach, layout, foreign keys, rows, scan                              ← the only SQL
 //! ```
 //!
 //! In front of it, behind features: `client` (typed clients of both methods, and `gateway`, `jobs.cleanup` for admins),

@@ -1,7 +1,7 @@
 //! The decision: which jobs and which actions go, why the others stay, and the token that binds a later call to it.
 //!
 //! The same code decides for a dry run, before the write lock, and under it. It reads the whole of one snapshot and
-//! writes nothing.
+//! writes nothing. What one row says by itself may be gathered on two threads; it is decided on one, in the order of the ids.
 //!
 //! # A job goes only if all of these hold
 //!
@@ -42,18 +42,19 @@ mod token;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::control::{Job, JobControl};
 use crate::report::{JobsKept, KeptAction, Reason};
 use crate::spec::{self, Holds};
-use crate::store::StoreError;
 use crate::store::layout::Layout;
-use crate::store::rows::{self, JobRow, JobTags};
+use crate::store::rows::{self, ActionRow, JobRow, JobTags};
+use crate::store::{Snapshot, StoreError};
 use crate::tag::Tag;
 use rusqlite::Connection;
 
-use references::{Keys, Referrers};
-use token::Digest;
+use references::{Keys, Name, Referrers};
+use token::{Digest, JobDigest};
 pub use token::{PlanToken, PlanTokenError};
 
 /// The lowest creation time that can be one in milliseconds: anything below would be before 1973.
@@ -137,19 +138,19 @@ pub(crate) struct Plan {
     pub(crate) token: PlanToken,
 }
 
-/// Decides about the snapshot that `connection` reads.
-pub(crate) fn decide<E: From<StoreError>>(
-    connection: &Connection,
+/// Decides about `snapshot`.
+pub(crate) fn decide<E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
     criteria: &Criteria<'_>,
-    go_on: impl Fn() -> Result<(), E>,
+    go_on: impl Fn() -> Result<(), E> + Sync,
 ) -> Result<Plan, E> {
     let keys = Keys::new();
-    let mut digest = Digest::new(criteria);
-    let jobs = jobs(connection, layout, criteria, &keys, &mut digest, &go_on)?;
-    let mut actions = actions(connection, layout, criteria, &keys, jobs.referrers, &go_on)?;
+    let mut digest = Digest::of(criteria);
+    let jobs = jobs(snapshot, layout, criteria, &keys, &mut digest, &go_on)?;
+    let mut actions = actions(snapshot, layout, criteria, &keys, jobs.referrers, &go_on)?;
 
-    let dependents = layout.foreign_keys.count(connection, &jobs.planned)?;
+    let dependents = layout.foreign_keys.count(snapshot, &jobs.planned)?;
 
     actions.names.sort_unstable();
     actions.kept.sort_unstable_by(|a, b| a.action_id.cmp(&b.action_id));
@@ -194,56 +195,66 @@ struct Jobs {
     referrers: Referrers,
 }
 
-/// What becomes of one matching job.
-enum Verdict {
-    Go,
-    /// Not finished: it goes if it can be stopped, or because it was.
-    GoStopped(Job),
-    Stay(Why),
-    /// Not finished and not stopped: it stays, for this reason.
-    Unstoppable(String),
-    /// Not finished, and nobody has tried to stop it: it was over the limit or held, or has been created or started
-    /// since. The next call may stop it.
-    Later,
+/// What some jobs say, each by itself.
+#[derive(Default)]
+struct Batch {
+    matching: Vec<Matching>,
+    /// What the others refer to, and their ids.
+    remaining: Vec<(u64, i64)>,
+    digest: JobDigest,
 }
 
-/// Why a job stays.
-enum Why {
-    Undated,
-    Recent,
-    Active,
-    Referenced,
-    OverLimit,
+/// A job that carries every tag.
+struct Matching {
+    id: i64,
+    created_at: Option<i64>,
+    finished: bool,
+    /// Every action that it may refer to.
+    refers_to: Vec<u64>,
+    /// The action that may go with it.
+    action: Option<Name>,
+    /// Of what a plan shows of it.
+    digest: [u8; 32],
 }
 
-fn jobs<E: From<StoreError>>(
-    connection: &Connection,
+fn jobs<E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
     criteria: &Criteria<'_>,
     keys: &Keys,
     digest: &mut Digest,
-    go_on: &impl Fn() -> Result<(), E>,
+    go_on: &(impl Fn() -> Result<(), E> + Sync),
 ) -> Result<Jobs, E> {
-    let held = layout.foreign_keys.held(connection)?;
+    let held = layout.foreign_keys.held(snapshot)?;
     let mut jobs = Jobs::default();
-    rows::jobs(connection, layout, |job| {
+    // As many are planned as may be: no job that is read from now on.
+    let full = AtomicBool::new(false);
+    let gather = |batch: &mut Batch, connection: &Connection, job: JobRow<'_>| {
         go_on()?;
-        let Some(tags) = matching_tags(connection, layout, criteria, &job)? else {
-            jobs.referrers.remaining_job(keys, &job);
-            return Ok(());
-        };
-        jobs.matched += 1;
-        let full = jobs.planned.len() >= criteria.limit;
-        let verdict = match (judge(connection, layout, criteria, &job)?, held.get(&job.id)) {
-            (Verdict::Go | Verdict::GoStopped(_) | Verdict::Later, Some(table)) => {
-                jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
-                Verdict::Stay(Why::Referenced)
-            }
-            (Verdict::Go | Verdict::GoStopped(_), None) if full => Verdict::Stay(Why::OverLimit),
-            (verdict, _) => verdict,
-        };
-        jobs.count(verdict, &job, &tags, keys, digest);
+        match matching_tags(connection, layout, criteria, &job)? {
+            Some(tags) => batch.matches(&job, &tags, criteria, keys, full.load(Relaxed)),
+            None => keys.referred_to(&job, |hash| batch.remaining.push((hash, job.id))),
+        }
         Ok::<_, E>(())
+    };
+    rows::jobs(snapshot, layout, gather, |batch| {
+        jobs.referrers.remaining_jobs(batch.remaining);
+        for job in batch.matching {
+            jobs.matched += 1;
+            let verdict = match (judge(snapshot, layout, criteria, &job)?, held.get(&job.id)) {
+                (Verdict::Go | Verdict::GoStopped(_) | Verdict::Later, Some(table)) => {
+                    jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
+                    Verdict::Stay(Why::Referenced)
+                }
+                (Verdict::Go | Verdict::GoStopped(_), None) if jobs.planned.len() >= criteria.limit => {
+                    full.store(true, Relaxed);
+                    Verdict::Stay(Why::OverLimit)
+                }
+                (verdict, _) => verdict,
+            };
+            jobs.count(verdict, job, digest);
+        }
+        Ok(())
     })?;
     Ok(jobs)
 }
@@ -269,32 +280,81 @@ fn matching_tags<'r>(
     })
 }
 
+impl Batch {
+    /// Takes down `job`, which matches: its tags stand in `tags`. Once the plan is `full`, nothing that only a planned job is
+    /// asked for.
+    fn matches(&mut self, job: &JobRow<'_>, tags: &str, criteria: &Criteria<'_>, keys: &Keys, full: bool) {
+        let mut matching = Matching {
+            id: job.id,
+            created_at: job.created_at(),
+            finished: job.phase().is_some_and(is_finished),
+            refers_to: Vec::new(),
+            action: None,
+            digest: [0; 32],
+        };
+        keys.referred_to(job, |hash| matching.refers_to.push(hash));
+        if !full {
+            let name = job.action_id.or(job.action);
+            matching.action = job.context.zip(name).map(|(context, name)| keys.name(context, name));
+            let stopped = match criteria.unfinished {
+                Unfinished::Stopped(stops) => stops.stopped.get(&job.id),
+                Unfinished::Stay | Unfinished::Stop(_) => None,
+            };
+            // A plan shows a job as it was before it was stopped.
+            let phase = stopped.map_or(job.phase(), |before| before.phase.as_deref());
+            matching.digest = self.digest.of([phase, job.context, job.action, job.action_id, Some(tags)]);
+        }
+        self.matching.push(matching);
+    }
+}
+
+/// What becomes of one matching job.
+enum Verdict {
+    Go,
+    /// Not finished: it goes if it can be stopped, or because it was.
+    GoStopped(Job),
+    Stay(Why),
+    /// Not finished and not stopped: it stays, for this reason.
+    Unstoppable(String),
+    /// Not finished, and nobody has tried to stop it: it was over the limit or held, or has been created or started
+    /// since. The next call may stop it.
+    Later,
+}
+
+/// Why a job stays.
+enum Why {
+    Undated,
+    Recent,
+    Active,
+    Referenced,
+    OverLimit,
+}
+
 /// The verdict by a job's own row: its age and its phase.
 fn judge(
     connection: &Connection,
     layout: &Layout,
     criteria: &Criteria<'_>,
-    job: &JobRow<'_>,
+    job: &Matching,
 ) -> Result<Verdict, StoreError> {
     if let Some(cutoff) = criteria.cutoff_ms {
-        match job.created_at() {
+        match job.created_at {
             Some(at) if at >= FIRST_MS && at <= cutoff => {}
             Some(at) if at >= FIRST_MS => return Ok(Verdict::Stay(Why::Recent)),
             _ => return Ok(Verdict::Stay(Why::Undated)),
         }
     }
-    let finished = job.phase().is_some_and(is_finished);
     match criteria.unfinished {
         Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
-            (Some(before), _) if finished || rows::job(connection, layout, job.id)? == *before => {
+            (Some(before), _) if job.finished || rows::job(connection, layout, job.id)? == *before => {
                 Ok(Verdict::GoStopped(before.clone()))
             }
             (Some(_), _) => Ok(Verdict::Unstoppable("started again after it was stopped".to_owned())),
-            _ if finished => Ok(Verdict::Go),
+            _ if job.finished => Ok(Verdict::Go),
             (None, Some(error)) => Ok(Verdict::Unstoppable(error.clone())),
             (None, None) => Ok(Verdict::Later),
         },
-        _ if finished => Ok(Verdict::Go),
+        _ if job.finished => Ok(Verdict::Go),
         Unfinished::Stay => Ok(Verdict::Stay(Why::Active)),
         Unfinished::Stop(control) => {
             let job = rows::job(connection, layout, job.id)?;
@@ -307,15 +367,12 @@ fn judge(
 }
 
 impl Jobs {
-    /// Takes down what becomes of `job`, whose tags stand in `tags`.
-    fn count(&mut self, verdict: Verdict, job: &JobRow<'_>, tags: &str, keys: &Keys, digest: &mut Digest) {
-        let mut phase = job.phase();
-        let kept = match &verdict {
+    /// Takes down what becomes of `job`.
+    fn count(&mut self, verdict: Verdict, job: Matching, digest: &mut Digest) {
+        let kept = match verdict {
             Verdict::Go => None,
             Verdict::GoStopped(before) => {
-                // A plan shows a job as it was before it was stopped.
-                phase = before.phase.as_deref();
-                self.to_stop.push(before.clone());
+                self.to_stop.push(before);
                 None
             }
             Verdict::Stay(Why::Undated) => Some(&mut self.kept.undated),
@@ -325,19 +382,16 @@ impl Jobs {
             Verdict::Stay(Why::OverLimit) | Verdict::Later => Some(&mut self.kept.over_limit),
             Verdict::Unstoppable(error) => {
                 self.errors.push(format!("job {}: {error}", job.id));
-                self.unstoppable.insert(job.id, error.clone());
+                self.unstoppable.insert(job.id, error);
                 Some(&mut self.kept.unstoppable)
             }
         };
         if let Some(kept) = kept {
             *kept += 1;
-            self.referrers.remaining_job(keys, job);
+            self.referrers.remaining_jobs(job.refers_to.into_iter().map(|hash| (hash, job.id)));
         } else {
-            digest.number(job.id);
-            for field in [phase, job.context, job.action, job.action_id, Some(tags)] {
-                digest.text(field);
-            }
-            self.referrers.planned_job(keys, job);
+            digest.job(job.id, &job.digest);
+            self.referrers.candidates.extend(job.action);
             self.planned.push(job.id);
         }
     }
@@ -361,36 +415,38 @@ struct Candidate {
     scheduled: bool,
 }
 
-/// The candidates, and which of them depend on which others: the index of the one, the hash of the other.
+/// The candidates, and what depends on them.
 #[derive(Default)]
 struct Candidates {
     all: Vec<Candidate>,
+    /// Which of them depend on which others: the index of the one, the hash of the other.
     dependencies: Vec<(usize, u64)>,
+    /// The names of actions that are none, and on which candidates they depend.
+    dependents: Vec<(String, Vec<u64>)>,
 }
 
-fn actions<E: From<StoreError>>(
-    connection: &Connection,
+fn actions<E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
     criteria: &Criteria<'_>,
     keys: &Keys,
     mut referrers: Referrers,
-    go_on: &impl Fn() -> Result<(), E>,
+    go_on: &(impl Fn() -> Result<(), E> + Sync),
 ) -> Result<Actions, E> {
     referrers.all_jobs_read();
-    if referrers.no_candidates() {
+    if referrers.candidates.is_empty() {
         return Ok(Actions::default());
     }
-    referrers.services(connection, layout, keys)?;
+    referrers.services(snapshot, layout, keys)?;
 
     let root = std::slice::from_ref(criteria.root);
-    let mut candidates = Candidates::default();
-    rows::actions(connection, layout, |action| {
+    let gather = |batch: &mut Candidates, action: ActionRow<'_>| {
         go_on()?;
         let readable = action.context.is_some() && action.name.is_some();
         let context = action.context.unwrap_or(DEFAULT_CONTEXT);
         let name = action.name.unwrap_or_default();
         let hash = keys.hash(context, name);
-        let candidate = readable && referrers.is_candidate(keys, hash, context, name);
+        let candidate = readable && referrers.candidates.hold(hash, || keys.name(context, name));
         if !candidate && !spec::may_depend(action.spec) {
             return Ok(());
         }
@@ -398,21 +454,32 @@ fn actions<E: From<StoreError>>(
         let depends_on = referrers.depends_on(keys, context, hash, &spec);
         let name = display(context, name);
         if candidate {
-            let index = candidates.all.len();
-            candidates.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
+            let index = batch.all.len();
+            batch.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
             let (tagged, scheduled) = (spec.tagged, spec.scheduled);
-            candidates.all.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
-        } else {
-            referrers.remaining_action(&name, &depends_on);
+            batch.all.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
+        } else if !depends_on.is_empty() {
+            batch.dependents.push((name, depends_on));
         }
         Ok::<_, E>(())
+    };
+    let mut candidates = Candidates::default();
+    rows::actions(snapshot, layout, gather, |batch| {
+        let before = candidates.all.len();
+        candidates.dependencies.extend(batch.dependencies.into_iter().map(|(index, on)| (before + index, on)));
+        candidates.all.extend(batch.all);
+        candidates.dependents.extend(batch.dependents);
+        Ok(())
     })?;
     Ok(settle(candidates, referrers))
 }
 
 /// Divides the candidates into those that go and those that stay.
 fn settle(candidates: Candidates, mut referrers: Referrers) -> Actions {
-    let Candidates { all, dependencies } = candidates;
+    let Candidates { all, dependencies, dependents } = candidates;
+    for (name, on) in dependents {
+        referrers.remaining_action(&name, &on);
+    }
     // What each candidate depends on, for the few that depend on anything.
     let mut depends_on: HashMap<usize, Vec<u64>> = HashMap::new();
     let mut depended_on: HashMap<u64, Vec<usize>> = HashMap::new();

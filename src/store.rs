@@ -12,10 +12,12 @@
 pub(crate) mod foreign_keys;
 pub(crate) mod layout;
 pub(crate) mod rows;
+mod scan;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -160,6 +162,31 @@ impl<'s> Store<'s> {
         self.transaction(TransactionBehavior::Deferred)
     }
 
+    /// The same, by two connections side by side where that can be had: see [`scan`].
+    pub(crate) fn read_by_two(&mut self) -> Result<Snapshot<'_>, StoreError> {
+        let second = self.beside();
+        let before = second.as_ref().and_then(|second| second.begin().ok());
+        let mut snapshot = self.read()?;
+        snapshot.version()?;
+        // What nobody has changed between its two looks is what this one saw in between.
+        if let (Some(second), Some(before)) = (second, before)
+            && second.begin().is_ok_and(|after| after == before)
+        {
+            snapshot.second = Some(Mutex::new(second));
+        }
+        Ok(snapshot)
+    }
+
+    /// Begins to read, anew if it has begun, and says of which version.
+    fn begin(&self) -> Result<i64, StoreError> {
+        let connection = self.connection.get();
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        connection.execute_batch("BEGIN")?;
+        version(connection)
+    }
+
     /// Another attachment, for reading while this one writes. None where they would be in each other's way, or if it
     /// can't be had.
     pub(crate) fn beside(&self) -> Option<Store<'static>> {
@@ -204,7 +231,7 @@ impl<'s> Store<'s> {
     }
 
     fn transaction(&mut self, behavior: TransactionBehavior) -> Result<Snapshot<'_>, StoreError> {
-        Ok(Snapshot { transaction: self.connection.get_mut().transaction_with_behavior(behavior)? })
+        Ok(Snapshot { transaction: self.connection.get_mut().transaction_with_behavior(behavior)?, second: None })
     }
 }
 
@@ -237,6 +264,8 @@ impl Attached<'_> {
 /// The store at one moment, for reading or under the write lock.
 pub(crate) struct Snapshot<'c> {
     transaction: Transaction<'c>,
+    /// A second connection that sees the same, for reading side by side.
+    second: Option<Mutex<Store<'static>>>,
 }
 
 impl std::ops::Deref for Snapshot<'_> {
@@ -255,7 +284,7 @@ impl Snapshot<'_> {
 
     /// A number that differs from an earlier one of the same connection if another connection has committed since.
     pub(crate) fn version(&self) -> Result<i64, StoreError> {
-        Ok(self.pragma_query_value(None, "data_version", |row| row.get(0))?)
+        version(self)
     }
 
     /// Bytes in pages that hold nothing.
@@ -269,6 +298,10 @@ impl Snapshot<'_> {
     pub(crate) fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit()?)
     }
+}
+
+fn version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
 }
 
 /// A store's file.
@@ -338,8 +371,27 @@ fn wal_of(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 mod tests {
     use super::*;
+
+    /// A second connection is one that sees the same: what it sees has a number, which any commit of another's changes.
+    #[test]
+    fn a_commit_between_two_looks_is_seen() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
+        let store = Store::open(&path, Access::Read, Duration::ZERO).unwrap();
+        let second = store.beside().unwrap();
+        let before = second.begin().unwrap();
+        assert_eq!(second.begin().unwrap(), before, "nobody has written");
+        for changed in ["INSERT INTO t DEFAULT VALUES", "UPDATE t SET id = id", "DELETE FROM t", "VACUUM"] {
+            let before = second.begin().unwrap();
+            writer.execute_batch(changed).unwrap();
+            assert_ne!(second.begin().unwrap(), before, "{changed}");
+        }
+    }
 
     #[test]
     fn a_sqlite_that_is_too_old_is_named() {

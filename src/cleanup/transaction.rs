@@ -121,7 +121,7 @@ fn decide_and_delete(
     let _span = info_span!("decide again").entered();
     let deciding = &go_on;
     let both = thread::scope(|scope| {
-        let decide = move || plan::decide(&*beside.read()?, layout, criteria, deciding);
+        let decide = move || plan::decide(&beside.read()?, layout, criteria, deciding);
         let again = thread::Builder::new().spawn_scoped(scope, decide).ok()?;
         let deleted = delete(snapshot, &plan.jobs, &plan.actions, &go_on);
         Some((again.join().unwrap_or_else(|panic| resume_unwind(panic)), deleted))

@@ -32,9 +32,18 @@ impl Keys {
         hash(&self.first, context, name)
     }
 
-    /// The second, which only candidates have need of.
-    fn check(&self, context: &str, name: &str) -> u64 {
-        hash(&self.second, context, name)
+    /// Both.
+    pub(crate) fn name(&self, context: &str, name: &str) -> Name {
+        Name { first: self.hash(context, name), second: hash(&self.second, context, name) }
+    }
+
+    /// Calls `refer` with the hash of every action that `job` may refer to.
+    pub(crate) fn referred_to(&self, job: &JobRow<'_>, mut refer: impl FnMut(u64)) {
+        let context = job.context.unwrap_or(DEFAULT_CONTEXT);
+        let action_id = job.action_id.filter(|id| job.action != Some(id));
+        for reference in [job.action, action_id].into_iter().flatten() {
+            self.meant(context, reference).for_each(&mut refer);
+        }
     }
 
     /// The hashes of every action that `reference` may mean: the whole of it, and what follows each dot, since it may be
@@ -52,6 +61,13 @@ fn hash(state: &RandomState, context: &str, name: &str) -> u64 {
     hasher.write_u8(0xff);
     hasher.write(name.as_bytes());
     hasher.finish()
+}
+
+/// An action's context and name, as both hashes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) first: u64,
+    second: u64,
 }
 
 /// A map by what is a hash already.
@@ -75,13 +91,40 @@ impl Hasher for Hashed {
     }
 }
 
+/// What planned jobs refer to: the second hash by the first.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates(HashedMap<u64>);
+
+impl Candidates {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them may have this first hash.
+    fn may_hold(&self, first: u64) -> bool {
+        self.0.contains_key(&first)
+    }
+
+    /// Whether the action whose first hash is `first` is one: `name` gives both.
+    pub(crate) fn hold(&self, first: u64, name: impl FnOnce() -> Name) -> bool {
+        self.0.get(&first).is_some_and(|second| *second == name().second)
+    }
+}
+
+impl Extend<Name> for Candidates {
+    fn extend<T: IntoIterator<Item = Name>>(&mut self, names: T) {
+        for name in names {
+            // Should two collide in the first hash, the second is not seen as a candidate: it stays.
+            self.0.entry(name.first).or_insert(name.second);
+        }
+    }
+}
+
 /// The candidates, and who refers to them: of each kind, the first.
 #[derive(Debug, Default)]
 pub(crate) struct Referrers {
-    /// What planned jobs refer to: the second hash by the first.
-    candidates: HashedMap<u64>,
-    /// Every reference of a remaining job, in the order of their ids. Which of them are to a candidate is known only
-    /// when all jobs have been read.
+    pub(crate) candidates: Candidates,
+    /// Every reference of a remaining job. Which of them are to a candidate is known only when all jobs have been read.
     remaining_jobs: Vec<(u64, i64)>,
     jobs: HashedMap<i64>,
     services: HashedMap<String>,
@@ -89,40 +132,16 @@ pub(crate) struct Referrers {
 }
 
 impl Referrers {
-    pub(crate) fn candidate(&mut self, keys: &Keys, context: &str, name: &str) {
-        // Should two collide in the first hash, the second is not seen as a candidate: it stays.
-        self.candidates.entry(keys.hash(context, name)).or_insert_with(|| keys.check(context, name));
-    }
-
-    /// Whether the action `name`, whose first hash is `hash`, is one.
-    pub(crate) fn is_candidate(&self, keys: &Keys, hash: u64, context: &str, name: &str) -> bool {
-        self.candidates.get(&hash).is_some_and(|check| *check == keys.check(context, name))
-    }
-
-    pub(crate) fn no_candidates(&self) -> bool {
-        self.candidates.is_empty()
-    }
-
-    pub(crate) fn planned_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        if let (Some(context), Some(action)) = (job.context, job.action_id.or(job.action)) {
-            self.candidate(keys, context, action);
-        }
-    }
-
-    pub(crate) fn remaining_job(&mut self, keys: &Keys, job: &JobRow<'_>) {
-        let context = job.context.unwrap_or(DEFAULT_CONTEXT);
-        let action = job.action;
-        let action_id = job.action_id.filter(|id| action != Some(id));
-        for reference in [action, action_id].into_iter().flatten() {
-            self.remaining_jobs.extend(keys.meant(context, reference).map(|hash| (hash, job.id)));
-        }
+    /// Takes down what remaining jobs refer to, with their ids.
+    pub(crate) fn remaining_jobs(&mut self, references: impl IntoIterator<Item = (u64, i64)>) {
+        self.remaining_jobs.extend(references);
     }
 
     /// Takes down which candidates remaining jobs refer to, once all jobs have been read.
     pub(crate) fn all_jobs_read(&mut self) {
         for (hash, job) in std::mem::take(&mut self.remaining_jobs) {
-            if self.candidates.contains_key(&hash) {
-                self.jobs.entry(hash).or_insert(job);
+            if self.candidates.may_hold(hash) {
+                self.jobs.entry(hash).and_modify(|first| *first = job.min(*first)).or_insert(job);
             }
         }
     }
@@ -133,7 +152,7 @@ impl Referrers {
             let context = service.context.unwrap_or(DEFAULT_CONTEXT);
             let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
             for reference in references {
-                for hash in keys.meant(context, &reference).filter(|hash| self.candidates.contains_key(hash)) {
+                for hash in keys.meant(context, &reference).filter(|hash| self.candidates.may_hold(*hash)) {
                     self.services.entry(hash).or_insert_with(|| service.name.unwrap_or_default().to_owned());
                 }
             }
@@ -144,7 +163,7 @@ impl Referrers {
     /// The candidates on which the action with this hash depends, itself aside.
     pub(crate) fn depends_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
         let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
-        on.filter(|on| *on != hash && self.candidates.contains_key(on)).collect()
+        on.filter(|on| *on != hash && self.candidates.may_hold(*on)).collect()
     }
 
     /// Takes down that the remaining action `name` depends on candidates.

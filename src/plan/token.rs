@@ -69,19 +69,13 @@ impl FromStr for PlanToken {
 pub struct PlanTokenError(());
 
 /// What a plan is of, field by field, each with its length, so that no two lists of fields look alike.
-pub(super) struct Digest {
-    hash: Sha256,
-    /// Fields are short: hashing them one by one would take several times as long.
-    buffer: Vec<u8>,
-}
-
-const BUFFER: usize = 8192;
+pub(super) struct Digest(Sha256);
 
 impl Digest {
     /// A digest that begins with what was asked for.
-    pub(super) fn new(criteria: &Criteria<'_>) -> Self {
-        let mut digest = Self { hash: Sha256::new(), buffer: Vec::with_capacity(2 * BUFFER) };
-        digest.text(Some("hero_proc_cleanup plan 2"));
+    pub(super) fn of(criteria: &Criteria<'_>) -> Self {
+        let mut digest = Self(Sha256::new());
+        digest.text(Some("hero_proc_cleanup plan 3"));
         digest.text(Some(match criteria.unfinished {
             Unfinished::Stay => "stay",
             Unfinished::Stop(_) | Unfinished::Stopped(_) => "stop",
@@ -97,29 +91,46 @@ impl Digest {
     }
 
     pub(super) fn number(&mut self, number: i64) {
-        self.put(&number.to_le_bytes());
+        self.0.update(number.to_le_bytes());
     }
 
     pub(super) fn text(&mut self, field: Option<&str>) {
-        match field {
-            Some(field) => {
-                self.put(&(field.len() as u64).to_le_bytes());
-                self.put(field.as_bytes());
-            }
-            None => self.put(&u64::MAX.to_le_bytes()),
-        }
+        put(field, |bytes| self.0.update(bytes));
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER {
-            self.hash.update(&self.buffer);
-            self.buffer.clear();
-        }
+    pub(super) fn job(&mut self, id: i64, digest: &[u8; 32]) {
+        self.number(id);
+        self.0.update(digest);
     }
 
-    pub(super) fn token(mut self, cutoff_ms: Option<i64>) -> PlanToken {
-        self.hash.update(&self.buffer);
-        PlanToken { cutoff_ms, digest: self.hash.finalize().into() }
+    pub(super) fn token(self, cutoff_ms: Option<i64>) -> PlanToken {
+        PlanToken { cutoff_ms, digest: self.0.finalize().into() }
+    }
+}
+
+/// Makes digests of jobs.
+#[derive(Default)]
+pub(super) struct JobDigest {
+    /// Fields are short: hashing them one by one would take several times as long.
+    buffer: Vec<u8>,
+}
+
+impl JobDigest {
+    pub(super) fn of(&mut self, fields: [Option<&str>; 5]) -> [u8; 32] {
+        self.buffer.clear();
+        for field in fields {
+            put(field, |bytes| self.buffer.extend_from_slice(bytes));
+        }
+        Sha256::digest(&self.buffer).into()
+    }
+}
+
+fn put(field: Option<&str>, mut put: impl FnMut(&[u8])) {
+    match field {
+        Some(field) => {
+            put(&(field.len() as u64).to_le_bytes());
+            put(field.as_bytes());
+        }
+        None => put(&u64::MAX.to_le_bytes()),
     }
 }

@@ -7,8 +7,9 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::StoreError;
 use super::layout::Layout;
+use super::scan::scan;
+use super::{Snapshot, StoreError};
 use crate::control::Job;
 
 /// A job, as far as deciding about it needs. Texts are none where the row has no valid text.
@@ -62,6 +63,13 @@ pub(crate) struct ActionRow<'r> {
     pub(crate) spec: &'r [u8],
 }
 
+impl<'r> ActionRow<'r> {
+    fn read(row: &'r Row<'r>) -> Self {
+        let id = integer(row, 0).unwrap_or_default();
+        Self { id, context: text(row, 1), name: text(row, 2), spec: bytes(row, 3) }
+    }
+}
+
 /// A service. Both texts are bytes as they are, empty where the layout has no such column.
 pub(crate) struct ServiceRow<'r> {
     pub(crate) context: Option<&'r str>,
@@ -72,29 +80,27 @@ pub(crate) struct ServiceRow<'r> {
     pub(crate) actions: &'r [u8],
 }
 
-/// Calls `each` with every job, ids ascending, until it fails.
-pub(crate) fn jobs<E: From<StoreError>>(
-    connection: &Connection,
+/// Gathers what each job says, given the connection that reads it; and calls `take` with what was gathered, batch by batch,
+/// ids ascending, until one of them fails.
+pub(crate) fn jobs<B: Default + Send, E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
-    mut each: impl FnMut(JobRow<'_>) -> Result<(), E>,
+    gather: impl Fn(&mut B, &Connection, JobRow<'_>) -> Result<(), E> + Sync,
+    take: impl FnMut(B) -> Result<(), E>,
 ) -> Result<(), E> {
-    scan(connection, &sql::jobs(layout), |row| each(JobRow::read(row)))
+    let gather = |batch: &mut B, connection: &Connection, row: &Row<'_>| gather(batch, connection, JobRow::read(row));
+    scan(snapshot, &sql::jobs(layout), gather, take)
 }
 
-/// Calls `each` with every action, ids ascending, until it fails.
-pub(crate) fn actions<E: From<StoreError>>(
-    connection: &Connection,
+/// The same of each action.
+pub(crate) fn actions<B: Default + Send, E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
     layout: &Layout,
-    mut each: impl FnMut(ActionRow<'_>) -> Result<(), E>,
+    gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), E> + Sync,
+    take: impl FnMut(B) -> Result<(), E>,
 ) -> Result<(), E> {
-    scan(connection, &sql::actions(layout), |row| {
-        each(ActionRow {
-            id: integer(row, 0).unwrap_or_default(),
-            context: text(row, 1),
-            name: text(row, 2),
-            spec: bytes(row, 3),
-        })
-    })
+    let gather = |batch: &mut B, _: &Connection, row: &Row<'_>| gather(batch, ActionRow::read(row));
+    scan(snapshot, &sql::actions(layout), gather, take)
 }
 
 /// Calls `each` with every service, names ascending, until it fails.
@@ -104,9 +110,12 @@ pub(crate) fn services<E: From<StoreError>>(
     mut each: impl FnMut(ServiceRow<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let Some(services) = &layout.services else { return Ok(()) };
-    scan(connection, &sql::services(services), |row| {
-        each(ServiceRow { context: text(row, 0), name: text(row, 1), spec: bytes(row, 2), actions: bytes(row, 3) })
-    })
+    let mut statement = connection.prepare(&sql::services(services)).map_err(StoreError::from)?;
+    let mut rows = statement.query(()).map_err(StoreError::from)?;
+    while let Some(row) = rows.next().map_err(StoreError::from)? {
+        each(ServiceRow { context: text(row, 0), name: text(row, 1), spec: bytes(row, 2), actions: bytes(row, 3) })?;
+    }
+    Ok(())
 }
 
 /// The spec of the job `id`, for the rare job whose tags are a JSON null.
@@ -158,19 +167,6 @@ pub(crate) enum Doomed {
     Actions,
 }
 
-fn scan<E: From<StoreError>>(
-    connection: &Connection,
-    statement: &str,
-    mut each: impl FnMut(&Row<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut statement = connection.prepare(statement).map_err(StoreError::from)?;
-    let mut rows = statement.query(()).map_err(StoreError::from)?;
-    while let Some(row) = rows.next().map_err(StoreError::from)? {
-        each(row)?;
-    }
-    Ok(())
-}
-
 fn integer(row: &Row<'_>, index: usize) -> Option<i64> {
     match row.get_ref(index) {
         Ok(ValueRef::Integer(integer)) => Some(integer),
@@ -195,12 +191,13 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> &'r [u8] {
 /// The statements. What a variant of the store calls otherwise is one of the names in `layout`.
 pub(crate) mod sql {
     use super::super::layout::{Layout, Services};
+    use super::super::scan::Table;
     use super::Doomed;
 
     /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another.
-    pub(crate) fn jobs(layout: &Layout) -> String {
+    pub(in crate::store) fn jobs(layout: &Layout) -> Table {
         let jobs = &layout.jobs;
-        format!(
+        let rows = format!(
             "SELECT id,
                     {context},
                     action,
@@ -210,12 +207,14 @@ pub(crate) mod sql {
                     phase,
                     {created_at}
              FROM main.jobs NOT INDEXED
+             WHERE id BETWEEN ?1 AND ?2
              ORDER BY id",
             context = jobs.context,
             action_id = jobs.action_id.unwrap_or("NULL"),
             spec = jobs.spec,
             created_at = jobs.created_at,
-        )
+        );
+        Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
     }
 
     pub(crate) fn job_spec(layout: &Layout) -> String {
@@ -237,17 +236,19 @@ pub(crate) mod sql {
         )
     }
 
-    pub(crate) fn actions(layout: &Layout) -> String {
-        format!(
+    pub(in crate::store) fn actions(layout: &Layout) -> Table {
+        let rows = format!(
             "SELECT id,
                     {context},
                     name,
                     {spec}
              FROM main.actions NOT INDEXED
+             WHERE id BETWEEN ?1 AND ?2
              ORDER BY id",
             context = layout.actions.context,
             spec = layout.actions.spec,
-        )
+        );
+        Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
     }
 
     pub(crate) fn delete(table: Doomed) -> &'static str {
@@ -298,12 +299,17 @@ mod tests {
             let connection = Connection::open_in_memory().unwrap();
             connection.execute_batch(&schema).unwrap();
             let layout = layout::detect(&connection).unwrap();
+            let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            assert_eq!(plan(&connection, &sql::jobs(&layout)), ["SCAN jobs"]);
+            for table in [sql::jobs(&layout), sql::actions(&layout)] {
+                let bounds = plan(&connection, table.bounds);
+                assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
+            }
+            assert_eq!(plan(&connection, &sql::jobs(&layout).rows), range("jobs"));
             assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
             assert_eq!(plan(&connection, &sql::job_spec(&layout)), by_id);
-            assert_eq!(plan(&connection, &sql::actions(&layout)), ["SCAN actions"]);
+            assert_eq!(plan(&connection, &sql::actions(&layout).rows), range("actions"));
             assert_eq!(plan(&connection, &sql::services(services)), ["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);
             assert_eq!(plan(&connection, sql::delete(Doomed::Jobs)), by_id);
             assert_eq!(

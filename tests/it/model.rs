@@ -7,6 +7,8 @@ use serde_json::Value;
 /// The rows of a store, as the model and the fixture both see them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
+    /// How far apart the ids of jobs and actions are, from 0 on.
+    pub(crate) apart: i64,
     pub(crate) jobs: Vec<Job>,
     pub(crate) actions: Vec<Action>,
     pub(crate) services: Vec<Service>,

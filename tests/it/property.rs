@@ -162,7 +162,7 @@ fn without(dump: &str, world: &World, expected: &Expected) -> String {
             "jobs" => id().is_none_or(|id: i64| !expected.jobs.contains(&id)).then(|| line.to_owned()),
             "actions" => {
                 let goes = id().is_some_and(|id: i64| {
-                    let action = &world.actions[usize::try_from(id).unwrap() - 1];
+                    let action = &world.actions[usize::try_from(id / world.apart).unwrap() - 1];
                     expected.actions.contains(&(action.context.clone(), action.name.clone()))
                 });
                 (!goes).then(|| line.to_owned())
@@ -438,11 +438,13 @@ fn rows(tables: &'static [Table], jobs: &[Job], chosen: &Chosen) -> Vec<Row> {
 }
 
 fn world() -> impl Strategy<Value = World> {
-    (prop::collection::vec(job(), 0..15), actions(), services(), tables()).prop_map(
-        |(mut jobs, actions, services, (tables, chosen))| {
-            (1..).zip(&mut jobs).for_each(|(id, job)| job.id = id);
+    // Next to each other, a few in each range that a connection reads, one in each.
+    let apart = select(vec![1, 400, 1 << 40]);
+    (apart, prop::collection::vec(job(), 0..15), actions(), services(), tables()).prop_map(
+        |(apart, mut jobs, actions, services, (tables, chosen))| {
+            (1..).zip(&mut jobs).for_each(|(number, job)| job.id = number * apart);
             let rows = rows(tables, &jobs, &chosen);
-            World { jobs, actions, services, tables, rows }
+            World { apart, jobs, actions, services, tables, rows }
         },
     )
 }
@@ -602,11 +604,11 @@ impl Variant {
                 connection.execute("UPDATE jobs SET action_id = ?2 WHERE id = ?1", (job.id, &job.action_id)).unwrap();
             }
         }
-        for action in &world.actions {
+        for (number, action) in (1..).zip(&world.actions) {
             connection
                 .execute(
-                    &format!("INSERT INTO actions ({context}, name, {spec}) VALUES (?1, ?2, ?3)"),
-                    (&action.context, &action.name, &action.spec),
+                    &format!("INSERT INTO actions (id, {context}, name, {spec}) VALUES (?1, ?2, ?3, ?4)"),
+                    (number * world.apart, &action.context, &action.name, &action.spec),
                 )
                 .unwrap();
         }

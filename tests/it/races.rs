@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -9,7 +10,7 @@ use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcE
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
+use crate::sample::{SCHEMA, Sample};
 use crate::steps::{self, when};
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
@@ -187,6 +188,37 @@ fn a_dry_run_is_of_one_moment() {
 }
 
 /// Between lock and commit nobody else writes.
+/// So is one by two connections, whatever is committed between the two.
+#[test]
+fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
+    let sample = Sample::with_schema(SCHEMA);
+    let writer = sample.open();
+    writer
+        .execute_batch(
+            r#"PRAGMA journal_mode = wal;
+               PRAGMA synchronous = off;
+               WITH RECURSIVE ids (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < 1100)
+               INSERT INTO jobs (action, spec_json, phase, tags) SELECT 'a', '{}', 'done', '["ops"]' FROM ids"#,
+        )
+        .unwrap();
+    let done = &AtomicBool::new(false);
+    let matched: BTreeSet<u64> = thread::scope(|scope| {
+        scope.spawn(move || {
+            for tags in [r#"["codescaler"]"#, r#"["ops"]"#].iter().cycle() {
+                writer.execute("UPDATE jobs SET tags = ?1", [tags]).unwrap();
+                if done.load(Relaxed) {
+                    return;
+                }
+            }
+        });
+        let params = json!({ "tags": ["codescaler"], "dry_run": true });
+        let matched = (0..500).map(|_| call(&sample, &params).unwrap().jobs_matched).collect();
+        done.store(true, Relaxed);
+        matched
+    });
+    assert_eq!(matched, BTreeSet::from([0, 1100]));
+}
+
 #[test]
 fn under_the_lock_others_wait() {
     for step in ["delete", "commit"] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+pub(crate) const SCHEMA: &str = include_str!("../../src/cli/store.sql");
 
 /// A store in a directory of its own, which goes with it.
 pub(crate) struct Sample {

@@ -1,0 +1,238 @@
+//! Every row of a table, once: by one connection, or by two that share a snapshot.
+//!
+//! The table is cut into ranges of ids. What the rows of a range say is gathered into batches, by a function that looks at one
+//! row and nothing else; the batches are taken in the order of the ids, on the thread that asked for them. So every other range
+//! can be read by a second connection, on a thread of its own, and whoever takes the batches sees no difference:
+//!
+//! ```text
+//! here     range 0: read, taken │ range 1: taken │ range 2: read, taken │ range 3: taken │ …
+//! beside   range 1: read        │ range 3: read                         │ range 5: read  │ …
+//! ```
+
+use std::iter::successors;
+use std::ops::RangeInclusive;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
+use std::{mem, thread};
+
+use rusqlite::{Connection, Row, Statement};
+
+use super::{Snapshot, Store, StoreError};
+
+/// A table, and how it is read.
+pub(super) struct Table {
+    /// Its lowest and its highest id, NULL if it is empty.
+    pub(super) bounds: &'static str,
+    /// Its rows from the id ?1 to the id ?2, ascending.
+    pub(super) rows: String,
+}
+
+/// Gathers what each row of `table` says, given the connection that reads it; and calls `take` with what was gathered, batch
+/// by batch, ids ascending, until one of them fails.
+pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
+    snapshot: &Snapshot<'_>,
+    table: &Table,
+    gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E> + Sync,
+    mut take: impl FnMut(B) -> Result<(), E>,
+) -> Result<(), E> {
+    let bounds = snapshot.query_row(table.bounds, (), |row| Ok((row.get(0)?, row.get(1)?)));
+    let ranges = ranges(bounds.map_err(StoreError::from)?);
+    let second = snapshot.second.as_ref().filter(|_| ranges.len() > 1);
+    thread::scope(|scope| {
+        let (hand_over, handed_over) = sync_channel(2);
+        let every_other = ranges.iter().skip(1).step_by(2);
+        let gather = &gather;
+        let beside = second.and_then(|second| {
+            let read = move || read_beside(second, table, every_other, gather, |batch| hand_over.send(batch).is_ok());
+            thread::Builder::new().spawn_scoped(scope, read).ok()
+        });
+        let mut here = Reader::new(snapshot, table)?;
+        for (index, range) in ranges.iter().enumerate() {
+            if beside.is_none() || index % 2 == 0 {
+                here.read(range, gather, &mut take)?;
+                continue;
+            }
+            while let Some(batch) = handed_over.recv().expect("only a panic ends the thread before its last range")? {
+                take(batch)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// So many ids are in a range, unless that would make more than [`MOST_RANGES`]. So many rows at most are in a batch.
+const RANGE: usize = 1024;
+
+/// Ids may lie far apart.
+const MOST_RANGES: u64 = 4096;
+
+/// All ids there can be, divided between the lowest and the highest that there are.
+fn ranges((first, last): (Option<i64>, Option<i64>)) -> Vec<RangeInclusive<i64>> {
+    let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+    let width = (RANGE as u64).max(last.abs_diff(first) / MOST_RANGES + 1).cast_signed();
+    let ends = successors(first.checked_add(width - 1), |end| end.checked_add(width)).take_while(|end| *end < last);
+    let mut ranges = Vec::new();
+    let mut start = i64::MIN;
+    for end in ends {
+        ranges.push(start..=end);
+        start = end + 1;
+    }
+    ranges.push(start..=i64::MAX);
+    ranges
+}
+
+/// Reads `ranges`, and hands over their batches, and None after the last of each; or the error that ends it; until nobody
+/// takes them any more.
+fn read_beside<'r, B: Default, E: From<StoreError>>(
+    store: &Mutex<Store<'_>>,
+    table: &Table,
+    mut ranges: impl Iterator<Item = &'r RangeInclusive<i64>>,
+    gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
+    hand_over: impl Fn(Result<Option<B>, E>) -> bool,
+) {
+    let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    // With an error of None, nobody takes them.
+    let hand = |batch| if hand_over(Ok(batch)) { Ok(()) } else { Err(None) };
+    let all = Reader::new(store.connection.get(), table).map_err(|error| Some(error.into())).and_then(|mut reader| {
+        ranges.try_for_each(|range| {
+            reader.read(range, &gather, |batch| hand(Some(batch)))?;
+            hand(None)
+        })
+    });
+    if let Err(Some(error)) = all {
+        hand_over(Err(error));
+    }
+}
+
+/// One of the connections that read a table.
+struct Reader<'c> {
+    connection: &'c Connection,
+    rows: Statement<'c>,
+}
+
+impl<'c> Reader<'c> {
+    fn new(connection: &'c Connection, table: &Table) -> Result<Self, StoreError> {
+        Ok(Self { connection, rows: connection.prepare(&table.rows)? })
+    }
+
+    /// Reads the rows of `range`, and has their batches taken.
+    fn read<B: Default, E: From<StoreError>, T: From<E>>(
+        &mut self,
+        range: &RangeInclusive<i64>,
+        gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
+        mut take: impl FnMut(B) -> Result<(), T>,
+    ) -> Result<(), T> {
+        let failed = |error: rusqlite::Error| E::from(StoreError::from(error));
+        let mut rows = self.rows.query([range.start(), range.end()]).map_err(failed)?;
+        let (mut batch, mut gathered) = (B::default(), 0);
+        while let Some(row) = rows.next().map_err(failed)? {
+            gather(&mut batch, self.connection, row)?;
+            gathered += 1;
+            if gathered == RANGE {
+                take(mem::take(&mut batch))?;
+                gathered = 0;
+            }
+        }
+        take(batch)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::Access;
+
+    /// Every id is in one range; those that there are, in as few ranges as may be.
+    #[test]
+    fn ranges_leave_nothing_out() {
+        let (min, max) = (i64::MIN, i64::MAX);
+        for (first, last, count) in [
+            (1, 1, 1),
+            (1, 1024, 1),
+            (1, 1025, 2),
+            (-512, 511, 1),
+            (-512, 512, 2),
+            (1, 10_240, 10),
+            (1, 1 << 40, 4096),
+            (min, min, 1),
+            (min, max, 4096),
+            (max - 1024, max, 2),
+            (max, max, 1),
+            (0, max, 4096),
+        ] {
+            let ranges = ranges((Some(first), Some(last)));
+            assert_eq!(ranges.len(), count, "{first} to {last}");
+            assert_eq!((ranges[0].start(), ranges[count - 1].end()), (&min, &max));
+            assert!(ranges.windows(2).all(|two| two[0].end().checked_add(1) == Some(*two[1].start())));
+            assert!(ranges.iter().all(|range| !range.is_empty()));
+        }
+        assert_eq!(ranges((None, None)), [min..=max]);
+    }
+
+    /// A store in WAL mode, with a table `t` of these ids, and nothing else.
+    fn store(directory: &TempDir, ids: &[i64]) -> Store<'static> {
+        let path = directory.path().join("t.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = wal; BEGIN; CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
+        for id in ids {
+            connection.execute("INSERT INTO t VALUES (?1)", [id]).unwrap();
+        }
+        connection.execute_batch("COMMIT").unwrap();
+        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+    }
+
+    /// The ids of `t` as they are taken, batch by batch, and how many threads read them. The one that `fails` is an error.
+    fn read(snapshot: &Snapshot<'_>, fails: Option<i64>) -> Result<(Vec<Vec<i64>>, usize), StoreError> {
+        let table = Table {
+            bounds: "SELECT (SELECT min(id) FROM main.t), (SELECT max(id) FROM main.t)",
+            rows: "SELECT id FROM main.t WHERE id BETWEEN ?1 AND ?2 ORDER BY id".to_owned(),
+        };
+        let threads = Mutex::new(HashSet::new());
+        let gather = |batch: &mut Vec<i64>, _: &Connection, row: &Row<'_>| {
+            batch.push(row.get(0)?);
+            threads.lock().unwrap().insert(thread::current().id());
+            if fails.as_ref() == batch.last() { Err(StoreError::Busy) } else { Ok(()) }
+        };
+        let mut batches = Vec::new();
+        scan(snapshot, &table, gather, |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok((batches, threads.into_inner().unwrap().len()))
+    }
+
+    #[test]
+    fn two_connections_read_what_one_reads() {
+        let dense: Vec<i64> = (1..=5000).collect();
+        let far_apart: Vec<i64> = (-50..50).map(|number| number << 56).collect();
+        let two_heaps: Vec<i64> = (0..3000).chain(i64::MAX - 2999..=i64::MAX).collect();
+        for (ids, threads) in [(&dense, 2), (&far_apart, 2), (&two_heaps, 2), (&dense[..1024].to_vec(), 1)] {
+            let directory = TempDir::new().unwrap();
+            let mut store = store(&directory, ids);
+            let one = read(&store.read().unwrap(), None).unwrap();
+            let two = read(&store.read_by_two().unwrap(), None).unwrap();
+            assert_eq!((one.1, two.1), (1, threads));
+            for (batches, _) in [one, two] {
+                assert_eq!(&batches.concat(), ids);
+                assert!(batches.iter().all(|batch| batch.len() <= RANGE));
+            }
+        }
+    }
+
+    #[test]
+    fn whichever_of_the_two_fails_ends_it() {
+        let directory = TempDir::new().unwrap();
+        let mut store = store(&directory, &(1..=100_000).collect::<Vec<_>>());
+        let snapshot = store.read_by_two().unwrap();
+        for id in [1, 1500, 98_000, 99_000, 100_000] {
+            assert!(matches!(read(&snapshot, Some(id)), Err(StoreError::Busy)), "{id}");
+        }
+        assert_eq!(read(&snapshot, Some(0)).unwrap().1, 2, "both can still read");
+    }
+}
