@@ -87,30 +87,23 @@ pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &crate::Host) -> Result
     let mut referrers = Referrers::default();
     let jobs = jobs(&snapshot, &layout, &host.guard, &keys, &mut referrers)?;
     let actions = actions(&snapshot, &layout, &host.guard, &keys, referrers)?;
-    let pages = pragma(&snapshot, "page_count")?;
-    let page_size = pragma(&snapshot, "page_size")?;
     Ok(Inspection {
         sqlite: rusqlite::version().to_owned(),
         journal_mode: snapshot.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
-        page_size,
-        auto_vacuum: match pragma(&snapshot, "auto_vacuum")? {
+        page_size: snapshot.number("page_size")?,
+        auto_vacuum: match snapshot.number("auto_vacuum")? {
             0 => "none",
             1 => "full",
             _ => "incremental",
         }
         .to_owned(),
-        bytes: pages * page_size,
+        bytes: snapshot.bytes()?,
         free_bytes: snapshot.free_bytes()?,
         columns: layout.columns(),
         foreign_keys: layout.foreign_keys.descriptions,
         jobs,
         actions,
     })
-}
-
-fn pragma(snapshot: &Snapshot<'_>, name: &str) -> Result<u64, StoreError> {
-    let value: i64 = snapshot.pragma_query_value(None, name, |row| row.get(0))?;
-    Ok(value.unsigned_abs())
 }
 
 fn jobs(

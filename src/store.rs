@@ -289,9 +289,18 @@ impl Snapshot<'_> {
 
     /// Bytes in pages that hold nothing.
     pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
-        let pages: i64 = self.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        let size: i64 = self.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        Ok(pages.unsigned_abs() * size.unsigned_abs())
+        Ok(self.number("freelist_count")? * self.number("page_size")?)
+    }
+
+    /// Bytes in all pages.
+    pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.number("page_count")? * self.number("page_size")?)
+    }
+
+    /// What a pragma says that is a count.
+    pub(crate) fn number(&self, pragma: &str) -> Result<u64, StoreError> {
+        let number: i64 = self.pragma_query_value(None, pragma, |row| row.get(0))?;
+        Ok(number.unsigned_abs())
     }
 
     /// The one place where anything is committed.

@@ -35,14 +35,12 @@ pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
     gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E> + Sync,
     mut take: impl FnMut(B) -> Result<(), E>,
 ) -> Result<(), E> {
-    let bounds = snapshot.query_row(table.bounds, (), |row| Ok((row.get(0)?, row.get(1)?)));
-    let ranges = ranges(bounds.map_err(StoreError::from)?);
-    let second = snapshot.second.as_ref().filter(|_| ranges.len() > 1);
+    let ranges = if snapshot.second.is_some() { ranges(snapshot, table)? } else { vec![i64::MIN..=i64::MAX] };
     thread::scope(|scope| {
         let (hand_over, handed_over) = sync_channel(2);
         let every_other = ranges.iter().skip(1).step_by(2);
         let gather = &gather;
-        let beside = second.and_then(|second| {
+        let beside = snapshot.second.as_ref().filter(|_| ranges.len() > 1).and_then(|second| {
             let read = move || read_beside(second, table, every_other, gather, |batch| hand_over.send(batch).is_ok());
             thread::Builder::new().spawn_scoped(scope, read).ok()
         });
@@ -60,20 +58,26 @@ pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
     })
 }
 
-/// So many ids are in a range, unless that would make more than [`MOST_RANGES`]. So many rows at most are in a batch.
+/// So many ids are in a range at least, and so many rows in a batch at most.
 const RANGE: usize = 1024;
 
-/// Ids may lie far apart.
-const MOST_RANGES: u64 = 4096;
+/// So many bytes there are in the store for each range at least: ids may lie far apart.
+const RANGE_BYTES: u64 = 256 * 1024;
 
-/// All ids there can be, divided between the lowest and the highest that there are.
-fn ranges((first, last): (Option<i64>, Option<i64>)) -> Vec<RangeInclusive<i64>> {
+/// The ids of `table`, divided.
+fn ranges(snapshot: &Snapshot<'_>, table: &Table) -> Result<Vec<RangeInclusive<i64>>, StoreError> {
+    let bounds = snapshot.query_row(table.bounds, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(divide(bounds, snapshot.bytes()?.saturating_sub(snapshot.free_bytes()?) / RANGE_BYTES))
+}
+
+/// All ids that there can be, divided between the lowest and the highest that there are, in `most` ranges at most.
+fn divide((first, last): (Option<i64>, Option<i64>), most: u64) -> Vec<RangeInclusive<i64>> {
     let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
-    let width = (RANGE as u64).max(last.abs_diff(first) / MOST_RANGES + 1).cast_signed();
-    let ends = successors(first.checked_add(width - 1), |end| end.checked_add(width)).take_while(|end| *end < last);
+    let width = (RANGE as u64).max((last.abs_diff(first) / most.max(1)).saturating_add(1));
+    let ends = successors(first.checked_add_unsigned(width - 1), |end| end.checked_add_unsigned(width));
     let mut ranges = Vec::new();
     let mut start = i64::MIN;
-    for end in ends {
+    for end in ends.take_while(|end| *end < last) {
         ranges.push(start..=end);
         start = end + 1;
     }
@@ -148,38 +152,50 @@ mod tests {
     use super::*;
     use crate::store::Access;
 
-    /// Every id is in one range; those that there are, in as few ranges as may be.
+    /// Every id is in one range; those that there are, in as few as may be.
     #[test]
     fn ranges_leave_nothing_out() {
         let (min, max) = (i64::MIN, i64::MAX);
-        for (first, last, count) in [
-            (1, 1, 1),
-            (1, 1024, 1),
-            (1, 1025, 2),
-            (-512, 511, 1),
-            (-512, 512, 2),
-            (1, 10_240, 10),
-            (1, 1 << 40, 4096),
-            (min, min, 1),
-            (min, max, 4096),
-            (max - 1024, max, 2),
-            (max, max, 1),
-            (0, max, 4096),
+        for (first, last, most, count) in [
+            (1, 1, 9, 1),
+            (1, 1024, 9, 1),
+            (1, 1025, 9, 2),
+            (1, 1025, 1, 1),
+            (1, 1025, 0, 1),
+            (-512, 511, 9, 1),
+            (-512, 512, 9, 2),
+            (1, 10_240, 99, 10),
+            (1, 10_240, 9, 9),
+            (1, 1 << 40, 9, 9),
+            (min, min, 9, 1),
+            (min, max, 2, 2),
+            (min, max, 4096, 4096),
+            (max - 1024, max, 9, 2),
+            (max, max, 9, 1),
+            (0, max, 9, 9),
         ] {
-            let ranges = ranges((Some(first), Some(last)));
-            assert_eq!(ranges.len(), count, "{first} to {last}");
+            let ranges = divide((Some(first), Some(last)), most);
+            assert_eq!(ranges.len(), count, "{first} to {last}, {most}");
             assert_eq!((ranges[0].start(), ranges[count - 1].end()), (&min, &max));
             assert!(ranges.windows(2).all(|two| two[0].end().checked_add(1) == Some(*two[1].start())));
             assert!(ranges.iter().all(|range| !range.is_empty()));
         }
-        assert_eq!(ranges((None, None)), [min..=max]);
+        assert_eq!(divide((None, None), 9), [min..=max]);
     }
 
-    /// A store in WAL mode, with a table `t` of these ids, and nothing else.
+    /// A store in WAL mode, large enough for sixteen ranges, with a table `t` of these ids.
     fn store(directory: &TempDir, ids: &[i64]) -> Store<'static> {
         let path = directory.path().join("t.db");
         let connection = Connection::open(&path).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = wal; BEGIN; CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = wal;
+                 BEGIN;
+                 CREATE TABLE t (id INTEGER PRIMARY KEY);
+                 CREATE TABLE large (content);
+                 INSERT INTO large VALUES (zeroblob(1 << 22))",
+            )
+            .unwrap();
         for id in ids {
             connection.execute("INSERT INTO t VALUES (?1)", [id]).unwrap();
         }
@@ -212,12 +228,14 @@ mod tests {
         let dense: Vec<i64> = (1..=5000).collect();
         let far_apart: Vec<i64> = (-50..50).map(|number| number << 56).collect();
         let two_heaps: Vec<i64> = (0..3000).chain(i64::MAX - 2999..=i64::MAX).collect();
-        for (ids, threads) in [(&dense, 2), (&far_apart, 2), (&two_heaps, 2), (&dense[..1024].to_vec(), 1)] {
+        for (ids, threads) in
+            [(&dense, 2), (&far_apart, 2), (&two_heaps, 2), (&dense[..1024].to_vec(), 1), (&Vec::new(), 0)]
+        {
             let directory = TempDir::new().unwrap();
             let mut store = store(&directory, ids);
             let one = read(&store.read().unwrap(), None).unwrap();
             let two = read(&store.read_by_two().unwrap(), None).unwrap();
-            assert_eq!((one.1, two.1), (1, threads));
+            assert_eq!((one.1, two.1), (threads.min(1), threads));
             for (batches, _) in [one, two] {
                 assert_eq!(&batches.concat(), ids);
                 assert!(batches.iter().all(|batch| batch.len() <= RANGE));

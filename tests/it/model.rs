@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The rows of a store, as the model and the fixture both see them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
-    /// How far apart the ids of jobs and actions are, from 0 on.
+    /// How far apart the ids of jobs and actions are.
     pub(crate) apart: i64,
     pub(crate) jobs: Vec<Job>,
     pub(crate) actions: Vec<Action>,
