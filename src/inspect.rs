@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::references::{Keys, Referrers};
+use crate::plan::references::{Candidates, Keys, Referrers};
 use crate::plan::{FIRST_MS, is_finished};
 use crate::spec::{self, Holds};
 use crate::store::layout::Layout;
@@ -213,31 +213,33 @@ fn actions(
         names.extend(action.context.zip(action.name).map(|(context, name)| keys.name(context, name)));
         Ok::<_, StoreError>(())
     };
-    let mut all = Vec::new();
+    let mut candidates = Candidates::default();
+    let mut hashes = Vec::new();
     rows::actions(snapshot, layout, count, |(batch, names)| {
         counts.total += batch.total;
         counts.tagged += batch.tagged;
-        referrers.candidates.extend(names.iter().copied());
-        all.extend(names);
+        hashes.extend(names.iter().map(|name| name.first));
+        candidates.extend(names);
         Ok(())
     })?;
-    referrers.all_jobs_read();
-    referrers.services(snapshot, layout, keys)?;
+    referrers.all_jobs_read(&candidates);
+    referrers.services(snapshot, layout, keys, &candidates)?;
     let depend = |dependents: &mut Vec<_>, action: ActionRow<'_>| {
         if let (Some(context), Some(name)) = (action.context, action.name) {
             let spec = spec::spec(action.spec, root);
-            dependents.push((name.to_owned(), referrers.depends_on(keys, context, keys.hash(context, name), &spec)));
+            let on = candidates.depended_on(keys, context, keys.hash(context, name), &spec);
+            if !on.is_empty() {
+                dependents.push((name.to_owned(), on));
+            }
         }
         Ok::<_, StoreError>(())
     };
-    let mut dependents = Vec::new();
-    rows::actions(snapshot, layout, depend, |batch| {
-        dependents.extend(batch.into_iter().filter(|(_, on)| !on.is_empty()));
+    rows::actions(snapshot, layout, depend, |dependents| {
+        for (name, on) in dependents {
+            referrers.remaining_action(&name, &on);
+        }
         Ok(())
     })?;
-    for (name, on) in dependents {
-        referrers.remaining_action(&name, &on);
-    }
-    counts.unreferenced = all.into_iter().filter(|name| referrers.of(name.first).is_none()).count() as u64;
+    counts.unreferenced = hashes.into_iter().filter(|hash| referrers.of(*hash).is_none()).count() as u64;
     Ok(counts)
 }

@@ -53,8 +53,8 @@ use crate::store::{Snapshot, StoreError};
 use crate::tag::Tag;
 use rusqlite::Connection;
 
-use references::{Keys, Name, Referrers};
-use token::{Digest, JobDigest};
+use references::{Candidates, Keys, Name, Referrers};
+use token::Digest;
 pub use token::{PlanToken, PlanTokenError};
 
 /// The lowest creation time that can be one in milliseconds: anything below would be before 1973.
@@ -148,7 +148,7 @@ pub(crate) fn decide<E: From<StoreError> + Send>(
     let keys = Keys::new();
     let mut digest = Digest::of(criteria);
     let jobs = jobs(snapshot, layout, criteria, &keys, &mut digest, &go_on)?;
-    let mut actions = actions(snapshot, layout, criteria, &keys, jobs.referrers, &go_on)?;
+    let mut actions = actions(snapshot, layout, criteria, &keys, &jobs.candidates, jobs.referrers, &go_on)?;
 
     let dependents = layout.foreign_keys.count(snapshot, &jobs.planned)?;
 
@@ -192,16 +192,16 @@ struct Jobs {
     to_stop: Vec<Job>,
     unstoppable: HashMap<i64, String>,
     errors: Vec<String>,
+    candidates: Candidates,
     referrers: Referrers,
 }
 
 /// What some jobs say, each by itself.
 #[derive(Default)]
-struct Batch {
+struct JobBatch {
     matching: Vec<Matching>,
     /// What the others refer to, and their ids.
     remaining: Vec<(u64, i64)>,
-    digest: JobDigest,
 }
 
 /// A job that carries every tag.
@@ -211,9 +211,15 @@ struct Matching {
     finished: bool,
     /// Every action that it may refer to.
     refers_to: Vec<u64>,
+    /// None if it was read when as many were planned as may be.
+    shown: Option<Shown>,
+}
+
+/// What only a planned job is asked for.
+struct Shown {
     /// The action that may go with it.
     action: Option<Name>,
-    /// Of what a plan shows of it.
+    /// A digest of what the plan shows of it.
     digest: [u8; 32],
 }
 
@@ -227,12 +233,15 @@ fn jobs<E: From<StoreError> + Send>(
 ) -> Result<Jobs, E> {
     let held = layout.foreign_keys.held(snapshot)?;
     let mut jobs = Jobs::default();
-    // As many are planned as may be: no job that is read from now on.
+    // As many are planned as may be: none is that is read from now on.
     let full = AtomicBool::new(false);
-    let gather = |batch: &mut Batch, connection: &Connection, job: JobRow<'_>| {
+    let gather = |batch: &mut JobBatch, connection: &Connection, job: JobRow<'_>| {
         go_on()?;
         match matching_tags(connection, layout, criteria, &job)? {
-            Some(tags) => batch.matches(&job, &tags, criteria, keys, full.load(Relaxed)),
+            Some(tags) => {
+                let shown = (!full.load(Relaxed)).then(|| Shown::new(&job, &tags, criteria, keys));
+                batch.matching.push(Matching::new(&job, keys, shown));
+            }
             None => keys.referred_to(&job, |hash| batch.remaining.push((hash, job.id))),
         }
         Ok::<_, E>(())
@@ -240,19 +249,30 @@ fn jobs<E: From<StoreError> + Send>(
     rows::jobs(snapshot, layout, gather, |batch| {
         jobs.referrers.remaining_jobs(batch.remaining);
         for job in batch.matching {
+            go_on()?;
             jobs.matched += 1;
-            let verdict = match (judge(snapshot, layout, criteria, &job)?, held.get(&job.id)) {
+            let verdict = judge(snapshot, layout, criteria, &job)?;
+            let shown = job.shown.filter(|_| jobs.planned.len() < criteria.limit);
+            let verdict = match (verdict, held.get(&job.id)) {
                 (Verdict::Go | Verdict::GoStopped(_) | Verdict::Later, Some(table)) => {
                     jobs.errors.push(format!("job {}: held by a foreign key of table {table}", job.id));
                     Verdict::Stay(Why::Referenced)
                 }
-                (Verdict::Go | Verdict::GoStopped(_), None) if jobs.planned.len() >= criteria.limit => {
+                (Verdict::Go | Verdict::GoStopped(_), None) if shown.is_none() => {
                     full.store(true, Relaxed);
                     Verdict::Stay(Why::OverLimit)
                 }
                 (verdict, _) => verdict,
             };
-            jobs.count(verdict, job, digest);
+            let goes = jobs.count(job.id, verdict);
+            match shown.filter(|_| goes) {
+                Some(shown) => {
+                    digest.job(job.id, &shown.digest);
+                    jobs.candidates.extend(shown.action);
+                    jobs.planned.push(job.id);
+                }
+                None => jobs.referrers.remaining_jobs(job.refers_to.into_iter().map(|hash| (hash, job.id))),
+            }
         }
         Ok(())
     })?;
@@ -280,31 +300,30 @@ fn matching_tags<'r>(
     })
 }
 
-impl Batch {
-    /// Takes down `job`, which matches: its tags stand in `tags`. Once the plan is `full`, nothing that only a planned job is
-    /// asked for.
-    fn matches(&mut self, job: &JobRow<'_>, tags: &str, criteria: &Criteria<'_>, keys: &Keys, full: bool) {
-        let mut matching = Matching {
-            id: job.id,
-            created_at: job.created_at(),
-            finished: job.phase().is_some_and(is_finished),
-            refers_to: Vec::new(),
-            action: None,
-            digest: [0; 32],
+impl Matching {
+    fn new(job: &JobRow<'_>, keys: &Keys, shown: Option<Shown>) -> Self {
+        let mut refers_to = Vec::new();
+        keys.referred_to(job, |hash| refers_to.push(hash));
+        let finished = job.phase().is_some_and(is_finished);
+        Self { id: job.id, created_at: job.created_at(), finished, refers_to, shown }
+    }
+}
+
+impl Shown {
+    /// What is shown of `job`, whose tags stand in `tags`.
+    fn new(job: &JobRow<'_>, tags: &str, criteria: &Criteria<'_>, keys: &Keys) -> Self {
+        let stopped = match criteria.unfinished {
+            Unfinished::Stopped(stops) => stops.stopped.get(&job.id),
+            Unfinished::Stay | Unfinished::Stop(_) => None,
         };
-        keys.referred_to(job, |hash| matching.refers_to.push(hash));
-        if !full {
-            let name = job.action_id.or(job.action);
-            matching.action = job.context.zip(name).map(|(context, name)| keys.name(context, name));
-            let stopped = match criteria.unfinished {
-                Unfinished::Stopped(stops) => stops.stopped.get(&job.id),
-                Unfinished::Stay | Unfinished::Stop(_) => None,
-            };
-            // A plan shows a job as it was before it was stopped.
-            let phase = stopped.map_or(job.phase(), |before| before.phase.as_deref());
-            matching.digest = self.digest.of([phase, job.context, job.action, job.action_id, Some(tags)]);
+        // A plan shows a job as it was before it was stopped.
+        let phase = stopped.map_or(job.phase(), |before| before.phase.as_deref());
+        let mut digest = Digest::new();
+        for field in [phase, job.context, job.action, job.action_id, Some(tags)] {
+            digest.text(field);
         }
-        self.matching.push(matching);
+        let action = job.context.zip(job.action_id.or(job.action)).map(|(context, action)| keys.name(context, action));
+        Self { action, digest: digest.finish() }
     }
 }
 
@@ -367,33 +386,27 @@ fn judge(
 }
 
 impl Jobs {
-    /// Takes down what becomes of `job`.
-    fn count(&mut self, verdict: Verdict, job: Matching, digest: &mut Digest) {
+    /// Counts the job `id`, and says whether it goes.
+    fn count(&mut self, id: i64, verdict: Verdict) -> bool {
         let kept = match verdict {
-            Verdict::Go => None,
+            Verdict::Go => return true,
             Verdict::GoStopped(before) => {
                 self.to_stop.push(before);
-                None
+                return true;
             }
-            Verdict::Stay(Why::Undated) => Some(&mut self.kept.undated),
-            Verdict::Stay(Why::Recent) => Some(&mut self.kept.recent),
-            Verdict::Stay(Why::Active) => Some(&mut self.kept.active),
-            Verdict::Stay(Why::Referenced) => Some(&mut self.kept.referenced),
-            Verdict::Stay(Why::OverLimit) | Verdict::Later => Some(&mut self.kept.over_limit),
+            Verdict::Stay(Why::Undated) => &mut self.kept.undated,
+            Verdict::Stay(Why::Recent) => &mut self.kept.recent,
+            Verdict::Stay(Why::Active) => &mut self.kept.active,
+            Verdict::Stay(Why::Referenced) => &mut self.kept.referenced,
+            Verdict::Stay(Why::OverLimit) | Verdict::Later => &mut self.kept.over_limit,
             Verdict::Unstoppable(error) => {
-                self.errors.push(format!("job {}: {error}", job.id));
-                self.unstoppable.insert(job.id, error);
-                Some(&mut self.kept.unstoppable)
+                self.errors.push(format!("job {id}: {error}"));
+                self.unstoppable.insert(id, error);
+                &mut self.kept.unstoppable
             }
         };
-        if let Some(kept) = kept {
-            *kept += 1;
-            self.referrers.remaining_jobs(job.refers_to.into_iter().map(|hash| (hash, job.id)));
-        } else {
-            digest.job(job.id, &job.digest);
-            self.referrers.candidates.extend(job.action);
-            self.planned.push(job.id);
-        }
+        *kept += 1;
+        false
     }
 }
 
@@ -415,14 +428,14 @@ struct Candidate {
     scheduled: bool,
 }
 
-/// The candidates, and what depends on them.
+/// What some actions say, each by itself.
 #[derive(Default)]
-struct Candidates {
-    all: Vec<Candidate>,
+struct ActionBatch {
+    candidates: Vec<Candidate>,
     /// Which of them depend on which others: the index of the one, the hash of the other.
     dependencies: Vec<(usize, u64)>,
-    /// The names of actions that are none, and on which candidates they depend.
-    dependents: Vec<(String, Vec<u64>)>,
+    /// The names of others that depend on candidates, and on which.
+    remaining: Vec<(String, Vec<u64>)>,
 }
 
 fn actions<E: From<StoreError> + Send>(
@@ -430,56 +443,56 @@ fn actions<E: From<StoreError> + Send>(
     layout: &Layout,
     criteria: &Criteria<'_>,
     keys: &Keys,
+    candidates: &Candidates,
     mut referrers: Referrers,
     go_on: &(impl Fn() -> Result<(), E> + Sync),
 ) -> Result<Actions, E> {
-    referrers.all_jobs_read();
-    if referrers.candidates.is_empty() {
+    referrers.all_jobs_read(candidates);
+    if candidates.is_empty() {
         return Ok(Actions::default());
     }
-    referrers.services(snapshot, layout, keys)?;
+    referrers.services(snapshot, layout, keys, candidates)?;
 
     let root = std::slice::from_ref(criteria.root);
-    let gather = |batch: &mut Candidates, action: ActionRow<'_>| {
+    let gather = |batch: &mut ActionBatch, action: ActionRow<'_>| {
         go_on()?;
         let readable = action.context.is_some() && action.name.is_some();
         let context = action.context.unwrap_or(DEFAULT_CONTEXT);
         let name = action.name.unwrap_or_default();
         let hash = keys.hash(context, name);
-        let candidate = readable && referrers.candidates.hold(hash, || keys.name(context, name));
+        let candidate = readable && candidates.hold(keys, hash, context, name);
         if !candidate && !spec::may_depend(action.spec) {
             return Ok(());
         }
         let spec = spec::spec(action.spec, root);
-        let depends_on = referrers.depends_on(keys, context, hash, &spec);
+        let depends_on = candidates.depended_on(keys, context, hash, &spec);
         let name = display(context, name);
         if candidate {
-            let index = batch.all.len();
+            let index = batch.candidates.len();
             batch.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
             let (tagged, scheduled) = (spec.tagged, spec.scheduled);
-            batch.all.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
+            batch.candidates.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
         } else if !depends_on.is_empty() {
-            batch.dependents.push((name, depends_on));
+            batch.remaining.push((name, depends_on));
         }
         Ok::<_, E>(())
     };
-    let mut candidates = Candidates::default();
+    let mut all = Vec::new();
+    let mut dependencies = Vec::new();
     rows::actions(snapshot, layout, gather, |batch| {
-        let before = candidates.all.len();
-        candidates.dependencies.extend(batch.dependencies.into_iter().map(|(index, on)| (before + index, on)));
-        candidates.all.extend(batch.all);
-        candidates.dependents.extend(batch.dependents);
+        dependencies.extend(batch.dependencies.into_iter().map(|(index, on)| (all.len() + index, on)));
+        all.extend(batch.candidates);
+        for (name, on) in batch.remaining {
+            referrers.remaining_action(&name, &on);
+        }
         Ok(())
     })?;
-    Ok(settle(candidates, referrers))
+    Ok(settle(all, dependencies, referrers))
 }
 
-/// Divides the candidates into those that go and those that stay.
-fn settle(candidates: Candidates, mut referrers: Referrers) -> Actions {
-    let Candidates { all, dependencies, dependents } = candidates;
-    for (name, on) in dependents {
-        referrers.remaining_action(&name, &on);
-    }
+/// Divides the candidates into those that go and those that stay: `dependencies` is which depend on which others, the index of
+/// the one, the hash of the other.
+fn settle(all: Vec<Candidate>, dependencies: Vec<(usize, u64)>, mut referrers: Referrers) -> Actions {
     // What each candidate depends on, for the few that depend on anything.
     let mut depends_on: HashMap<usize, Vec<u64>> = HashMap::new();
     let mut depended_on: HashMap<u64, Vec<usize>> = HashMap::new();

@@ -5,9 +5,9 @@
 //!
 //! # Locking
 //!
-//! Reading takes no write lock: in WAL mode nothing waits for it, in the rollback journal modes writers wait while it
-//! holds SHARED. Writing begins with `BEGIN IMMEDIATE`: a deferred transaction that has read and then writes would fail
-//! at once, whatever the busy timeout, if another connection has written in between.
+//! Reading takes no write lock: in WAL mode nothing waits for it, and two connections read side by side; in the rollback
+//! journal modes writers wait while it holds SHARED. Writing begins with `BEGIN IMMEDIATE`: a deferred transaction that has
+//! read and then writes would fail at once, whatever the busy timeout, if another connection has written in between.
 
 pub(crate) mod foreign_keys;
 pub(crate) mod layout;
@@ -42,8 +42,8 @@ fn new_enough(version: i32) -> Result<(), StoreError> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreRef<'s> {
-    /// A file. A connection of its own is opened for each call and closed after it: whoever shares another connection
-    /// is never held up by more than SQLite's write lock.
+    /// A file. Connections of its own are opened for each call and closed after it, two at a time at most beside each other:
+    /// whoever shares another connection is never held up by more than SQLite's write lock.
     Path(&'s Path),
     /// A connection of the host's, for stores in memory. It is the caller's for the whole call, keeps its busy timeout
     /// and settings, and must not be inside a transaction.
@@ -117,7 +117,7 @@ pub(crate) struct Store<'s> {
 }
 
 enum Attached<'s> {
-    /// A connection of our own, and the file if another connection could read it while this one writes.
+    /// A connection of our own, and the file if another connection could read it beside this one, whatever this one does.
     Own(Connection, Option<StoreFile>),
     /// The host's connection, and whether it enforces foreign keys.
     Host(&'s mut Connection, bool),
@@ -187,13 +187,14 @@ impl<'s> Store<'s> {
         version(connection)
     }
 
-    /// Another attachment, for reading while this one writes. None where they would be in each other's way, or if it
-    /// can't be had.
+    /// Another attachment, for reading beside this one. None where they would be in each other's way, or if it can't be had.
     pub(crate) fn beside(&self) -> Option<Store<'static>> {
         let Attached::Own(_, Some(file)) = &self.connection else { return None };
         let beside = Store::open(&file.path, Access::Read, Duration::ZERO).ok()?;
-        // Another file may have been put in its place.
-        matches!(&beside.connection, Attached::Own(_, Some(same)) if same == file).then_some(beside)
+        // Another file may have been put in its place: it must be the same before it was opened, and after.
+        let before = matches!(&beside.connection, Attached::Own(_, Some(same)) if same == file);
+        let after = StoreFile::find(&file.path).is_ok_and(|same| same == *file);
+        (before && after).then_some(beside)
     }
 
     /// The write lock: nobody else writes until the snapshot is committed or dropped, and dropping it undoes all.

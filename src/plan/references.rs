@@ -32,9 +32,14 @@ impl Keys {
         hash(&self.first, context, name)
     }
 
+    /// The second, which only candidates have need of.
+    fn second(&self, context: &str, name: &str) -> u64 {
+        hash(&self.second, context, name)
+    }
+
     /// Both.
     pub(crate) fn name(&self, context: &str, name: &str) -> Name {
-        Name { first: self.hash(context, name), second: hash(&self.second, context, name) }
+        Name { first: self.hash(context, name), second: self.second(context, name) }
     }
 
     /// Calls `refer` with the hash of every action that `job` may refer to.
@@ -105,9 +110,19 @@ impl Candidates {
         self.0.contains_key(&first)
     }
 
-    /// Whether the action whose first hash is `first` is one: `name` gives both.
-    pub(crate) fn hold(&self, first: u64, name: impl FnOnce() -> Name) -> bool {
-        self.0.get(&first).is_some_and(|second| *second == name().second)
+    /// Whether the action `name`, whose first hash is `first`, is one.
+    pub(crate) fn hold(&self, keys: &Keys, first: u64, context: &str, name: &str) -> bool {
+        self.0.get(&first).is_some_and(|second| *second == keys.second(context, name))
+    }
+
+    /// Those on which the action with this hash depends, itself aside: each once.
+    pub(crate) fn depended_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
+        let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
+        let mut on: Vec<u64> = on.filter(|on| *on != hash && self.may_hold(*on)).collect();
+        on.sort_unstable();
+        on.dedup();
+        on.shrink_to_fit();
+        on
     }
 }
 
@@ -120,10 +135,9 @@ impl Extend<Name> for Candidates {
     }
 }
 
-/// The candidates, and who refers to them: of each kind, the first.
+/// Who refers to candidates: of each kind, the first.
 #[derive(Debug, Default)]
 pub(crate) struct Referrers {
-    pub(crate) candidates: Candidates,
     /// Every reference of a remaining job. Which of them are to a candidate is known only when all jobs have been read.
     remaining_jobs: Vec<(u64, i64)>,
     jobs: HashedMap<i64>,
@@ -138,32 +152,32 @@ impl Referrers {
     }
 
     /// Takes down which candidates remaining jobs refer to, once all jobs have been read.
-    pub(crate) fn all_jobs_read(&mut self) {
+    pub(crate) fn all_jobs_read(&mut self, candidates: &Candidates) {
         for (hash, job) in std::mem::take(&mut self.remaining_jobs) {
-            if self.candidates.may_hold(hash) {
+            if candidates.may_hold(hash) {
                 self.jobs.entry(hash).and_modify(|first| *first = job.min(*first)).or_insert(job);
             }
         }
     }
 
     /// Takes down every service's references to candidates.
-    pub(crate) fn services(&mut self, connection: &Connection, layout: &Layout, keys: &Keys) -> Result<(), StoreError> {
+    pub(crate) fn services(
+        &mut self,
+        connection: &Connection,
+        layout: &Layout,
+        keys: &Keys,
+        candidates: &Candidates,
+    ) -> Result<(), StoreError> {
         rows::services(connection, layout, |service| {
             let context = service.context.unwrap_or(DEFAULT_CONTEXT);
             let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
             for reference in references {
-                for hash in keys.meant(context, &reference).filter(|hash| self.candidates.may_hold(*hash)) {
+                for hash in keys.meant(context, &reference).filter(|hash| candidates.may_hold(*hash)) {
                     self.services.entry(hash).or_insert_with(|| service.name.unwrap_or_default().to_owned());
                 }
             }
             Ok(())
         })
-    }
-
-    /// The candidates on which the action with this hash depends, itself aside.
-    pub(crate) fn depends_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
-        let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
-        on.filter(|on| *on != hash && self.candidates.may_hold(*on)).collect()
     }
 
     /// Takes down that the remaining action `name` depends on candidates.

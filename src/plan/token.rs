@@ -72,9 +72,13 @@ pub struct PlanTokenError(());
 pub(super) struct Digest(Sha256);
 
 impl Digest {
+    pub(super) fn new() -> Self {
+        Self(Sha256::new())
+    }
+
     /// A digest that begins with what was asked for.
     pub(super) fn of(criteria: &Criteria<'_>) -> Self {
-        let mut digest = Self(Sha256::new());
+        let mut digest = Self::new();
         digest.text(Some("hero_proc_cleanup plan 3"));
         digest.text(Some(match criteria.unfinished {
             Unfinished::Stay => "stay",
@@ -95,42 +99,26 @@ impl Digest {
     }
 
     pub(super) fn text(&mut self, field: Option<&str>) {
-        put(field, |bytes| self.0.update(bytes));
+        match field {
+            Some(field) => {
+                self.0.update((field.len() as u64).to_le_bytes());
+                self.0.update(field);
+            }
+            None => self.0.update(u64::MAX.to_le_bytes()),
+        }
     }
 
+    /// A job, by its id and a digest of its own.
     pub(super) fn job(&mut self, id: i64, digest: &[u8; 32]) {
         self.number(id);
         self.0.update(digest);
     }
 
+    pub(super) fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
     pub(super) fn token(self, cutoff_ms: Option<i64>) -> PlanToken {
-        PlanToken { cutoff_ms, digest: self.0.finalize().into() }
-    }
-}
-
-/// Makes digests of jobs.
-#[derive(Default)]
-pub(super) struct JobDigest {
-    /// Fields are short: hashing them one by one would take several times as long.
-    buffer: Vec<u8>,
-}
-
-impl JobDigest {
-    pub(super) fn of(&mut self, fields: [Option<&str>; 5]) -> [u8; 32] {
-        self.buffer.clear();
-        for field in fields {
-            put(field, |bytes| self.buffer.extend_from_slice(bytes));
-        }
-        Sha256::digest(&self.buffer).into()
-    }
-}
-
-fn put(field: Option<&str>, mut put: impl FnMut(&[u8])) {
-    match field {
-        Some(field) => {
-            put(&(field.len() as u64).to_le_bytes());
-            put(field.as_bytes());
-        }
-        None => put(&u64::MAX.to_le_bytes()),
+        PlanToken { cutoff_ms, digest: self.finish() }
     }
 }

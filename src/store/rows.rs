@@ -1,6 +1,6 @@
 //! The rows that a decision is made from, and the statements that delete them.
 //!
-//! Every table is read once, front to back, whatever indexes the host has; rows are deleted one by one in the order of
+//! Every table is read once, in the order of its ids, whatever indexes the host has; rows are deleted one by one in the order of
 //! their ids, with a statement free of functions and subqueries: as quick as one `DELETE … WHERE id IN (…)`, without a
 //! table of our own to fill first.
 
@@ -207,7 +207,7 @@ pub(crate) mod sql {
                     phase,
                     {created_at}
              FROM main.jobs NOT INDEXED
-             WHERE id BETWEEN ?1 AND ?2
+             WHERE id >= ?1
              ORDER BY id",
             context = jobs.context,
             action_id = jobs.action_id.unwrap_or("NULL"),
@@ -243,7 +243,7 @@ pub(crate) mod sql {
                     name,
                     {spec}
              FROM main.actions NOT INDEXED
-             WHERE id BETWEEN ?1 AND ?2
+             WHERE id >= ?1
              ORDER BY id",
             context = layout.actions.context,
             spec = layout.actions.spec,
@@ -299,7 +299,7 @@ mod tests {
             let connection = Connection::open_in_memory().unwrap();
             connection.execute_batch(&schema).unwrap();
             let layout = layout::detect(&connection).unwrap();
-            let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)")];
+            let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
             for table in [sql::jobs(&layout), sql::actions(&layout)] {

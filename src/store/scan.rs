@@ -1,13 +1,17 @@
 //! Every row of a table, once: by one connection, or by two that share a snapshot.
 //!
-//! The table is cut into ranges of ids. What the rows of a range say is gathered into batches, by a function that looks at one
-//! row and nothing else; the batches are taken in the order of the ids, on the thread that asked for them. So every other range
-//! can be read by a second connection, on a thread of its own, and whoever takes the batches sees no difference:
+//! The table is cut into ranges of ids. What the rows of a range say is gathered into batches, row by row; the batches are taken
+//! in the order of the ids, on the thread that asked for them. So every other range can be read by a second connection, on a
+//! thread of its own, and whoever takes the batches sees no difference:
 //!
 //! ```text
 //! here     range 0: read, taken │ range 1: taken │ range 2: read, taken │ range 3: taken │ …
 //! beside   range 1: read        │ range 3: read                         │ range 5: read  │ …
 //! ```
+//!
+//! One connection goes through the table from its first row to its last. Each of two looks up where its next range begins, and
+//! in a damaged file a look-up may lead astray, past rows that refer to something. So each range is read on to the first row
+//! after it: if that is not where the next range was found to begin, the store is refused. So is one whose ids don't ascend.
 
 use std::iter::successors;
 use std::ops::RangeInclusive;
@@ -23,7 +27,7 @@ use super::{Snapshot, Store, StoreError};
 pub(super) struct Table {
     /// Its lowest and its highest id, NULL if it is empty.
     pub(super) bounds: &'static str,
-    /// Its rows from the id ?1 to the id ?2, ascending.
+    /// Its rows from the id ?1 on, ascending, the id first.
     pub(super) rows: String,
 }
 
@@ -37,25 +41,51 @@ pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
 ) -> Result<(), E> {
     let ranges = if snapshot.second.is_some() { ranges(snapshot, table)? } else { vec![i64::MIN..=i64::MAX] };
     thread::scope(|scope| {
-        let (hand_over, handed_over) = sync_channel(2);
+        let (hand_over, handed_over) = sync_channel(4);
         let every_other = ranges.iter().skip(1).step_by(2);
         let gather = &gather;
         let beside = snapshot.second.as_ref().filter(|_| ranges.len() > 1).and_then(|second| {
-            let read = move || read_beside(second, table, every_other, gather, |batch| hand_over.send(batch).is_ok());
+            let read = move || read_beside(second, table, every_other, gather, |part| hand_over.send(part).is_ok());
             thread::Builder::new().spawn_scoped(scope, read).ok()
         });
         let mut here = Reader::new(snapshot, table)?;
+        let mut reached = None;
         for (index, range) in ranges.iter().enumerate() {
-            if beside.is_none() || index % 2 == 0 {
-                here.read(range, gather, &mut take)?;
-                continue;
+            let ends = if beside.is_none() || index % 2 == 0 {
+                here.read(range, gather, &mut take)?
+            } else {
+                loop {
+                    // It says no more only if it has panicked, which the scope passes on.
+                    let Ok(part) = handed_over.recv() else { return Err(damaged().into()) };
+                    match part? {
+                        Part::Rows(batch) => take(batch)?,
+                        Part::End(ends) => break ends,
+                    }
+                }
+            };
+            if index > 0 && ends.first != reached {
+                return Err(damaged().into());
             }
-            while let Some(batch) = handed_over.recv().expect("only a panic ends the thread before its last range")? {
-                take(batch)?;
-            }
+            reached = ends.next;
         }
         Ok(())
     })
+}
+
+fn damaged() -> StoreError {
+    StoreError::unfit("the database file is damaged")
+}
+
+/// What comes from the other thread.
+enum Part<B> {
+    Rows(B),
+    End(Ends),
+}
+
+/// The first id from the beginning of a range on, and the first after its end, as the rows were found.
+struct Ends {
+    first: Option<i64>,
+    next: Option<i64>,
 }
 
 /// So many ids are in a range at least, and so many rows in a batch at most.
@@ -85,26 +115,37 @@ fn divide((first, last): (Option<i64>, Option<i64>), most: u64) -> Vec<RangeIncl
     ranges
 }
 
-/// Reads `ranges`, and hands over their batches, and None after the last of each; or the error that ends it; until nobody
-/// takes them any more.
+/// Reads `ranges`, and hands over what they hold, or the error that ends it; until nobody listens any more.
 fn read_beside<'r, B: Default, E: From<StoreError>>(
     store: &Mutex<Store<'_>>,
     table: &Table,
     mut ranges: impl Iterator<Item = &'r RangeInclusive<i64>>,
     gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
-    hand_over: impl Fn(Result<Option<B>, E>) -> bool,
+    hand_over: impl Fn(Result<Part<B>, E>) -> bool,
 ) {
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    // With an error of None, nobody takes them.
-    let hand = |batch| if hand_over(Ok(batch)) { Ok(()) } else { Err(None) };
-    let all = Reader::new(store.connection.get(), table).map_err(|error| Some(error.into())).and_then(|mut reader| {
+    let hand = |part| if hand_over(Ok(part)) { Ok(()) } else { Err(Over::NobodyListens) };
+    let mut read = || {
+        let mut reader = Reader::new(store.connection.get(), table).map_err(E::from)?;
         ranges.try_for_each(|range| {
-            reader.read(range, &gather, |batch| hand(Some(batch)))?;
-            hand(None)
+            let ends = reader.read(range, &gather, |batch| hand(Part::Rows(batch)))?;
+            hand(Part::End(ends))
         })
-    });
-    if let Err(Some(error)) = all {
+    };
+    if let Err(Over::Failed(error)) = read() {
         hand_over(Err(error));
+    }
+}
+
+/// Why no more is read beside.
+enum Over<E> {
+    NobodyListens,
+    Failed(E),
+}
+
+impl<E> From<E> for Over<E> {
+    fn from(error: E) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -125,19 +166,31 @@ impl<'c> Reader<'c> {
         range: &RangeInclusive<i64>,
         gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
         mut take: impl FnMut(B) -> Result<(), T>,
-    ) -> Result<(), T> {
+    ) -> Result<Ends, T> {
         let failed = |error: rusqlite::Error| E::from(StoreError::from(error));
-        let mut rows = self.rows.query([range.start(), range.end()]).map_err(failed)?;
+        let mut rows = self.rows.query([range.start()]).map_err(failed)?;
+        let mut ends = Ends { first: None, next: None };
         let (mut batch, mut gathered) = (B::default(), 0);
+        let mut before = None;
         while let Some(row) = rows.next().map_err(failed)? {
-            gather(&mut batch, self.connection, row)?;
-            gathered += 1;
+            let id = row.get(0).map_err(failed)?;
+            ends.first.get_or_insert(id);
+            if before.replace(id) >= Some(id) {
+                return Err(E::from(damaged()).into());
+            }
+            if id > *range.end() {
+                ends.next = Some(id);
+                break;
+            }
             if gathered == RANGE {
                 take(mem::take(&mut batch))?;
                 gathered = 0;
             }
+            gather(&mut batch, self.connection, row)?;
+            gathered += 1;
         }
-        take(batch)
+        take(batch)?;
+        Ok(ends)
     }
 }
 
@@ -145,6 +198,8 @@ impl<'c> Reader<'c> {
 #[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 mod tests {
     use std::collections::HashSet;
+    use std::fs;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use tempfile::TempDir;
@@ -185,6 +240,11 @@ mod tests {
 
     /// A store in WAL mode, large enough for sixteen ranges, with a table `t` of these ids.
     fn store(directory: &TempDir, ids: &[i64]) -> Store<'static> {
+        let path = make(directory, ids);
+        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+    }
+
+    fn make(directory: &TempDir, ids: &[i64]) -> PathBuf {
         let path = directory.path().join("t.db");
         let connection = Connection::open(&path).unwrap();
         connection
@@ -200,14 +260,14 @@ mod tests {
             connection.execute("INSERT INTO t VALUES (?1)", [id]).unwrap();
         }
         connection.execute_batch("COMMIT").unwrap();
-        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+        path
     }
 
     /// The ids of `t` as they are taken, batch by batch, and how many threads read them. The one that `fails` is an error.
     fn read(snapshot: &Snapshot<'_>, fails: Option<i64>) -> Result<(Vec<Vec<i64>>, usize), StoreError> {
         let table = Table {
             bounds: "SELECT (SELECT min(id) FROM main.t), (SELECT max(id) FROM main.t)",
-            rows: "SELECT id FROM main.t WHERE id BETWEEN ?1 AND ?2 ORDER BY id".to_owned(),
+            rows: "SELECT id FROM main.t WHERE id >= ?1 ORDER BY id".to_owned(),
         };
         let threads = Mutex::new(HashSet::new());
         let gather = |batch: &mut Vec<i64>, _: &Connection, row: &Row<'_>| {
@@ -241,6 +301,42 @@ mod tests {
                 assert!(batches.iter().all(|batch| batch.len() <= RANGE));
             }
         }
+    }
+
+    /// A bit that has flipped in a page that only leads to others sends a look-up astray, and no reading on from the first row.
+    #[test]
+    fn a_damaged_table_is_read_as_by_one_or_refused() {
+        let directory = TempDir::new().unwrap();
+        let path = make(&directory, &(1..=5000).collect::<Vec<_>>());
+        let root: i64 = Connection::open(&path)
+            .unwrap()
+            .query_row("SELECT rootpage FROM sqlite_master WHERE name = 't'", (), |row| row.get(0))
+            .unwrap();
+        let whole = fs::read(&path).unwrap();
+        let page = 4096 * (usize::try_from(root).unwrap() - 1);
+        let two_bytes = |at| usize::from(whole[at]) << 8 | usize::from(whole[at + 1]);
+        assert_eq!(whole[page], 5, "a page of the kind that leads to others");
+        let (mut same, mut refused) = (0, 0);
+        for bit in 0..two_bytes(page + 3) * 16 {
+            // Each entry is a page's number, in four bytes, and the highest id in it, here in two.
+            let entry = page + two_bytes(page + 12 + bit / 16 * 2);
+            let mut damaged = whole.clone();
+            damaged[entry + 4 + bit % 16 / 8] ^= 1 << (bit % 8);
+            fs::write(&path, damaged).unwrap();
+            let mut store = Store::open(&path, Access::Read, Duration::ZERO).unwrap();
+            let (one, _) = read(&store.read().unwrap(), None).unwrap();
+            match read(&store.read_by_two().unwrap(), None) {
+                Ok((two, _)) => {
+                    assert!(one.concat() == two.concat(), "{bit}");
+                    same += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Unfit { .. }), "{bit}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(same > 0 && refused > 0, "{same} and {refused}");
     }
 
     #[test]

@@ -187,8 +187,7 @@ fn a_dry_run_is_of_one_moment() {
     assert_eq!(during.plan, after.plan, "the snapshot begins after the step does");
 }
 
-/// Between lock and commit nobody else writes.
-/// So is one by two connections, whatever is committed between the two.
+/// So does one by two connections, whatever is committed between the two.
 #[test]
 fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
     let sample = Sample::with_schema(SCHEMA);
@@ -221,6 +220,7 @@ fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
     assert_eq!(matched, BTreeSet::from([0, 1100]));
 }
 
+/// Between lock and commit nobody else writes.
 #[test]
 fn under_the_lock_others_wait() {
     for step in ["delete", "commit"] {

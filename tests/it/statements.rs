@@ -86,8 +86,8 @@ fn each_is_one_scan_or_one_look_up_in_every_layout() {
         let statements = statements(&mut connection);
         let plans: BTreeSet<Vec<String>> = statements.iter().map(|statement| plan(&connection, statement)).collect();
         let mut expected = vec![
-            vec!["SCAN actions"],
-            vec!["SCAN jobs"],
+            vec!["SEARCH actions USING INTEGER PRIMARY KEY (rowid>?)"],
+            vec!["SEARCH jobs USING INTEGER PRIMARY KEY (rowid>?)"],
             vec!["SEARCH actions USING INTEGER PRIMARY KEY (rowid=?)"],
             vec!["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"],
         ];
@@ -97,7 +97,7 @@ fn each_is_one_scan_or_one_look_up_in_every_layout() {
         let expected: BTreeSet<Vec<String>> =
             expected.into_iter().map(|steps| steps.into_iter().map(ToOwned::to_owned).collect()).collect();
         assert_eq!(plans, expected, "{variant:?}: {statements:#?}");
-        // Jobs and actions are scanned and deleted, jobs looked up for their spec and for stopping them; services are scanned.
+        // Jobs and actions are scanned from an id on and deleted, jobs looked up for their spec and for stopping them; services are scanned.
         assert_eq!(statements.len(), 6 + usize::from(variant.services != Services::None), "{statements:#?}");
     }
 }
