@@ -211,7 +211,7 @@ struct Matching {
     finished: bool,
     /// Every action that it may refer to.
     refers_to: Vec<u64>,
-    /// None if it was read when as many were planned as may be.
+    /// None if as many were planned as may be when it was read.
     shown: Option<Shown>,
 }
 
@@ -233,7 +233,7 @@ fn jobs<E: From<StoreError> + Send>(
 ) -> Result<Jobs, E> {
     let held = layout.foreign_keys.held(snapshot)?;
     let mut jobs = Jobs::default();
-    // As many are planned as may be: none is that is read from now on.
+    // Set once as many are planned as may be: none goes that is read from then on.
     let full = AtomicBool::new(false);
     let gather = |batch: &mut JobBatch, connection: &Connection, job: JobRow<'_>| {
         go_on()?;

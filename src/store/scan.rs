@@ -303,27 +303,40 @@ mod tests {
         }
     }
 
-    /// A bit that has flipped in a page that only leads to others sends a look-up astray, and no reading on from the first row.
+    /// A store in which the page that leads to those of `t` has been changed. Given are its bytes and where in them each of its
+    /// entries stands: the number of a page, in four bytes, and the highest id in it, here in two.
+    fn with_damage(
+        directory: &TempDir,
+        whole: &mut Vec<u8>,
+        damage: impl FnOnce(&mut [u8], &[usize]),
+    ) -> Store<'static> {
+        let path = directory.path().join("t.db");
+        if whole.is_empty() {
+            make(directory, &(1..=5000).collect::<Vec<_>>());
+            *whole = fs::read(&path).unwrap();
+        }
+        fs::write(&path, &whole).unwrap();
+        let root = "SELECT rootpage FROM sqlite_master WHERE name = 't'";
+        let root: i64 = Connection::open(&path).unwrap().query_row(root, (), |row| row.get(0)).unwrap();
+        let mut bytes = whole.clone();
+        let page = &mut bytes[4096 * (usize::try_from(root).unwrap() - 1)..][..4096];
+        assert_eq!(page[0], 5, "a page of the kind that leads to others");
+        let two_bytes = |at| usize::from(page[at]) << 8 | usize::from(page[at + 1]);
+        let entries: Vec<usize> = (0..two_bytes(3)).map(|entry| two_bytes(12 + 2 * entry)).collect();
+        damage(page, &entries);
+        fs::write(&path, bytes).unwrap();
+        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+    }
+
+    /// A bit that has flipped there sends a look-up astray, and no reading on from the first row.
     #[test]
     fn a_damaged_table_is_read_as_by_one_or_refused() {
-        let directory = TempDir::new().unwrap();
-        let path = make(&directory, &(1..=5000).collect::<Vec<_>>());
-        let root: i64 = Connection::open(&path)
-            .unwrap()
-            .query_row("SELECT rootpage FROM sqlite_master WHERE name = 't'", (), |row| row.get(0))
-            .unwrap();
-        let whole = fs::read(&path).unwrap();
-        let page = 4096 * (usize::try_from(root).unwrap() - 1);
-        let two_bytes = |at| usize::from(whole[at]) << 8 | usize::from(whole[at + 1]);
-        assert_eq!(whole[page], 5, "a page of the kind that leads to others");
+        let (directory, mut whole) = (TempDir::new().unwrap(), Vec::new());
         let (mut same, mut refused) = (0, 0);
-        for bit in 0..two_bytes(page + 3) * 16 {
-            // Each entry is a page's number, in four bytes, and the highest id in it, here in two.
-            let entry = page + two_bytes(page + 12 + bit / 16 * 2);
-            let mut damaged = whole.clone();
-            damaged[entry + 4 + bit % 16 / 8] ^= 1 << (bit % 8);
-            fs::write(&path, damaged).unwrap();
-            let mut store = Store::open(&path, Access::Read, Duration::ZERO).unwrap();
+        for bit in 0..7 * 16 {
+            let mut store = with_damage(&directory, &mut whole, |page, entries| {
+                page[entries[bit / 16] + 4 + bit % 16 / 8] ^= 1 << (bit % 8);
+            });
             let (one, _) = read(&store.read().unwrap(), None).unwrap();
             match read(&store.read_by_two().unwrap(), None) {
                 Ok((two, _)) => {
@@ -337,6 +350,21 @@ mod tests {
             }
         }
         assert!(same > 0 && refused > 0, "{same} and {refused}");
+    }
+
+    /// One page in the place of another: its rows would be read twice, and the other's not at all.
+    #[test]
+    fn ids_that_do_not_ascend_are_refused() {
+        let (directory, mut whole) = (TempDir::new().unwrap(), Vec::new());
+        for entry in 1..7 {
+            for other in [entry - 1, entry + 1] {
+                let mut store = with_damage(&directory, &mut whole, |page, entries| {
+                    page.copy_within(entries[other]..entries[other] + 4, entries[entry]);
+                });
+                let error = read(&store.read().unwrap(), None).err();
+                assert!(matches!(error, Some(StoreError::Unfit { .. })), "{entry} {other}: {error:?}");
+            }
+        }
     }
 
     #[test]
