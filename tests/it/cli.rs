@@ -518,7 +518,8 @@ fn an_interrupted_demo_leaves_nothing() {
     {
         let place = TempDir::new().expect("a directory");
         let mut command = binary();
-        command.args(["demo", "--jobs", "3000"]).env("TMPDIR", place.path()).stdout(Stdio::piped());
+        // So many that it has long to go after each line.
+        command.args(["demo", "--jobs", "20000"]).env("TMPDIR", place.path()).stdout(Stdio::piped());
         let mut demo = Running::start(&mut command);
         let stdout = lines(demo.child.stdout.take().expect("a pipe"));
         while !stdout.recv_timeout(crate::command::PATIENCE).expect("the demo goes on").contains(line) {}
