@@ -1,8 +1,8 @@
 //! The rows that a decision is made from, and the statements that delete them.
 //!
-//! Every table is read once, in the order of its ids, whatever indexes the host has; rows are deleted one by one in the order of
-//! their ids, with a statement free of functions and subqueries: as quick as one `DELETE … WHERE id IN (…)`, without a
-//! table of our own to fill first.
+//! Jobs and actions are read once, in the order of their ids, and services in that of their names, whatever indexes the host
+//! has. Rows are deleted one by one in the order of their ids, with a statement free of functions and subqueries: as quick as
+//! one `DELETE … WHERE id IN (…)`, without a table of our own to fill first.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
