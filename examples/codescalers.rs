@@ -245,7 +245,7 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
 fn make_store(store: &Path) -> Outcome {
     let connection = Connection::open(store)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.execute_batch(include_str!("../src/cli/store.sql"))?;
+    connection.execute_batch(include_str!("../schema/hero_proc.sql"))?;
     for (number, actor) in (1..).zip(["ana", "ana", "ana", "ben", ""]) {
         let (action, tags) = match actor {
             "" => ("books_export".to_owned(), vec!["books".to_owned()]),

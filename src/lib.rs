@@ -36,7 +36,7 @@
 //!
 //! // A store in memory, with one job that has finished. For a store in a file, its path is given: see `StoreRef`.
 //! let mut store = Connection::open_in_memory()?;
-//! store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/store.sql")))?;
+//! store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/schema/hero_proc.sql")))?;
 //! store.execute(
 //!     r#"INSERT INTO jobs (action, spec_json, phase, tags)
 //!        VALUES ('codescaler_build_1', '{}', 'succeeded', '["codescaler", "codescaler_ana"]')"#,

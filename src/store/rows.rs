@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use crate::store::layout;
 
-    const STORE: &str = include_str!("../cli/store.sql");
+    const STORE: &str = include_str!("../../schema/hero_proc.sql");
 
     /// What SQLite would do for `statement`, step by step.
     fn plan(connection: &Connection, statement: &str) -> Vec<String> {

@@ -14,9 +14,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::entries;
-use crate::sample::{Sample, dump};
-use crate::server::{Answer, Server, assert_discreet, post};
+use crate::support::command::entries;
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{Answer, Server, assert_discreet, post};
 
 const METHOD: &str = "job.cleanup_by_tag";
 
@@ -450,7 +450,6 @@ fn a_store_that_does_not_fit_is_refused_with_every_reason() {
 
 #[test]
 fn a_jobs_table_without_a_needed_column_is_refused() {
-    let schema = include_str!("../../src/cli/store.sql");
     let cases = [
         (
             "    context_name   TEXT    NOT NULL DEFAULT 'core',\n    action ",
@@ -466,9 +465,9 @@ fn a_jobs_table_without_a_needed_column_is_refused() {
         ("    created_at_ms  INTEGER,\n    started_at_ms", "table jobs has no column created_at_ms or created_at"),
     ];
     each(cases.map(|case| (case.1.to_owned(), case)), |_, (line, problem)| {
-        assert!(schema.contains(line), "{line}");
+        assert!(SCHEMA.contains(line), "{line}");
         let renamed = line.replacen("    ", "    not_", 1);
-        let indexless: String = schema
+        let indexless: String = SCHEMA
             .replacen(line, &renamed, 1)
             .lines()
             .filter(|line| !line.starts_with("CREATE INDEX"))
@@ -611,7 +610,7 @@ struct BadRows {
 
 impl BadRows {
     fn new() -> Self {
-        let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+        let sample = Sample::empty();
         let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
         Self { sample, server }
     }

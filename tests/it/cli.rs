@@ -10,10 +10,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{Running, Sides, binary, entries, lines, old_jobs, run, running_job, text};
 use crate::gateway::{Fake, http};
-use crate::sample::dump;
-use crate::server::Server;
+use crate::support::command::{Running, Sides, binary, entries, lines, old_jobs, run, running_job, text};
+use crate::support::sample::dump;
+use crate::support::server::Server;
 
 #[test]
 fn an_age_is_digits_and_a_unit_and_nothing_else() {
@@ -522,7 +522,7 @@ fn an_interrupted_demo_leaves_nothing() {
         command.args(["demo", "--jobs", "20000"]).env("TMPDIR", place.path()).stdout(Stdio::piped());
         let mut demo = Running::start(&mut command);
         let stdout = lines(demo.child.stdout.take().expect("a pipe"));
-        while !stdout.recv_timeout(crate::command::PATIENCE).expect("the demo goes on").contains(line) {}
+        while !stdout.recv_timeout(crate::support::command::PATIENCE).expect("the demo goes on").contains(line) {}
         demo.signal(signal);
         demo.says("interrupted: the demo's store is removed");
         assert_eq!(demo.end().0, Some(1));

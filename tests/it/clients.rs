@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::sample::Sample;
-use crate::server::{Answer, Server, post};
+use crate::support::sample::Sample;
+use crate::support::server::{Answer, Server, post};
 
 /// The limit in these tests. Long enough for a client that means well, however busy the machine is.
 const CLIENT_TIMEOUT: [&str; 2] = ["--client-timeout", "2s"];

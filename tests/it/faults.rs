@@ -13,9 +13,9 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::gateway::skipped;
-use crate::sample::{Sample, dump};
-use crate::server::{Server, assert_discreet};
-use crate::steps::{self, when};
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{Server, assert_discreet};
+use crate::support::steps::{self, when};
 
 fn call<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Report, RpcError> {
     cleanup_by_tag(store, host, json!({ "tags": ["codescaler"] }), chrono::Utc::now())
@@ -136,7 +136,7 @@ fn large(store: &Path) {
                SELECT 'a', '{{}}', hex(zeroblob(500)), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
                FROM n;
                PRAGMA wal_checkpoint(TRUNCATE);"#,
-            include_str!("../../src/cli/store.sql")
+            SCHEMA
         ))
         .unwrap();
 }
@@ -217,8 +217,6 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
-
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
 
 /// Deleting a job takes as long as it takes to be interrupted.
 const SLOW: &str = "CREATE TRIGGER slow BEFORE DELETE ON jobs BEGIN
@@ -382,7 +380,7 @@ fn out_of_memory_undoes_everything() {
 #[ignore = "run by `out_of_memory_undoes_everything`, in a process of its own"]
 #[expect(clippy::print_stdout, reason = "for the test that runs it")]
 fn with_little_memory() {
-    let full = Sample::with_schema(SCHEMA);
+    let full = Sample::empty();
     full.open()
         .execute_batch(
             r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)

@@ -16,8 +16,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::sample::Sample;
-use crate::server::{BINARY, Server, assert_discreet, post};
+use crate::support::sample::Sample;
+use crate::support::server::{BINARY, Server, assert_discreet, post};
 
 fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
     Command::new(BINARY).arg("jobs-cleanup").args(args).arg("--socket").arg(socket).output().unwrap()
@@ -26,7 +26,7 @@ fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
 /// Jobs of every actor, kind, target and age; each filter and all together leave what a plain predicate leaves.
 #[test]
 fn each_filter_narrows() {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     let now = chrono::Utc::now().timestamp_millis();
     let mut jobs = Vec::new();

@@ -9,8 +9,8 @@ use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report
 use rusqlite::{Connection, ErrorCode, ToSql};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
-use crate::steps::{self, when};
+use crate::support::sample::Sample;
+use crate::support::steps::{self, when};
 
 fn sample(journal: &str) -> Sample {
     let sample = Sample::with_a_reference();

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::entries;
-use crate::sample::{Sample, dump};
-use crate::server::{BINARY, Server};
+use crate::support::command::entries;
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{BINARY, Server};
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/io_faults.c");
 
@@ -196,7 +196,7 @@ impl Faulty {
     /// The same, while another connection writes what is there before the lock is taken, and not yet for the plan.
     fn call_beside_a_write(&self) -> Value {
         let other = Connection::open(&self.store).unwrap();
-        other.busy_timeout(crate::command::PATIENCE).unwrap();
+        other.busy_timeout(crate::support::command::PATIENCE).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         other.execute_batch(WRITE).unwrap();
         thread::scope(|scope| {
@@ -263,7 +263,7 @@ fn large() -> Sample {
                INSERT INTO jobs (action, spec_json, script, phase, tags)
                SELECT 'a', '{{}}', zeroblob(32000), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
                FROM n;"#,
-            include_str!("../../src/cli/store.sql")
+            SCHEMA
         ))
         .unwrap();
     sample
@@ -283,10 +283,10 @@ fn a_large_transaction_is_in_the_wal_before_its_commit() {
     let large = large();
     large.open().pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
     let wal = format!("{}-wal", large.path.display());
-    crate::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
+    crate::support::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
     let host = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
     let params = json!({ "tags": ["codescaler"] });
     let report = hero_proc_cleanup::cleanup_by_tag(large.path.as_path(), &host, &params, chrono::Utc::now());
     assert_eq!(report.unwrap().jobs_deleted, JOBS_OF_LARGE);
-    assert!(crate::steps::has_happened());
+    assert!(crate::support::steps::has_happened());
 }

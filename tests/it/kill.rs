@@ -14,9 +14,9 @@ use rustix::process::{Flock, FlockOffsetType, FlockType, Signal, fcntl_getlk};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{PATIENCE, Running, Sides, entries, old_jobs};
-use crate::sample::{Sample, dump};
-use crate::server::Server;
+use crate::support::command::{PATIENCE, Running, Sides, entries, old_jobs};
+use crate::support::sample::{Sample, dump};
+use crate::support::server::Server;
 
 /// What is killed: a cleanup of a store of one kind, alone or with a write of somebody else's between plan and lock.
 #[derive(Debug, Clone, Copy)]
@@ -311,7 +311,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn answer(mut self) -> Value {
-        crate::server::Answer::last_of(&mut self.caller).json()
+        crate::support::server::Answer::last_of(&mut self.caller).json()
     }
 
     fn kill(self) {
@@ -322,7 +322,7 @@ impl Call<'_> {
 
 /// Thousands of jobs on small pages: a transaction that writes for long enough to be killed in the middle of it.
 fn template(case: Case) -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let store = sample.open();
     store.pragma_update_and_check(None, "journal_mode", case.journal, |_| Ok(())).unwrap();
     store

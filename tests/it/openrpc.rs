@@ -4,8 +4,8 @@ use hero_proc_cleanup::openrpc::MergeError;
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
 
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::sample::Sample;
+use crate::support::server::Server;
 
 fn document(text: &str) -> Value {
     serde_json::from_str(text).unwrap()

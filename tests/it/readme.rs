@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::command::{Running, entries};
-use crate::sample::{Sample, dump};
-use crate::server::{BINARY, Server};
+use crate::support::command::{Running, entries};
+use crate::support::sample::{Sample, dump};
+use crate::support::server::{BINARY, Server};
 
 const README: &str = include_str!("../../README.md");
 

@@ -10,8 +10,8 @@ use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::types::Null;
 use serde_json::json;
 
-use crate::model::TABLES;
 use crate::property::{Services, Variant, create, every_layout};
+use crate::support::model::TABLES;
 
 /// Jobs of every kind, so that every statement is needed: one to stop, one whose tags are those of its spec, others'.
 fn fill(connection: &Connection, variant: &Variant) {

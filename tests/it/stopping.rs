@@ -12,10 +12,10 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::command::{PATIENCE, Running, Sides, old_jobs};
 use crate::kill::{Call, Case, ENDLESS, GO, Round, spin};
-use crate::sample::{Sample, dump};
-use crate::server::{Answer, Server, assert_discreet, post};
+use crate::support::command::{PATIENCE, Running, Sides, old_jobs};
+use crate::support::sample::{Sample, dump};
+use crate::support::server::{Answer, Server, assert_discreet, post};
 
 const METHOD: &str = "job.cleanup_by_tag";
 

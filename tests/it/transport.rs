@@ -17,10 +17,10 @@ use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::command::{Running, entries};
 use crate::gateway::NOBODY;
-use crate::sample::Sample;
-use crate::server::{BINARY, Server};
+use crate::support::command::{Running, entries};
+use crate::support::sample::Sample;
+use crate::support::server::{BINARY, Server};
 
 #[test]
 fn every_endpoint_answers() {

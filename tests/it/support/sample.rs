@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-pub(crate) const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+/// The newest layout of hero_proc's store.
+pub(crate) const SCHEMA: &str = include_str!("../../../schema/hero_proc.sql");
 
 /// A store in a directory of its own, which goes with it.
 pub(crate) struct Sample {
@@ -16,7 +17,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// Two builds that may go (1, 2), one that runs (3), one of a moment ago (4), and a job that is not codescaler's (5).
     pub(crate) fn new() -> Self {
-        let sample = Self::with_schema(SCHEMA);
+        let sample = Self::empty();
         let now = chrono::Utc::now().timestamp_millis();
         let old = now - 7 * 86_400_000;
         let build = r#"["codescaler","codescaler_ana","codescaler_kind_build","codescaler_target_web"]"#;
@@ -47,7 +48,7 @@ impl Sample {
     /// Two jobs that may go (1, 2), one that runs (3), each with its action, and one of somebody else's (4), which refers
     /// to the action of job 2.
     pub(crate) fn with_a_reference() -> Self {
-        let sample = Self::with_schema(SCHEMA);
+        let sample = Self::empty();
         sample
             .open()
             .execute_batch(
@@ -61,6 +62,11 @@ impl Sample {
             )
             .unwrap();
         sample
+    }
+
+    /// The tables of the newest layout, without a row.
+    pub(crate) fn empty() -> Self {
+        Self::with_schema(SCHEMA)
     }
 
     /// A store of tables only.

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::server::has_open;
+use crate::support::sample::SCHEMA;
+use crate::support::server::has_open;
 
 /// How long anything may take before the test gives up: never waited for when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -138,7 +139,7 @@ impl Sides {
     pub(crate) fn make_store(&self) {
         let store = self.store();
         store.pragma_update(None, "journal_mode", "wal").expect("WAL");
-        store.execute_batch(include_str!("../../src/cli/store.sql")).expect("the schema");
+        store.execute_batch(SCHEMA).expect("the schema");
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::command::{PATIENCE, entries};
+use crate::support::command::{PATIENCE, entries};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hero_proc_cleanup");
 
