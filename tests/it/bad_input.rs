@@ -14,11 +14,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::command::entries;
+use crate::support::process::entries;
 use crate::support::sample::{SCHEMA, Sample, dump};
-use crate::support::server::{Answer, Server, assert_discreet, post};
-
-const METHOD: &str = "job.cleanup_by_tag";
+use crate::support::server::{Answer, METHOD, Server, assert_discreet, post};
 
 #[track_caller]
 fn assert_error(answer: &Value, code: i64, kind: &str, message: &str) {
@@ -52,7 +50,7 @@ fn bytes_of(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn what_is_no_request_is_answered_and_changes_nothing() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let no_request = "this is no JSON-RPC 2.0 request";
     let cases = [
         ("", -32700, "parse_error", "the body is no JSON"),
@@ -92,7 +90,7 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
 #[test]
 fn a_request_behind_white_space_is_one() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let call =
         json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["codescaler"], "dry_run": true } });
     for white in ["", " ", "\r\n", "\t"].map(|white| white.repeat(1000)) {
@@ -122,7 +120,7 @@ fn a_request_behind_white_space_is_one() {
 fn a_body_that_is_no_utf_8_is_no_json() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     for id in ["\"id\":1,", ""] {
         let head = format!(r#"{{"jsonrpc":"2.0",{id}"method":"{METHOD}","params":{{"tags":["codescaler"]}},"x":""#);
         let call = [head.as_bytes(), b"\xff\"}"].concat();
@@ -139,7 +137,7 @@ fn a_body_that_is_no_utf_8_is_no_json() {
 fn a_body_over_a_mebibyte_is_refused() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let padding = " ".repeat(1 << 20);
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}{padding}"#);
     let answer = server.post(body.as_bytes());
@@ -165,7 +163,7 @@ fn a_body_over_a_mebibyte_is_refused() {
 fn bad_params_are_refused() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let an_array = r#"param "tags" must be an array of strings"#;
     let an_age = r#"param "older_than_ms" must be an integer from 0 to 9223372036854775807"#;
     let a_limit = r#"param "limit" must be an integer from 1 to 1000000"#;
@@ -249,8 +247,8 @@ fn bad_params_are_refused() {
 #[test]
 fn long_names_are_not_repeated_whole() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    let server = sample.serve();
+    let gateway = sample.gateway(&server);
     for (letter, shown) in [('\u{1}', "\\u{1}"), ('é', "é")] {
         let (name, shown) = (letter.to_string().repeat(170_000), shown.repeat(256));
         let answer = server.call(&name, &Value::Null);
@@ -269,7 +267,7 @@ fn long_names_are_not_repeated_whole() {
 fn the_guard_refuses_every_other_tag() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let tags = [
         "codescalers",
         "codescalerX",
@@ -324,7 +322,7 @@ fn a_tag_outside_the_guard_is_refused_before_the_store_is_read() {
     let sample = Sample::new();
     let other = sample.open();
     other.execute_batch("PRAGMA journal_mode = delete; BEGIN EXCLUSIVE").unwrap();
-    let mut server = Server::serve(&sample.path, &path("rpc.sock"));
+    let server = Server::serve(&sample.path, &path("rpc.sock"));
     refused(&server);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
@@ -346,7 +344,7 @@ fn a_tag_outside_the_guard_is_refused_before_the_store_is_read() {
 fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let delete = json!({ "jsonrpc": "2.0", "method": METHOD, "params": { "tags": ["codescaler"] } });
     let answer = server.post(delete.to_string().as_bytes());
     assert_eq!((answer.status, answer.body.as_slice()), (204, &b""[..]));
@@ -475,7 +473,7 @@ fn a_jobs_table_without_a_needed_column_is_refused() {
             .join("\n");
         let sample = Sample::with_schema(&indexless);
         let (before, bytes) = (sample.dump(), bytes_of(&sample.path));
-        let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+        let server = sample.serve();
         server.says("until the store fits");
         for dry_run in [true, false] {
             let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }));
@@ -492,7 +490,7 @@ fn a_read_only_store_can_be_looked_at() {
     let sample = Sample::new();
     let (before, bytes) = (sample.dump(), bytes_of(&sample.path));
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o444)).unwrap();
-    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     server.says("the store fits");
     let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
     assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
@@ -506,7 +504,7 @@ fn a_read_only_store_can_be_looked_at() {
 fn a_locked_store_is_busy_and_the_server_answers_all_the_same() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     // Not while this process has the store open: closing a file gives up every lock that a process has on it.
     let bytes = fs::read(&sample.path).unwrap();
     let other = sample.open();
@@ -611,7 +609,7 @@ struct BadRows {
 impl BadRows {
     fn new() -> Self {
         let sample = Sample::empty();
-        let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+        let server = sample.serve();
         Self { sample, server }
     }
 

@@ -18,10 +18,6 @@ const DRY_RUN: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"],"dry_run":true}}"#;
 const DELETE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#;
 
-fn serve(sample: &Sample, args: &[&str]) -> Server {
-    Server::serve_with(&sample.path, &sample.directory.path().join("rpc.sock"), args)
-}
-
 #[track_caller]
 fn assert_answers(server: &Server) {
     assert_eq!(server.get("/health").status, 200);
@@ -53,7 +49,7 @@ fn stalled() -> Vec<(&'static str, Vec<u8>)> {
 fn who_stalls_is_closed_and_keeps_nobody_waiting() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let server = sample.serve_with(&CLIENT_TIMEOUT);
     let mut clients = Vec::new();
     for _ in 0..20 {
         for (what, request) in stalled() {
@@ -89,7 +85,7 @@ fn who_stalls_is_closed_and_keeps_nobody_waiting() {
 fn a_byte_now_and_then_is_not_in_time() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let server = sample.serve_with(&CLIENT_TIMEOUT);
     let head = b"POST /rpc HTTP/1.1\r\nhost: x\r\nx: ".to_vec();
     let body = b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n".to_vec();
     let chunks = b"POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
@@ -126,7 +122,7 @@ fn large_batch(calls: usize) -> Vec<Value> {
 #[expect(clippy::print_stdout, reason = "the figures are for whoever wants them")]
 fn who_never_reads_is_closed() {
     let sample = Sample::new();
-    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let server = sample.serve_with(&CLIENT_TIMEOUT);
     let (many, large) = (
         b"GET /openrpc.json HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
         post("x: y", json!(large_batch(100)).to_string().as_bytes()),
@@ -165,7 +161,7 @@ fn deaf(server: &Server, batch: &[Value]) -> UnixStream {
 fn who_never_reads_keeps_nobody_waiting() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = serve(&sample, &["--client-timeout", "1h"]);
+    let server = sample.serve_with(&["--client-timeout", "1h"]);
     let assert_refused = |answer: &Value| {
         let error = &answer["error"];
         assert_eq!(error["message"], "too many answers wait to be read: nothing was deleted", "{answer}");
@@ -304,7 +300,7 @@ fn many_large_requests_at_once() {
 fn many_large_ids_at_once() {
     raise_limit();
     let sample = Sample::new();
-    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let server = sample.serve_with(&CLIENT_TIMEOUT);
     let call = json!({ "jsonrpc": "2.0", "id": "x".repeat(1_000_000), "method": "none" });
     let request = &post("x: y", call.to_string().as_bytes());
     thread::scope(|scope| {
@@ -324,7 +320,7 @@ fn many_large_ids_at_once() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let sample = Sample::new();
-    let server = serve(&sample, &[]);
+    let server = sample.serve();
     let mut stream = server.connect();
     let mut writer = stream.try_clone().unwrap();
     thread::scope(|scope| {
@@ -356,7 +352,7 @@ fn pipelined_requests_are_answered_in_order() {
 fn what_is_no_http_is_refused() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = serve(&sample, &CLIENT_TIMEOUT);
+    let server = sample.serve_with(&CLIENT_TIMEOUT);
     let mebibyte = "x".repeat(1 << 20);
     let length = DELETE.len();
     for (what, request) in [
@@ -415,7 +411,7 @@ fn what_is_no_http_is_refused() {
 fn a_request_that_breaks_off_is_not_carried_out() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = serve(&sample, &[]);
+    let server = sample.serve();
     let whole = post("connection: close", format!("{DELETE}   ").as_bytes());
     for end in 0..whole.len() {
         // Closed for good, and closed for writing only.

@@ -12,9 +12,9 @@ use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreRef, cleanup_b
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::gateway::skipped;
 use crate::support::sample::{SCHEMA, Sample, dump};
 use crate::support::server::{Server, assert_discreet};
+use crate::support::skipped;
 use crate::support::steps::{self, when};
 
 fn call<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Report, RpcError> {
@@ -108,7 +108,7 @@ fn a_long_reader_is_not_in_the_way() {
 #[test]
 fn a_long_reader_stands_in_the_log() {
     let sample = Sample::new();
-    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     server.says("the store fits");
     let reader = sample.open();
     reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
@@ -483,7 +483,7 @@ fn a_server_outlives_the_faults_of_its_store() {
         for journal in ["wal", "delete"] {
             let sample = Sample::new();
             sample.open().pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-            let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+            let server = sample.serve();
             sample.open().execute_batch(&trigger).unwrap();
             let before = sample.dump();
             for _ in 0..2 {
@@ -496,7 +496,7 @@ fn a_server_outlives_the_faults_of_its_store() {
     }
 
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let roots = "SELECT rootpage FROM sqlite_master WHERE name IN ('jobs', 'actions', 'idx_jobs_phase')";
     let connection = sample.open();
     let mut roots = connection.prepare(roots).unwrap();
@@ -529,7 +529,7 @@ fn a_server_outlives_a_store_that_is_busy() {
                 let sample = Sample::new();
                 let holder = sample.open();
                 holder.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-                let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+                let server = sample.serve();
                 server.says("the store fits");
                 let before = sample.dump();
                 holder.execute_batch(hold).unwrap();

@@ -1,11 +1,11 @@
 //! `jobs.cleanup`: the gate, the tags, and every way in which hero_proc may not answer.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -16,12 +16,11 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::fake::{Fake, http, read_request};
+use crate::support::process::{BINARY, jobs_cleanup};
 use crate::support::sample::Sample;
-use crate::support::server::{BINARY, Server, assert_discreet, post};
-
-fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
-    Command::new(BINARY).arg("jobs-cleanup").args(args).arg("--socket").arg(socket).output().unwrap()
-}
+use crate::support::server::{Server, assert_discreet, post};
+use crate::support::{NOBODY, skipped};
 
 /// Jobs of every actor, kind, target and age; each filter and all together leave what a plain predicate leaves.
 #[test]
@@ -46,9 +45,8 @@ fn each_filter_narrows() {
             }
         }
     }
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     for actor in ["", "ana", "ana_b", "eve"] {
         for kind in ["", "build", "ana"] {
             for target in ["", "web", "build"] {
@@ -77,9 +75,8 @@ fn each_filter_narrows() {
 fn bad_params_are_refused_here() {
     let sample = Sample::new();
     let before = sample.dump();
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     let path = |name: &str| sample.directory.path().join(name);
     let alone = Server::gateway(&path("alone.sock"), &path("nobody.sock"), &[]);
     let long = "x".repeat(300);
@@ -358,9 +355,6 @@ fn an_unknown_admin_is_an_error_at_the_start() {
     assert!(!directory.path().join("gateway.sock").exists());
 }
 
-/// A user who is not root, whom every system has.
-pub(crate) const NOBODY: u32 = 65534;
-
 /// Real users, by the kernel's word: nobody is refused, and hears nothing; as an admin, nobody is let in.
 #[test]
 fn only_admins_are_let_in() {
@@ -486,9 +480,8 @@ fn as_nobody<R: Send>(act: impl FnOnce() -> R + Send) -> R {
 #[test]
 fn every_deletion_and_every_refusal_leaves_one_line() {
     let sample = Sample::new();
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     gateway.call("jobs.cleanup", &json!({ "dry_run": true }));
     gateway.call("jobs.cleanup", &json!({ "actor": "kind_x\nINFO audit: forged", "force": false }));
     let report = gateway.call("jobs.cleanup", &json!({ "actor": "ana", "older_than_ms": 86_400_000 }));
@@ -521,11 +514,6 @@ fn what_is_no_report_is_logged_as_that() {
     assert_eq!(audit.len(), 1, "{log}");
     assert!(audit[0].contains("outcome=\"internal\"") && audit[0].contains("no report"), "{}", audit[0]);
     assert!(!audit[0].contains("jobs_deleted"), "{}", audit[0]);
-}
-
-/// Says that a test is skipped, where it is seen: what tests print with macros is shown only if they fail.
-pub(crate) fn skipped(why: &str) {
-    io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 /// Half a million ids go through as they came.
@@ -563,51 +551,4 @@ fn an_answer_without_end_is_an_error() {
         let message = "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown";
         assert_eq!((&answer["error"]["message"], &answer["error"]["data"]["sent"]), (&json!(message), &json!(true)));
     });
-}
-
-/// A hero_proc that answers one call with the same bytes, whatever it is, and closes.
-pub(crate) struct Fake {
-    thread: thread::JoinHandle<String>,
-    socket: std::path::PathBuf,
-}
-
-impl Fake {
-    pub(crate) fn answering(socket: &Path, answer: Vec<u8>) -> Self {
-        let listener = UnixListener::bind(socket).unwrap();
-        let thread = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let request = read_request(&mut stream);
-            stream.write_all(&answer).unwrap();
-            request
-        });
-        Self { thread, socket: socket.to_owned() }
-    }
-
-    pub(crate) fn received(self) -> String {
-        fs::remove_file(&self.socket).unwrap();
-        self.thread.join().unwrap()
-    }
-}
-
-fn read_request(stream: &mut UnixStream) -> String {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = stream.read(&mut buffer).unwrap();
-        request.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&request);
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length =
-                text.to_lowercase().split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse();
-            if request.len() >= end + 4 + length.unwrap_or(0_usize) {
-                return text.into_owned();
-            }
-        }
-        assert_ne!(read, 0, "{text}");
-    }
-}
-
-pub(crate) fn http(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
 }

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::support::sample::{SCHEMA, Sample};
-use crate::support::server::Server;
 
 fn runner(cases: u32) -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
@@ -140,7 +139,7 @@ fn tokens_may_be_anything() {
 #[test]
 fn bodies_may_be_anything() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let call = params().prop_map(|params| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{params}}}"#).into_bytes()
     });

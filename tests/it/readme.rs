@@ -7,16 +7,15 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::command::{Running, entries};
+use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::{Sample, dump};
-use crate::support::server::{BINARY, Server};
 
 const README: &str = include_str!("../../README.md");
 
 #[test]
 fn the_request_has_the_reply() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let request = between("--data '", "'\n```");
     let mut answer = server.post(request.as_bytes()).json();
     let reply: Value = serde_json::from_str(between("```json\n", "```")).unwrap();

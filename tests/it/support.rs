@@ -1,7 +1,20 @@
-//! The harness: a store with rows, calls of the library, the binary as a process, and the model that decides independently.
+//! The harness: stores with rows, calls of the library, the binary as a process, and a model that decides independently.
 
-pub(crate) mod command;
+use std::io::{Write, stderr};
+
+pub(crate) mod fake;
 pub(crate) mod model;
+pub(crate) mod process;
+pub(crate) mod round;
 pub(crate) mod sample;
 pub(crate) mod server;
+pub(crate) mod sides;
 pub(crate) mod steps;
+
+/// A user who is not root, whom every system has.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// Says that a test is skipped, where it is seen: what tests print with macros is shown only if they fail.
+pub(crate) fn skipped(why: &str) {
+    stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
+}

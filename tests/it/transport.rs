@@ -1,6 +1,6 @@
 //! The endpoints, the socket's file, and the end of a server.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -17,15 +17,15 @@ use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::gateway::NOBODY;
-use crate::support::command::{Running, entries};
+use crate::support::NOBODY;
+use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::Sample;
-use crate::support::server::{BINARY, Server};
+use crate::support::server::{Server, serve};
 
 #[test]
 fn every_endpoint_answers() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         server.get("/health").json(),
@@ -105,9 +105,7 @@ fn the_mode_is_set_before_anybody_can_connect() {
 /// `serve` on `socket`, which must be refused with `why`.
 #[track_caller]
 fn assert_refused(sample: &Sample, socket: &Path, why: &str) {
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(socket);
-    assert_says(command, why);
+    assert_says(serve(&sample.path, socket), why);
 }
 
 /// `command` must fail and say `why`: it is not waited for if it serves.
@@ -240,10 +238,8 @@ fn who_starts_while_another_ends_keeps_its_socket() {
     let mut server = Server::serve(&sample.path, &socket);
     for _ in 0..20 {
         server.signal(Signal::TERM);
-        let mut command = Command::new(BINARY);
-        command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
         let mut next = loop {
-            let mut next = Running::start(command.env("RUST_LOG", "info").stdin(Stdio::null()));
+            let mut next = Running::start(&mut serve(&sample.path, &socket));
             if next.until("serving").contains("serving") {
                 break next;
             }
@@ -264,27 +260,15 @@ fn of_many_that_start_at_once_one_serves() {
     let sample = Sample::new();
     for round in 0..5 {
         let socket = sample.directory.path().join(format!("{round}.sock"));
-        let mut started: Vec<_> = (0..6)
-            .map(|_| {
-                let mut command = Command::new(BINARY);
-                command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
-                command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-            })
-            .collect();
-        let serving: Vec<bool> = started
-            .iter_mut()
-            .map(|child| {
-                let log = BufReader::new(child.stderr.as_mut().unwrap());
-                log.lines().map_while(Result::ok).any(|line| line.contains("serving"))
-            })
-            .collect();
+        let started: Vec<_> = (0..6).map(|_| Running::start(&mut serve(&sample.path, &socket))).collect();
+        let serving: Vec<bool> = started.iter().map(|server| server.until("serving").contains("serving")).collect();
         assert_eq!(serving.iter().filter(|serves| **serves).count(), 1, "{serving:?}");
         assert!(UnixStream::connect(&socket).is_ok());
-        for (child, serves) in started.iter_mut().zip(serving) {
+        for (server, serves) in started.into_iter().zip(serving) {
             if serves {
-                child.kill().unwrap();
+                server.signal(Signal::KILL);
             }
-            assert_eq!(child.wait().unwrap().code(), if serves { None } else { Some(1) });
+            assert_eq!(server.end().0, if serves { None } else { Some(1) });
         }
     }
 }
@@ -363,7 +347,7 @@ fn a_directory_of_others_is_refused() {
 #[test]
 fn who_closes_its_side_after_a_request_is_answered() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let body =
         json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": { "tags": ["codescaler"] } });
     let body = body.to_string();
