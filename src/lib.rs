@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! job.cleanup_by_tag params
+//!   batches   further calls while there is more, and the sum of their reports
 //!   method    params → Request, report → JSON, errors → error objects (rpc)
 //!   tag       what may be named: Guard, Tag, codescalers' grammar
 //!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT       ← the only commit
@@ -69,6 +70,7 @@ pub mod openrpc;
 mod rpc;
 mod tag;
 
+mod batches;
 mod cleanup;
 mod control;
 mod inspect;
@@ -77,12 +79,13 @@ mod report;
 mod spec;
 mod store;
 
+pub use batches::{Batches, Next};
 pub use cleanup::{Error, Force, Host, Mode, Request, cleanup};
 pub use control::{Cancel, ControlError, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, cleanup_by_tag};
 pub use plan::{PlanToken, PlanTokenError};
-pub use report::{JobsKept, KeptAction, Reason, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, codescaler_tags};

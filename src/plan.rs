@@ -45,7 +45,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::control::{Job, JobControl};
-use crate::report::{JobsKept, KeptAction, Reason};
+use crate::report::{JobsKept, KeptAction, Reason, Referrer};
 use crate::spec::{self, Holds};
 use crate::store::layout::Layout;
 use crate::store::rows::{self, ActionRow, JobRow, JobTags};
@@ -538,7 +538,7 @@ fn stays(candidate: &Candidate, referrers: &Referrers) -> bool {
 }
 
 /// Why `candidate` stays, if it does, and who refers to it.
-fn reason(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Option<String>)> {
+fn reason(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Option<Referrer>)> {
     if let Some((reason, by)) = referrers.of(candidate.hash) {
         Some((reason, Some(by)))
     } else if candidate.scheduled {

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use rusqlite::Connection;
 
 use super::DEFAULT_CONTEXT;
-use crate::report::Reason;
+use crate::report::{Reason, Referrer};
 use crate::spec::{self, Spec};
 use crate::store::StoreError;
 use crate::store::layout::Layout;
@@ -188,13 +188,13 @@ impl Referrers {
     }
 
     /// Who refers to the action with this hash: a job before a service before an action.
-    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, String)> {
+    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, Referrer)> {
         if let Some(job) = self.jobs.get(&hash) {
-            Some((Reason::Job, format!("job {job}")))
+            Some((Reason::Job, Referrer::Job(*job)))
         } else if let Some(service) = self.services.get(&hash) {
-            Some((Reason::Service, format!("service {service}")))
+            Some((Reason::Service, Referrer::Service(service.clone())))
         } else {
-            self.actions.get(&hash).map(|action| (Reason::Action, format!("action {action}")))
+            self.actions.get(&hash).map(|action| (Reason::Action, Referrer::Action(action.clone())))
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The long form: `PROPTEST_CASES=100000 cargo test --release --test it hostile -- --include-ignored`, and `fuzz/`.
 
-use hero_proc_cleanup::{Guard, Host, Kind, PlanToken, Report, RpcError, cleanup_by_tag, inspect};
+use hero_proc_cleanup::{Guard, Host, Kind, PlanToken, Referrer, Report, RpcError, cleanup_by_tag, inspect};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
@@ -245,7 +245,7 @@ fn large_specs(bytes: usize) {
     drop((script, names));
     let report = call(&sample).unwrap();
     assert_eq!((report.job_ids, report.action_ids), (vec![by_spec, by_column], vec!["goes".to_owned()]));
-    assert_eq!(report.actions_kept[0].by.as_deref(), Some("service s"));
+    assert_eq!(report.actions_kept[0].by, Some(Referrer::Service("s".to_owned())));
     assert_eq!(connection.query_row("SELECT id FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap(), torn);
 }
 
@@ -329,7 +329,7 @@ fn unreadable_specs_hold_on_to_what_they_name() {
             connection.execute(&format!("UPDATE services SET spec_json = CAST(spec_json AS {cast})"), ()).unwrap();
             let report = call(&sample).unwrap();
             assert_eq!((report.jobs_deleted, report.actions_deleted), (1, 0), "{}", String::from_utf8_lossy(&spec));
-            assert_eq!(report.actions_kept[0].by.as_deref(), Some("service s"));
+            assert_eq!(report.actions_kept[0].by, Some(Referrer::Service("s".to_owned())));
         }
     }
 }
