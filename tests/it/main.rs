@@ -15,6 +15,7 @@ mod gateway;
 mod hostile;
 mod interleavings;
 mod io_faults;
+mod jsonrpc;
 mod kill;
 mod matrix;
 mod model;
