@@ -14,6 +14,7 @@ mod gateway;
 mod hostile;
 mod interleavings;
 mod io_faults;
+mod jsonrpc;
 mod kill;
 mod matrix;
 mod openrpc;
