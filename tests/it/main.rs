@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod command;
 mod dependencies;
+mod docs;
 mod examples;
 mod faults;
 mod force;
