@@ -90,7 +90,8 @@ pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, codescaler_tags};
 
-/// The README's examples are compiled with the documentation's.
+/// The examples of the README and of the pages under `docs/` are compiled with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/adopting.md")]
 struct Readme;

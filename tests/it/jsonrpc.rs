@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::sample::Sample;
+use crate::support::server::Server;
 
 const DRY_RUN: &str = r#""method":"job.cleanup_by_tag","params":{"tags":["codescaler"],"dry_run":true}"#;
 

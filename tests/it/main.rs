@@ -6,6 +6,7 @@ mod bound;
 mod cli;
 mod clients;
 mod dependencies;
+mod docs;
 mod examples;
 mod faults;
 mod force;
