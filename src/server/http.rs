@@ -106,8 +106,8 @@ async fn read(
         None
     } else {
         let Ok(place) = timeout(client_timeout, bodies.acquire_owned()).await else {
-            let busy = RpcError::new(Kind::StoreBusy, "too many large requests at once: nothing was deleted");
-            return Err((StatusCode::SERVICE_UNAVAILABLE, busy.with("retryable", true)));
+            let busy = RpcError::busy("too many large requests at once: nothing was deleted");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, busy));
         };
         place.ok()
     };
