@@ -156,9 +156,11 @@ impl Sides {
         ids.query_map((), |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("ids")
     }
 
-    /// `jobs-cleanup` at the gateway, with stdout piped.
+    /// `jobs-cleanup` at the gateway, with stdout piped, as scripts run it: without a question.
     pub(crate) fn cleanup(&self, arguments: &[&str]) -> Command {
-        self.cleanup_as(binary(), arguments)
+        let mut command = self.cleanup_as(binary(), arguments);
+        command.args((!arguments.iter().any(|given| ["--yes", "--dry-run"].contains(given))).then_some("--yes"));
+        command
     }
 
     /// The same, begun by `command`, such as a wrapper around the binary.
