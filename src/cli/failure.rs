@@ -1,11 +1,14 @@
 //! How a command ends when it does not end well, and the exit code that says so.
 
 use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
 
 use hero_proc_cleanup::{Kind, RpcError};
 use thiserror::Error;
 
 use super::output::say;
+use super::text::{json, printable};
 
 /// Why a command did not end with 0.
 #[derive(Debug, Error)]
@@ -13,6 +16,33 @@ pub(crate) enum Failure {
     /// The call was answered with an error, or not at all.
     #[error(transparent)]
     Call(#[from] RpcError),
+    /// The gateway's socket is closed to this user.
+    #[error("no permission to connect to the gateway at {}: its socket is open to its user and its group", .socket.display())]
+    NoPermission {
+        /// The gateway's.
+        socket: PathBuf,
+    },
+    /// Nobody listens on the gateway's socket.
+    #[error("the gateway can't be reached at {}: nothing was sent", .socket.display())]
+    NoGateway {
+        /// The gateway's.
+        socket: PathBuf,
+        source: io::Error,
+    },
+    /// The gateway answers, and could not reach hero_proc.
+    #[error("the gateway at {} can't reach hero_proc: {error}", .socket.display())]
+    NoHeroProc {
+        /// The gateway's.
+        socket: PathBuf,
+        error: RpcError,
+    },
+    /// Done, but the report could not be written.
+    #[error("{what_went}, but the report could not be written")]
+    NotReported {
+        /// What had been deleted.
+        what_went: String,
+        source: Box<Failure>,
+    },
     /// Done, but not everything could be.
     #[error("done, but some jobs stay that should have gone: the report's errors say why")]
     WithErrors,
@@ -61,13 +91,15 @@ impl Failure {
                 )
                 | None => 1,
             },
-            Self::Interrupted { .. } | Self::Unfit | Self::Failed { .. } => 1,
+            Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
             Self::WithErrors => 3,
+            Self::NoPermission { .. } => 5,
+            Self::NoGateway { .. } | Self::NoHeroProc { .. } => 6,
         }
     }
 
-    /// Says on stderr what went wrong, with its causes and with what the error's data adds.
+    /// Says on stderr what went wrong, with its causes, with what the error's data adds, and with what may help.
     pub(crate) fn say(&self) {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
@@ -75,12 +107,30 @@ impl Failure {
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        if let Self::Call(error) = self {
+        say(text);
+        if let Self::Call(error) | Self::NoHeroProc { error, .. } = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
-                text.push_str(&format!("\n  {name}: {value}"));
+                say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
             }
         }
-        say(&text);
+        if let Some(help) = self.help() {
+            say(help);
+        }
+    }
+
+    /// What the user can do.
+    fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Call(error) if error.kind() == Some(Kind::PlanChanged) => match error.data.get("reason")?.as_str()? {
+                "params" => Some("A plan goes with the very flags of its dry run: give the same ones, and no others."),
+                _ => None,
+            },
+            Self::NoGateway { .. } => Some("`hero_proc_cleanup gateway` starts it; --socket says where it listens."),
+            Self::NoHeroProc { .. } => Some(
+                "The gateway's --hero-proc says where hero_proc listens, or `hero_proc_cleanup serve` in its place.",
+            ),
+            _ => None,
+        }
     }
 }
 

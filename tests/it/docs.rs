@@ -175,7 +175,7 @@ fn trying_it_first_and_undoing_it() {
         // Not everybody has that command, and it is no part of this crate.
         sample.open().execute("VACUUM INTO ?1", [home.join("before.db").to_str()]).unwrap();
     }
-    done(&dry_run.replace(" --dry-run", ""));
+    done(&dry_run.replace(" --dry-run", " --yes"));
     let jobs = |path: &Path| dump(path).lines().filter(|line| line.starts_with("jobs: ")).count();
     assert_eq!(jobs(&sample.path), 2, "the one that runs, and the one that is not codescaler's");
 
