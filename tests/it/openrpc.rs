@@ -1,5 +1,7 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
+use std::collections::BTreeMap;
+
 use hero_proc_cleanup::openrpc::MergeError;
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
@@ -85,6 +87,37 @@ fn the_result_is_a_report() {
         let document = document(text);
         let schemas = &document["components"]["schemas"];
         assert_fits(&report, &schemas["Report"], schemas);
+    }
+}
+
+/// Generators name types by titles: every schema has one, and it names no other schema.
+#[test]
+fn every_schema_has_a_title_of_its_own() {
+    fn walk<'v>(schema: &'v Value, place: &str, titled: &mut BTreeMap<&'v str, &'v Value>) {
+        if schema.get("$ref").is_some() {
+            return;
+        }
+        let title = schema["title"].as_str().unwrap_or_else(|| panic!("{place} has no title: {schema}"));
+        assert_eq!(titled.insert(title, schema).unwrap_or(schema), schema, "{title}");
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        properties.for_each(|(name, schema)| walk(schema, &format!("{place}.{name}"), titled));
+        let inner = ["items", "additionalProperties"].iter().filter_map(|key| schema.get(key));
+        inner.filter(|inner| inner.is_object()).for_each(|inner| walk(inner, &format!("{place}[]"), titled));
+        schema["oneOf"].as_array().into_iter().flatten().for_each(|schema| walk(schema, place, titled));
+    }
+    for text in [openrpc::HERO_PROC, openrpc::CODESCALERS] {
+        let document = document(text);
+        let mut titled = BTreeMap::new();
+        for method in document["methods"].as_array().unwrap() {
+            let params = method["params"].as_array().unwrap().iter();
+            for described in params.chain([&method["result"]]) {
+                walk(&described["schema"], described["name"].as_str().unwrap(), &mut titled);
+            }
+        }
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            walk(schema, name, &mut titled);
+        }
+        assert!(titled.len() > 60);
     }
 }
 
