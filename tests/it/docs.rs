@@ -10,9 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{Running, entries};
-use crate::sample::{SCHEMA, Sample, dump};
-use crate::server::BINARY;
+use crate::support::process::{BINARY, Running, entries};
+use crate::support::sample::{SCHEMA, Sample, dump};
 
 const ADOPTING: &str = include_str!("../../docs/adopting.md");
 const FAULTS: &str = include_str!("../../docs/faults.md");

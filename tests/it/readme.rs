@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use crate::command::{run, text};
 use crate::docs::{between, rows};
 use crate::openrpc::align;
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::process::{run, text};
+use crate::support::sample::Sample;
+use crate::support::server::Server;
 
 const README: &str = include_str!("../../README.md");
 
 #[test]
 fn the_request_has_the_reply() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let request = between(README, "--data '", "'\n```");
     let mut answer = server.post(request.as_bytes()).json();
     let reply: Value = serde_json::from_str(between(README, "```json\n", "```")).unwrap();

@@ -11,7 +11,8 @@ use hero_proc_cleanup::Report;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::command::{PATIENCE, Running, Sides, old_jobs};
+use crate::support::process::{PATIENCE, Running};
+use crate::support::sides::{Sides, old_jobs};
 
 const QUESTION: &str = "[yes/no] ";
 
