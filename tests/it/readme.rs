@@ -6,7 +6,6 @@ use crate::docs::{between, rows};
 use crate::openrpc::align;
 use crate::support::process::{run, text};
 use crate::support::sample::Sample;
-use crate::support::server::Server;
 
 const README: &str = include_str!("../../README.md");
 
