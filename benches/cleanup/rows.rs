@@ -44,7 +44,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
         row("lock held | the floor, ms", jobs, 1.10, false, lock_quiet);
         row("lock held, others wrote since | the floor, ms", jobs, 1.10, false, lock_busy);
     }
-    // The store is read again beside the deletion, and takes longer than that: see "Scale" in the README.
+    // The store is read again beside the deletion, and takes longer than that: see "Scale" in docs/scale.md.
     row("lock held, others wrote, 50k a call | the floor, ms", 1_000_000, 2.0, false, lock_busy_default_limit);
     for jobs in [100_000, 1_000_000] {
         row("µs for each job | at 10k", jobs, 2.5, false, each_job);
