@@ -76,7 +76,7 @@ fn totals(report: &Report, screen: Screen) -> Grid {
     totals.counts(goes, [Some(report.jobs_planned), Some(report.actions_planned)]);
     let kept = &report.jobs_kept;
     for (why, jobs) in [
-        ("without a creation time", kept.undated),
+        ("no creation time in milliseconds", kept.undated),
         ("too recent", kept.recent),
         ("not finished", kept.active),
         ("could not be stopped", kept.unstoppable),
@@ -140,7 +140,7 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     counts.counts("all", [Some(jobs.total), Some(actions.total)]);
     counts.counts("with the root tag", [Some(jobs.tagged), Some(actions.tagged)]);
     counts.counts("  of these, in their spec only", [Some(jobs.tagged_by_spec), None]);
-    counts.counts("without a creation time", [Some(jobs.undated), None]);
+    counts.counts("without a creation time in milliseconds", [Some(jobs.undated), None]);
     counts.counts("with tags that can't be read", [Some(jobs.malformed), None]);
     counts.counts("that nothing refers to", [None, Some(actions.unreferenced)]);
     text.grid(&counts);
