@@ -9,7 +9,7 @@ use crate::report::Report;
 /// ```
 /// use hero_proc_cleanup::{Batches, Guard, Host, Next, cleanup_by_tag};
 /// # let mut store = rusqlite::Connection::open_in_memory()?;
-/// # store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/store.sql")))?;
+/// # store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/schema/hero_proc.sql")))?;
 /// # let host = Host::new(Guard::codescaler());
 /// let params = serde_json::json!({ "tags": ["codescaler"], "limit": 1000 });
 /// let mut batches = Batches::new(10_000);

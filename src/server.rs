@@ -5,7 +5,7 @@
 //! server    run: accept, limits, shutdown                        ← this file
 //! patient   the time that a client has to take its answer
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
-//! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
+//! dispatch  JSON-RPC 2.0: calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
 //! room      the answers in memory, and which calls may add to them
 //! ```
@@ -27,7 +27,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
-pub use admin::{PeerGate, UnknownUser};
+pub use admin::{GateError, PeerGate};
 pub use service::Service;
 pub use socket::{BindError, Listener, socket_dir};
 

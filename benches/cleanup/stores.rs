@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
 
 /// What a store is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -104,10 +104,10 @@ impl Host {
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        connection.execute_batch(include_str!("../../src/cli/store.sql"))?;
+        connection.execute_batch(include_str!("../../schema/hero_proc.sql"))?;
         let store = Arc::new(Mutex::new(connection));
         let children = Children::new(Arc::clone(&store), dir.join("logs"))?;
-        let server = Arc::new(Server { path, store, children });
+        let server = Arc::new(Server::new(path, store, children));
 
         let ticks = Arc::default();
         let ticking = tokio::spawn(scheduler::run(Arc::clone(&server), Arc::clone(&ticks)));

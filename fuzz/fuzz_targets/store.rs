@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 
-pub const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+pub const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
 
 /// Jobs 1 to 6 are codescaler's, 7 to 9 are not.
 pub const SAMPLE: &str = r#"

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -15,7 +16,8 @@ use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::dispatch;
+use super::admin::Peer;
+use super::dispatch::{Rpc, refusal};
 use super::room::{Answers, Room};
 use super::service::Service;
 use crate::rpc::{Kind, RpcError};
@@ -42,10 +44,51 @@ pub(super) fn router(service: Arc<Service>) -> Router {
     let memory = Memory { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Answers::default() };
     Router::new()
         .route("/rpc", post(rpc))
-        .route("/openrpc.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], openrpc)))
+        .route("/openrpc.json", get(async move || (APPLICATION_JSON, openrpc)))
         .route("/health", get(async move || Json(health)))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
         .with_state((service, memory))
+        .layer(from_fn(refuse_browsers))
+}
+
+/// Refuses what a browser sends on behalf of a page, whatever its path, before its body is read.
+///
+/// A page of any origin can make a browser send a request, unless that needs the server's consent beforehand: a `POST`
+/// with the media type of JSON does, and is never given it. The other headers are a browser's own, which no page can
+/// forge.
+async fn refuse_browsers(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let values = |name: HeaderName| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let (status, problem) = if headers.contains_key(header::ORIGIN) {
+        (StatusCode::FORBIDDEN, "a request with an Origin comes from a page, and pages may not call this server")
+    } else if values(SEC_FETCH_SITE).any(|site| !["same-origin", "none"].contains(&site)) {
+        (StatusCode::FORBIDDEN, "a request from another site comes from a page, and pages may not call this server")
+    } else if request.method() == Method::POST
+        && (!headers.contains_key(header::CONTENT_TYPE) || !values(header::CONTENT_TYPE).all(is_json))
+    {
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the media type of a request (its header content-type) must be that of JSON",
+        )
+    } else {
+        return next.run(request).await;
+    };
+    (status, APPLICATION_JSON, refusal(&RpcError::new(Kind::InvalidRequest, problem))).into_response()
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Whether a request says that it came through a proxy.
+fn is_proxied(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .any(|name| ["forwarded", "via", "x-real-ip"].contains(&name) || name.starts_with("x-forwarded"))
 }
 
 /// What bounds the memory that requests take up.
@@ -57,25 +100,25 @@ struct Memory {
 
 async fn rpc(
     State((service, memory)): State<(Arc<Service>, Memory)>,
-    Extension(peer): Extension<Option<UCred>>,
+    Extension(credentials): Extension<Option<UCred>>,
     request: Request,
 ) -> Response {
+    let peer = Peer { credentials, proxied: is_proxied(request.headers()) };
     let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
-        Err((status, error)) => {
-            return (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response();
-        }
+        Err((status, error)) => return (status, APPLICATION_JSON, refusal(&error)).into_response(),
     };
     let room = memory.answers.room();
-    let (head, answer) = dispatch::answer(service, peer, body, Arc::clone(&room)).await.into_parts();
-    // In memory already: it can't fail.
-    let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
-    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room, _place: place })))
+    let rpc = Rpc { service, peer, room: Arc::clone(&room) };
+    let Some(answer) = rpc.answer(&body).await else { return StatusCode::NO_CONTENT.into_response() };
+    (APPLICATION_JSON, Bytes::from_owner(Answer { answer, _room: room, _place: place })).into_response()
 }
+
+const APPLICATION_JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {
-    answer: Bytes,
+    answer: Vec<u8>,
     _room: Arc<Room>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -107,8 +150,8 @@ async fn read(
         None
     } else {
         let Ok(place) = timeout(client_timeout, bodies.acquire_owned()).await else {
-            let busy = RpcError::new(Kind::StoreBusy, "too many large requests at once: nothing was deleted");
-            return Err((StatusCode::SERVICE_UNAVAILABLE, busy.with("retryable", true)));
+            let busy = RpcError::busy("too many large requests at once: nothing was deleted");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, busy));
         };
         place.ok()
     };

@@ -14,11 +14,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::entries;
-use crate::sample::{Sample, dump};
-use crate::server::{Answer, Server, assert_discreet, post};
-
-const METHOD: &str = "job.cleanup_by_tag";
+use crate::support::process::entries;
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{Answer, METHOD, Server, assert_discreet, post};
 
 #[track_caller]
 fn assert_error(answer: &Value, code: i64, kind: &str, message: &str) {
@@ -52,7 +50,7 @@ fn bytes_of(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn what_is_no_request_is_answered_and_changes_nothing() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let no_request = "this is no JSON-RPC 2.0 request";
     let cases = [
         ("", -32700, "parse_error", "the body is no JSON"),
@@ -68,10 +66,10 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
         (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600, "invalid_request", no_request),
         ("[]", -32600, "invalid_request", "the batch is empty"),
         (
-            r#"{"jsonrpc":"2.0","id":-1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#,
+            r#"{"jsonrpc":"2.0","id":true,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#,
             -32600,
             "invalid_request",
-            "the id is neither a string, nor null, nor a number from 0 to 2^64-1",
+            "the id is neither a string, nor a number, nor null",
         ),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup","params":{"tags":["codescaler"]}}"#,
@@ -92,7 +90,7 @@ fn what_is_no_request_is_answered_and_changes_nothing() {
 #[test]
 fn a_request_behind_white_space_is_one() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let call =
         json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["codescaler"], "dry_run": true } });
     for white in ["", " ", "\r\n", "\t"].map(|white| white.repeat(1000)) {
@@ -100,9 +98,9 @@ fn a_request_behind_white_space_is_one() {
         assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
         let answer = server.post(format!("{white}[{call}]{white}").as_bytes()).json();
         assert_eq!(answer[0]["result"]["jobs_planned"], 3, "{answer}");
-        let unread = call.to_string().replacen(":1,", ":-1,", 1);
+        let unread = call.to_string().replacen(":1,", ":[1],", 1);
         let answer = server.post(format!("{white}{unread}").as_bytes()).json();
-        let message = "the id is neither a string, nor null, nor a number from 0 to 2^64-1";
+        let message = "the id is neither a string, nor a number, nor null";
         assert_error(&answer, -32600, "invalid_request", message);
         assert_error(&server.post(white.as_bytes()).json(), -32700, "parse_error", "the body is no JSON");
     }
@@ -122,7 +120,7 @@ fn a_request_behind_white_space_is_one() {
 fn a_body_that_is_no_utf_8_is_no_json() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     for id in ["\"id\":1,", ""] {
         let head = format!(r#"{{"jsonrpc":"2.0",{id}"method":"{METHOD}","params":{{"tags":["codescaler"]}},"x":""#);
         let call = [head.as_bytes(), b"\xff\"}"].concat();
@@ -139,7 +137,7 @@ fn a_body_that_is_no_utf_8_is_no_json() {
 fn a_body_over_a_mebibyte_is_refused() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let padding = " ".repeat(1 << 20);
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}{padding}"#);
     let answer = server.post(body.as_bytes());
@@ -152,7 +150,7 @@ fn a_body_over_a_mebibyte_is_refused() {
     assert_eq!(Answer::last_of(&mut stream).status, 413);
 
     let chunked = format!(
-        "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
         body.len()
     );
     let answer = server.send(chunked.as_bytes());
@@ -165,7 +163,7 @@ fn a_body_over_a_mebibyte_is_refused() {
 fn bad_params_are_refused() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let an_array = r#"param "tags" must be an array of strings"#;
     let an_age = r#"param "older_than_ms" must be an integer from 0 to 9223372036854775807"#;
     let a_limit = r#"param "limit" must be an integer from 1 to 1000000"#;
@@ -249,8 +247,8 @@ fn bad_params_are_refused() {
 #[test]
 fn long_names_are_not_repeated_whole() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    let server = sample.serve();
+    let gateway = sample.gateway(&server);
     for (letter, shown) in [('\u{1}', "\\u{1}"), ('é', "é")] {
         let (name, shown) = (letter.to_string().repeat(170_000), shown.repeat(256));
         let answer = server.call(&name, &Value::Null);
@@ -269,7 +267,7 @@ fn long_names_are_not_repeated_whole() {
 fn the_guard_refuses_every_other_tag() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let tags = [
         "codescalers",
         "codescalerX",
@@ -324,7 +322,7 @@ fn a_tag_outside_the_guard_is_refused_before_the_store_is_read() {
     let sample = Sample::new();
     let other = sample.open();
     other.execute_batch("PRAGMA journal_mode = delete; BEGIN EXCLUSIVE").unwrap();
-    let mut server = Server::serve(&sample.path, &path("rpc.sock"));
+    let server = Server::serve(&sample.path, &path("rpc.sock"));
     refused(&server);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
@@ -346,7 +344,7 @@ fn a_tag_outside_the_guard_is_refused_before_the_store_is_read() {
 fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let delete = json!({ "jsonrpc": "2.0", "method": METHOD, "params": { "tags": ["codescaler"] } });
     let answer = server.post(delete.to_string().as_bytes());
     assert_eq!((answer.status, answer.body.as_slice()), (204, &b""[..]));
@@ -377,12 +375,12 @@ fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
     assert_eq!(sample.dump(), before);
 
     // An id that can't be read makes no notification, here as little as alone.
-    for id in ["-1", "1.5", "true", "[]", "{}"] {
+    for id in ["true", "false", "[]", "[1]", "{}"] {
         let entry = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{METHOD}","params":{{"tags":["codescaler"]}}}}"#);
         let answer = server.post(format!("[{entry},{delete}]").as_bytes());
         assert_eq!(answer.status, 200, "{id}");
         let answer = answer.json();
-        let message = "the id is neither a string, nor null, nor a number from 0 to 2^64-1";
+        let message = "the id is neither a string, nor a number, nor null";
         assert_error(&answer[0], -32600, "invalid_request", message);
         assert_eq!((&answer[0]["id"], answer.as_array().unwrap().len()), (&Value::Null, 1));
     }
@@ -450,7 +448,6 @@ fn a_store_that_does_not_fit_is_refused_with_every_reason() {
 
 #[test]
 fn a_jobs_table_without_a_needed_column_is_refused() {
-    let schema = include_str!("../../src/cli/store.sql");
     let cases = [
         (
             "    context_name   TEXT    NOT NULL DEFAULT 'core',\n    action ",
@@ -466,9 +463,9 @@ fn a_jobs_table_without_a_needed_column_is_refused() {
         ("    created_at_ms  INTEGER,\n    started_at_ms", "table jobs has no column created_at_ms or created_at"),
     ];
     each(cases.map(|case| (case.1.to_owned(), case)), |_, (line, problem)| {
-        assert!(schema.contains(line), "{line}");
+        assert!(SCHEMA.contains(line), "{line}");
         let renamed = line.replacen("    ", "    not_", 1);
-        let indexless: String = schema
+        let indexless: String = SCHEMA
             .replacen(line, &renamed, 1)
             .lines()
             .filter(|line| !line.starts_with("CREATE INDEX"))
@@ -476,7 +473,7 @@ fn a_jobs_table_without_a_needed_column_is_refused() {
             .join("\n");
         let sample = Sample::with_schema(&indexless);
         let (before, bytes) = (sample.dump(), bytes_of(&sample.path));
-        let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+        let server = sample.serve();
         server.says("until the store fits");
         for dry_run in [true, false] {
             let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }));
@@ -493,7 +490,7 @@ fn a_read_only_store_can_be_looked_at() {
     let sample = Sample::new();
     let (before, bytes) = (sample.dump(), bytes_of(&sample.path));
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o444)).unwrap();
-    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     server.says("the store fits");
     let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
     assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
@@ -507,7 +504,7 @@ fn a_read_only_store_can_be_looked_at() {
 fn a_locked_store_is_busy_and_the_server_answers_all_the_same() {
     let sample = Sample::new();
     let before = sample.dump();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     // Not while this process has the store open: closing a file gives up every lock that a process has on it.
     let bytes = fs::read(&sample.path).unwrap();
     let other = sample.open();
@@ -611,8 +608,8 @@ struct BadRows {
 
 impl BadRows {
     fn new() -> Self {
-        let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
-        let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+        let sample = Sample::empty();
+        let server = sample.serve();
         Self { sample, server }
     }
 

@@ -3,18 +3,16 @@
 use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, cleanup_by_tag};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
+use crate::support::sample::{SCHEMA, Sample};
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
 }
 
-const STORE: &str = include_str!("../../src/cli/store.sql");
-
 /// A store in which a context may be NULL.
 fn nullable() -> Sample {
-    let nullable = STORE.replace("context_name   TEXT    NOT NULL", "context_name   TEXT");
-    assert_ne!(nullable, STORE);
+    let nullable = SCHEMA.replace("context_name   TEXT    NOT NULL", "context_name   TEXT");
+    assert_ne!(nullable, SCHEMA);
     Sample::with_schema(&nullable)
 }
 
@@ -25,7 +23,7 @@ fn assert_bound(rows: &str, change: &str) {
 
 /// The same, where so many jobs and actions are planned.
 fn assert_plan_bound(planned: (u64, u64), rows: &str, change: &str) {
-    let sample = Sample::with_schema(STORE);
+    let sample = Sample::empty();
     sample.open().execute_batch(rows).unwrap();
     let shown = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap();
     assert_eq!((shown.jobs_planned, shown.actions_planned), planned);

@@ -10,10 +10,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{Running, Sides, binary, entries, lines, old_jobs, run, running_job, text};
-use crate::gateway::{Fake, http};
-use crate::sample::dump;
-use crate::server::Server;
+use crate::support::fake::{Fake, http};
+use crate::support::process::{PATIENCE, Running, binary, entries, lines, run, text};
+use crate::support::sample::dump;
+use crate::support::server::Server;
+use crate::support::sides::{Sides, old_jobs, running_job};
 
 #[test]
 fn an_age_is_digits_and_a_unit_and_nothing_else() {
@@ -250,7 +251,7 @@ fn a_signal_ends_serve_and_removes_its_socket() {
     let output = sides.run(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(6), ""), "{}", text(&output.stderr));
     let Sides { hero_proc, .. } = sides;
-    assert_eq!(hero_proc.end().0, Some(0));
+    assert_eq!(hero_proc.end().0.code(), Some(0));
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn the_second_signal_ends_the_running_call_before_its_commit() {
     assert_eq!(command.end(), (Some(1), String::new()));
     assert_eq!(sides.jobs(), [1, 2]);
     let Sides { hero_proc, .. } = sides;
-    assert_eq!(hero_proc.end().0, Some(0));
+    assert_eq!(hero_proc.end().0.code(), Some(0));
 }
 
 #[test]
@@ -539,7 +540,7 @@ fn an_interrupted_demo_leaves_nothing() {
         command.args(["demo", "--jobs", "20000"]).env("TMPDIR", place.path()).stdout(Stdio::piped());
         let mut demo = Running::start(&mut command);
         let stdout = lines(demo.child.stdout.take().expect("a pipe"));
-        while !stdout.recv_timeout(crate::command::PATIENCE).expect("the demo goes on").contains(line) {}
+        while !stdout.recv_timeout(PATIENCE).expect("the demo goes on").contains(line) {}
         demo.signal(signal);
         demo.says("interrupted: the demo's store is removed");
         assert_eq!(demo.end().0, Some(1));

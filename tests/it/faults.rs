@@ -12,10 +12,10 @@ use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreRef, cleanup_b
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::gateway::skipped;
-use crate::sample::{Sample, dump};
-use crate::server::{Server, assert_discreet};
-use crate::steps::{self, when};
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{Server, assert_discreet};
+use crate::support::skipped;
+use crate::support::steps::{self, when};
 
 fn call<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Report, RpcError> {
     cleanup_by_tag(store, host, json!({ "tags": ["codescaler"] }), chrono::Utc::now())
@@ -39,7 +39,7 @@ fn cancelled_before_the_commit_nothing_goes() {
         assert!(steps::has_happened());
         assert_eq!(
             (error.kind(), error.message.as_str()),
-            (Some(Kind::Internal), "cancelled before the commit: nothing was deleted")
+            (Some(Kind::Cancelled), "cancelled before the commit: nothing was deleted")
         );
         assert_eq!(sample.dump(), before, "{step}");
         assert_eq!(call(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap().jobs_deleted, 3);
@@ -108,7 +108,7 @@ fn a_long_reader_is_not_in_the_way() {
 #[test]
 fn a_long_reader_stands_in_the_log() {
     let sample = Sample::new();
-    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     server.says("the store fits");
     let reader = sample.open();
     reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
@@ -136,7 +136,7 @@ fn large(store: &Path) {
                SELECT 'a', '{{}}', hex(zeroblob(500)), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
                FROM n;
                PRAGMA wal_checkpoint(TRUNCATE);"#,
-            include_str!("../../src/cli/store.sql")
+            SCHEMA
         ))
         .unwrap();
 }
@@ -217,8 +217,6 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
-
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
 
 /// Deleting a job takes as long as it takes to be interrupted.
 const SLOW: &str = "CREATE TRIGGER slow BEFORE DELETE ON jobs BEGIN
@@ -305,8 +303,7 @@ fn an_interrupt_undoes_everything() {
             connection.pragma_update(None, "foreign_keys", true).unwrap();
             let before = sample.dump();
             let error = interrupted_at(step, &mut connection).expect_err(step);
-            assert_eq!(error.kind(), Some(Kind::Internal), "{step}: {error:?}");
-            assert!(error.data["incident"].is_string(), "{step}: {error:?}");
+            assert_eq!(error.kind(), Some(Kind::Cancelled), "{step}: {error:?}");
             assert_discreet(&error.to_string());
             assert_eq!(sample.dump(), before, "{step}");
             assert!(connection.is_autocommit(), "{step}");
@@ -323,7 +320,7 @@ fn an_interrupt_undoes_everything() {
         let went = match interrupted_at("commit", &mut connection) {
             Ok(report) => report.jobs_deleted,
             Err(error) => {
-                assert_eq!(error.kind(), Some(Kind::Internal), "{error:?}");
+                assert_eq!(error.kind(), Some(Kind::Cancelled), "{error:?}");
                 assert_eq!(sample.dump(), before);
                 0
             }
@@ -382,7 +379,7 @@ fn out_of_memory_undoes_everything() {
 #[ignore = "run by `out_of_memory_undoes_everything`, in a process of its own"]
 #[expect(clippy::print_stdout, reason = "for the test that runs it")]
 fn with_little_memory() {
-    let full = Sample::with_schema(SCHEMA);
+    let full = Sample::empty();
     full.open()
         .execute_batch(
             r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
@@ -485,7 +482,7 @@ fn a_server_outlives_the_faults_of_its_store() {
         for journal in ["wal", "delete"] {
             let sample = Sample::new();
             sample.open().pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-            let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+            let server = sample.serve();
             sample.open().execute_batch(&trigger).unwrap();
             let before = sample.dump();
             for _ in 0..2 {
@@ -498,7 +495,7 @@ fn a_server_outlives_the_faults_of_its_store() {
     }
 
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let roots = "SELECT rootpage FROM sqlite_master WHERE name IN ('jobs', 'actions', 'idx_jobs_phase')";
     let connection = sample.open();
     let mut roots = connection.prepare(roots).unwrap();
@@ -531,7 +528,7 @@ fn a_server_outlives_a_store_that_is_busy() {
                 let sample = Sample::new();
                 let holder = sample.open();
                 holder.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
-                let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+                let server = sample.serve();
                 server.says("the store fits");
                 let before = sample.dump();
                 holder.execute_batch(hold).unwrap();

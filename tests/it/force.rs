@@ -8,8 +8,8 @@ use hero_proc_cleanup::{Cancel, ControlError, Guard, Host, Job, JobControl, Kind
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
-use crate::steps::{self, when};
+use crate::support::sample::Sample;
+use crate::support::steps::{self, when};
 
 /// A host that does to each job, on a connection of its own, what `stop` says, and writes down what it heard.
 struct Control {
@@ -37,7 +37,7 @@ impl JobControl for Control {
 
 /// Three builds that run (1 to 3), each with an action of its own, and one that has finished (4).
 fn running() -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     for (name, phase) in [("one", "running"), ("two", "pending"), ("three", "running"), ("four", "done")] {
         connection
@@ -203,7 +203,7 @@ fn a_cancelled_call_stops_no_further_jobs() {
     host.control = Some(Arc::clone(&control) as Arc<dyn JobControl>);
     let params = json!({ "tags": ["codescaler"], "force": true });
     let error = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap_err();
-    assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::Internal), &json!([1])));
+    assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::Cancelled), &json!([1])));
     assert!(error.message.starts_with("cancelled before the commit: nothing was deleted"), "{error}");
     assert_eq!(*control.1.lock().unwrap(), [1]);
     assert_eq!(sample.dump(), before);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, cleanup_by_tag};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
+use crate::support::sample::Sample;
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
@@ -13,7 +13,7 @@ fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
 
 /// Three finished jobs, each with its action, and the tables that `schema` adds.
 fn sample(schema: &str) -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     connection
         .execute_batch(

@@ -1,11 +1,11 @@
 //! `jobs.cleanup`: the gate, the tags, and every way in which hero_proc may not answer.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -16,17 +16,16 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::sample::Sample;
-use crate::server::{BINARY, Server, assert_discreet, post};
-
-fn jobs_cleanup(socket: &Path, args: &[&str]) -> Output {
-    Command::new(BINARY).arg("jobs-cleanup").args(args).arg("--socket").arg(socket).output().unwrap()
-}
+use crate::support::fake::{Fake, http, read_request};
+use crate::support::process::{BINARY, jobs_cleanup};
+use crate::support::sample::Sample;
+use crate::support::server::{Server, assert_discreet, post};
+use crate::support::{DAEMON, skipped};
 
 /// Jobs of every actor, kind, target and age; each filter and all together leave what a plain predicate leaves.
 #[test]
 fn each_filter_narrows() {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     let now = chrono::Utc::now().timestamp_millis();
     let mut jobs = Vec::new();
@@ -46,9 +45,8 @@ fn each_filter_narrows() {
             }
         }
     }
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     for actor in ["", "ana", "ana_b", "eve"] {
         for kind in ["", "build", "ana"] {
             for target in ["", "web", "build"] {
@@ -77,9 +75,8 @@ fn each_filter_narrows() {
 fn bad_params_are_refused_here() {
     let sample = Sample::new();
     let before = sample.dump();
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     let path = |name: &str| sample.directory.path().join(name);
     let alone = Server::gateway(&path("alone.sock"), &path("nobody.sock"), &[]);
     let long = "x".repeat(300);
@@ -280,7 +277,7 @@ fn a_socket_that_nobody_listens_on_is_unreachable() {
     }
     let output = jobs_cleanup(&socket, &["--yes"]);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(6), &b""[..]), "{output:?}");
-    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said(&output).contains("can't reach hero_proc: the server can't be reached: nothing was sent"),
         "{output:?}"
@@ -362,10 +359,7 @@ fn an_unknown_admin_is_an_error_at_the_start() {
     assert!(!directory.path().join("gateway.sock").exists());
 }
 
-/// A user who is not root, whom every system has.
-pub(crate) const NOBODY: u32 = 65534;
-
-/// Real users, by the kernel's word: nobody is refused, and hears nothing; as an admin, nobody is let in.
+/// Real users, by the kernel's word: the daemon is refused, and hears nothing; as an admin, it is let in.
 #[test]
 fn only_admins_are_let_in() {
     if !geteuid().is_root() {
@@ -374,15 +368,15 @@ fn only_admins_are_let_in() {
     let sample = Sample::new();
     let before = sample.dump();
     let directory = sample.directory.path();
-    // Somewhere where nobody can run it.
+    // Somewhere where others can run it.
     let binary = directory.join("hero_proc_cleanup");
     fs::copy(BINARY, &binary).unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o600)).unwrap();
-    let as_nobody = |args: &[&str], socket: &Path| {
+    let as_daemon = |args: &[&str], socket: &Path| {
         let output = Command::new(&binary)
-            .uid(NOBODY)
-            .gid(NOBODY)
+            .uid(DAEMON)
+            .gid(DAEMON)
             .current_dir("/")
             .args(args)
             .arg("--socket")
@@ -398,30 +392,30 @@ fn only_admins_are_let_in() {
     // The mode of the socket keeps others out already.
     let socket = directory.join("gateway.sock");
     let deaf = Server::gateway(&socket, &directory.join("heard.sock"), &[]);
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
     assert_eq!(code, Some(5), "{error}");
     assert!(error.contains("no permission to connect to the gateway at"), "{error}");
     // So does the gate, where the mode does not.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
     assert_eq!(code, Some(5), "{error}");
     assert!(error.contains("only admins"), "{error}");
     assert!(heard.accept().is_err(), "hero_proc hears nothing of it");
     deaf.signal(Signal::TERM);
     let (_, log) = deaf.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
-    assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=65534"), "{log}");
+    assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=1 "), "{log}");
 
     let store = Server::serve(&sample.path, &store_socket);
-    let open = Server::gateway(&socket, &store_socket, &["--admin", "nobody"]);
+    let open = Server::gateway(&socket, &store_socket, &["--admin", "daemon"]);
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let (code, error) = as_nobody(&["jobs-cleanup", "--dry-run"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--dry-run"], &socket);
     assert_eq!(code, Some(0), "{error}");
     assert_eq!(sample.dump(), before);
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes", "--older-than", "1d"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes", "--older-than", "1d"], &socket);
     assert_eq!(code, Some(0), "{error}");
     assert_ne!(sample.dump(), before);
-    let (code, _) = as_nobody(&["jobs-cleanup", "--yes"], &store_socket);
+    let (code, _) = as_daemon(&["jobs-cleanup", "--yes"], &store_socket);
     assert_eq!(code, Some(5), "hero_proc's own socket stays shut");
     drop((store, open));
 }
@@ -444,7 +438,7 @@ fn headers_are_no_identity() {
         "X-Hero-Claims: {\"uid\":0,\"admin\":true}",
         "x-hero-user: root\r\nx-hero-admin: true",
         "authorization: Basic cm9vdDpyb290",
-        "x-forwarded-user: root\r\nx-forwarded-for: 127.0.0.1\r\nremote-user: root",
+        "remote-user: root\r\nx-remote-user: root",
         "cookie: admin=1",
     ];
 
@@ -453,7 +447,7 @@ fn headers_are_no_identity() {
     let gateway = Server::gateway(&socket, &upstream, &[]);
     reachable();
     for claim in claims {
-        let answer = as_nobody(|| gateway.send(&post(&format!("connection: close\r\n{claim}"), call)).json());
+        let answer = as_daemon(|| gateway.send(&post(&format!("connection: close\r\n{claim}"), call)).json());
         let expected =
             json!({ "code": -32002, "message": "only admins may clean up jobs", "data": { "kind": "not_admin" } });
         assert_eq!(answer["error"], expected, "{claim}: {answer}");
@@ -463,26 +457,31 @@ fn headers_are_no_identity() {
     let (_, log) = gateway.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
     assert_eq!(audit.len(), claims.len(), "{log}");
-    assert!(audit.iter().all(|line| line.contains("uid=65534") && line.contains("not_admin")), "{log}");
+    assert!(audit.iter().all(|line| line.contains("uid=1 ") && line.contains("not_admin")), "{log}");
     drop(heard);
     fs::remove_file(&upstream).unwrap();
 
     // As little as they let anybody in do they keep anybody out.
-    let gateway = Server::gateway(&socket, &upstream, &["--admin", &NOBODY.to_string()]);
+    let gateway = Server::gateway(&socket, &upstream, &["--admin", &DAEMON.to_string()]);
     reachable();
     let request = post("connection: close\r\nx-hero-claims: guest", call);
-    for answer in [as_nobody(|| gateway.send(&request).json()), gateway.send(&request).json()] {
+    for answer in [as_daemon(|| gateway.send(&request).json()), gateway.send(&request).json()] {
         assert_eq!(answer["error"]["data"]["kind"], "upstream_unreachable", "{answer}");
     }
 }
 
-/// Does `act` on a thread that belongs to nobody: what the kernel says of a connection is who opened it, and on Linux
-/// each thread has credentials of its own.
-fn as_nobody<R: Send>(act: impl FnOnce() -> R + Send) -> R {
+fn as_daemon<R: Send>(act: impl FnOnce() -> R + Send) -> R {
+    as_user(DAEMON, act)
+}
+
+/// Does `act` on a thread that belongs to the user `id`: what the kernel says of a connection is who opened it, and on
+/// Linux each thread has credentials of its own.
+pub(crate) fn as_user<R: Send>(id: u32, act: impl FnOnce() -> R + Send) -> R {
+    let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
     let thread = move || {
         set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
-        set_thread_res_uid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
+        set_thread_res_gid(group, group, group).unwrap();
+        set_thread_res_uid(user, user, user).unwrap();
         act()
     };
     thread::scope(|scope| scope.spawn(thread).join().unwrap())
@@ -491,9 +490,8 @@ fn as_nobody<R: Send>(act: impl FnOnce() -> R + Send) -> R {
 #[test]
 fn every_deletion_and_every_refusal_leaves_one_line() {
     let sample = Sample::new();
-    let store_socket = sample.directory.path().join("store.sock");
-    let _store = Server::serve(&sample.path, &store_socket);
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &store_socket, &[]);
+    let store = sample.serve();
+    let gateway = sample.gateway(&store);
     gateway.call("jobs.cleanup", &json!({ "dry_run": true }));
     gateway.call("jobs.cleanup", &json!({ "actor": "kind_x\nINFO audit: forged", "force": false }));
     let report = gateway.call("jobs.cleanup", &json!({ "actor": "ana", "older_than_ms": 86_400_000 }));
@@ -526,11 +524,6 @@ fn what_is_no_report_is_logged_as_that() {
     assert_eq!(audit.len(), 1, "{log}");
     assert!(audit[0].contains("outcome=\"internal\"") && audit[0].contains("no report"), "{}", audit[0]);
     assert!(!audit[0].contains("jobs_deleted"), "{}", audit[0]);
-}
-
-/// Says that a test is skipped, where it is seen: what tests print with macros is shown only if they fail.
-pub(crate) fn skipped(why: &str) {
-    io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 /// Half a million ids go through as they came.
@@ -568,51 +561,4 @@ fn an_answer_without_end_is_an_error() {
         let message = "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown";
         assert_eq!((&answer["error"]["message"], &answer["error"]["data"]["sent"]), (&json!(message), &json!(true)));
     });
-}
-
-/// A hero_proc that answers one call with the same bytes, whatever it is, and closes.
-pub(crate) struct Fake {
-    thread: thread::JoinHandle<String>,
-    socket: std::path::PathBuf,
-}
-
-impl Fake {
-    pub(crate) fn answering(socket: &Path, answer: Vec<u8>) -> Self {
-        let listener = UnixListener::bind(socket).unwrap();
-        let thread = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let request = read_request(&mut stream);
-            stream.write_all(&answer).unwrap();
-            request
-        });
-        Self { thread, socket: socket.to_owned() }
-    }
-
-    pub(crate) fn received(self) -> String {
-        fs::remove_file(&self.socket).unwrap();
-        self.thread.join().unwrap()
-    }
-}
-
-fn read_request(stream: &mut UnixStream) -> String {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = stream.read(&mut buffer).unwrap();
-        request.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&request);
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length =
-                text.to_lowercase().split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse();
-            if request.len() >= end + 4 + length.unwrap_or(0_usize) {
-                return text.into_owned();
-            }
-        }
-        assert_ne!(read, 0, "{text}");
-    }
-}
-
-pub(crate) fn http(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::command::{binary, entries, run, text};
-use crate::scripted::path_text;
+use crate::support::process::{binary, entries, run, text};
+use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
 const COMMANDS: [&str; 7] = ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"];

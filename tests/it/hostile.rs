@@ -11,8 +11,7 @@ use rusqlite::types::Value as Cell;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::sample::{SCHEMA, Sample};
 
 fn runner(cases: u32) -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
@@ -140,7 +139,7 @@ fn tokens_may_be_anything() {
 #[test]
 fn bodies_may_be_anything() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let call = params().prop_map(|params| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{params}}}"#).into_bytes()
     });
@@ -179,8 +178,6 @@ fn assert_others_are_there(connection: &Connection) {
         "SELECT (SELECT count(*) FROM jobs WHERE id = 5) + (SELECT count(*) FROM actions WHERE name = 'backup')";
     assert_eq!(connection.query_row(others, (), |row| row.get::<_, i64>(0)).unwrap(), 2);
 }
-
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
 
 /// Deletes every job of codescaler's. Whatever comes of it, the sums hold, an error changes nothing, the file is sound,
 /// and the job and the action that are not codescaler's are there, if they were.
@@ -234,7 +231,7 @@ fn specs_may_be_huge() {
 }
 
 fn large_specs(bytes: usize) {
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let connection = sample.open();
     let script = "x".repeat(bytes);
     let names = "\"x\",".repeat(bytes / 4);
@@ -286,7 +283,7 @@ fn only_actions_that_truly_carry_the_root_tag_go() {
         (Cell::Blob(b"{\"script\":\"\xff\",\"tags\":[\"codescaler\"]}".to_vec()), Some("untagged")),
         (Cell::Blob(b"{\"\xff\":0,\"tags\":[\"codescaler\"]}".to_vec()), Some("untagged")),
     ];
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let connection = sample.open();
     let (mut goes, mut stays) = (Vec::new(), Vec::new());
     for as_text in [false, true] {
@@ -324,7 +321,7 @@ fn unreadable_specs_hold_on_to_what_they_name() {
         b"\xff\"kept".to_vec(),
     ] {
         for cast in ["TEXT", "BLOB"] {
-            let sample = Sample::with_schema(SCHEMA);
+            let sample = Sample::empty();
             let connection = sample.open();
             insert_job(&connection, "kept", r#"["codescaler"]"#.to_owned(), "{}".to_owned());
             insert_action(&connection, "kept", r#"{"tags":["codescaler"]}"#.to_owned());
@@ -348,7 +345,7 @@ fn a_check_and_a_cleanup_agree() {
         (None, r#"{"tags":["codescaler"],"schedule_policy":1,"schedule_policy":null}"#, 0),
         (Some(r#"["codescaler","codescaler"]"#), "{}", 1),
     ] {
-        let sample = Sample::with_schema(SCHEMA);
+        let sample = Sample::empty();
         insert_job(&sample.open(), "a", tags.map(ToOwned::to_owned), spec.to_owned());
         let found = inspect(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap();
         assert_eq!(call(&sample).unwrap().jobs_matched, tagged, "{tags:?} {spec}");

@@ -9,8 +9,8 @@ use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report
 use rusqlite::{Connection, ErrorCode, ToSql};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
-use crate::steps::{self, when};
+use crate::support::sample::Sample;
+use crate::support::steps::{self, when};
 
 fn sample(journal: &str) -> Sample {
     let sample = Sample::with_a_reference();
@@ -356,7 +356,7 @@ fn who_cancels_while_it_is_decided_beside_the_deletion_undoes_it() {
         for at in ["decide again", "delete"] {
             let error = fails_beside("", sql, at, |host| host.cancel.cancel());
             assert_eq!(error.message, "cancelled before the commit: nothing was deleted", "{sql} {at}");
-            assert_eq!(error.kind(), Some(Kind::Internal));
+            assert_eq!(error.kind(), Some(Kind::Cancelled));
         }
     }
 }

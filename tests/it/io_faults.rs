@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::entries;
-use crate::sample::{Sample, dump};
-use crate::server::{BINARY, Server};
+use crate::support::process::PATIENCE;
+use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::server::{self, Server};
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/io_faults.c");
 
@@ -157,10 +157,9 @@ impl Faulty {
         let path = |name: &str| directory.path().join(name);
         let store = path("hero_proc.db");
         fs::copy(&sample.path, &store).unwrap();
-        let mut command = Command::new(BINARY);
-        command.arg("serve").arg("--store").arg(&store).arg("--socket").arg(path("rpc.sock"));
+        let mut command = server::serve(&store, &path("rpc.sock"));
         command.env("LD_PRELOAD", library).env("IO_FAULT_PLAN", path("plan"));
-        let mut server = Server::start(command, &path("rpc.sock"));
+        let server = Server::start(&mut command, &path("rpc.sock"));
         // Its own first look at the store would be counted, and would be in the way of the checkpoint.
         server.says("the store fits");
         Self { directory, template: sample.path.clone(), store, server, meanwhile }
@@ -196,13 +195,13 @@ impl Faulty {
     /// The same, while another connection writes what is there before the lock is taken, and not yet for the plan.
     fn call_beside_a_write(&self) -> Value {
         let other = Connection::open(&self.store).unwrap();
-        other.busy_timeout(crate::command::PATIENCE).unwrap();
+        other.busy_timeout(PATIENCE).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         other.execute_batch(WRITE).unwrap();
         thread::scope(|scope| {
             let answer = scope.spawn(|| self.call());
             // In WAL mode the connection for the second decision is opened once the plan is made.
-            while !answer.is_finished() && self.connections() < 2 && self.wal() {
+            while !answer.is_finished() && self.server.opened(&self.store) < 2 && self.wal() {
                 thread::yield_now();
             }
             other.execute_batch("COMMIT").unwrap();
@@ -213,12 +212,6 @@ impl Faulty {
 
     fn wal(&self) -> bool {
         Path::new(&format!("{}-wal", self.store.display())).exists()
-    }
-
-    /// How many times the server has the store open.
-    fn connections(&self) -> usize {
-        let descriptors = entries(Path::new(&format!("/proc/{}/fd", self.server.pid())));
-        descriptors.iter().filter(|descriptor| fs::read_link(descriptor).is_ok_and(|file| file == self.store)).count()
     }
 }
 
@@ -263,7 +256,7 @@ fn large() -> Sample {
                INSERT INTO jobs (action, spec_json, script, phase, tags)
                SELECT 'a', '{{}}', zeroblob(32000), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
                FROM n;"#,
-            include_str!("../../src/cli/store.sql")
+            SCHEMA
         ))
         .unwrap();
     sample
@@ -283,10 +276,10 @@ fn a_large_transaction_is_in_the_wal_before_its_commit() {
     let large = large();
     large.open().pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
     let wal = format!("{}-wal", large.path.display());
-    crate::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
+    crate::support::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
     let host = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
     let params = json!({ "tags": ["codescaler"] });
     let report = hero_proc_cleanup::cleanup_by_tag(large.path.as_path(), &host, &params, chrono::Utc::now());
     assert_eq!(report.unwrap().jobs_deleted, JOBS_OF_LARGE);
-    assert!(crate::steps::has_happened());
+    assert!(crate::support::steps::has_happened());
 }

@@ -1,12 +1,14 @@
 //! All integration tests, in one binary: real SQLite files, real sockets, the real binary.
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
+mod admission;
+mod audit;
 mod bad_input;
 mod bound;
 mod cli;
 mod clients;
-mod command;
 mod dependencies;
+mod docs;
 mod examples;
 mod faults;
 mod force;
@@ -16,9 +18,9 @@ mod help;
 mod hostile;
 mod interleavings;
 mod io_faults;
+mod jsonrpc;
 mod kill;
 mod matrix;
-mod model;
 mod openrpc;
 mod plan;
 mod printable;
@@ -27,15 +29,12 @@ mod question;
 mod races;
 mod readme;
 mod rows;
-mod sample;
-mod scripted;
-mod server;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
 mod statements;
-mod steps;
 mod stopping;
+mod support;
 mod terminal;
 mod told;
 mod transport;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hero_proc_cleanup::{Guard, Host, Report, cleanup_by_tag};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
+use crate::support::sample::Sample;
 
 /// A day before 2026-09-21, when the cleanup runs; and a day before that.
 const CUTOFF: i64 = 1_790_000_000_000 - 86_400_000;
@@ -128,7 +128,7 @@ const ACTIONS: [ActionRow; 23] = [
 ];
 
 fn sample() -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     for (id, (action, tags, spec, phase, created_at, ..)) in (1_i64..).zip(JOBS) {
         connection
@@ -223,7 +223,7 @@ fn every_condition_holds() {
 /// A job must carry every tag asked for, and the root tag though it was not asked for.
 #[test]
 fn every_tag_must_be_there() {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     for (id, tags) in (1_i64..).zip([
         r#"["codescaler","codescaler_ana","codescaler_kind_build"]"#,
@@ -259,7 +259,7 @@ fn every_tag_must_be_there() {
 /// Several reasons: the first in the order job, service, action, schedule, untagged is the one that is told.
 #[test]
 fn the_first_reason_is_told() {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let connection = sample.open();
     connection
         .execute_batch(

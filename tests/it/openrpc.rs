@@ -4,8 +4,8 @@ use hero_proc_cleanup::openrpc::MergeError;
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
 use serde_json::{Map, Value, json};
 
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::sample::Sample;
+use crate::support::server::Server;
 
 fn document(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -40,7 +40,7 @@ fn params_are_those_of_the_method() {
         params.iter().filter(|(_, param)| param["required"] == true).map(|(name, _)| name).collect();
     assert_eq!(required, ["tags"]);
     let schema = |name: &str| &params[name]["schema"];
-    assert_eq!(schema("limit")["default"], Request::new(Vec::new()).limit);
+    assert_eq!(schema("limit")["default"], Request::new(Guard::codescaler().everything()).limit.get());
     assert_eq!(schema("max_ids")["default"], DEFAULT_MAX_IDS);
     assert_eq!(schema("dry_run")["default"], false);
     assert_eq!(schema("force")["default"], false);
@@ -171,7 +171,7 @@ fn the_data_of_errors_fits_its_schema() {
 #[test]
 fn errors_are_answered_as_documented() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let document = document(openrpc::HERO_PROC);
     let data = jsonschema::draft7::new(&document["components"]["schemas"]["ErrorData"]).unwrap();
     let documented = document["methods"][0]["errors"].as_array().unwrap();
@@ -208,12 +208,12 @@ fn errors_are_answered_as_documented() {
 #[test]
 fn the_examples_hold_on_the_running_binary() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     replay(&server, openrpc::HERO_PROC);
 
     let sample = Sample::new();
     let hero_proc = Server::serve(&sample.path, &sample.directory.path().join("hero_proc.sock"));
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &hero_proc.socket, &[]);
+    let gateway = sample.gateway(&hero_proc);
     replay(&gateway, openrpc::CODESCALERS);
 }
 
@@ -259,10 +259,10 @@ fn the_gateways_params_are_its_own_and_hero_procs() {
 #[test]
 fn they_are_served_as_they_are() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     assert_eq!(server.get("/openrpc.json").body, openrpc::HERO_PROC.as_bytes());
     assert_eq!(server.call("rpc.discover", &json!({}))["result"], document(openrpc::HERO_PROC));
-    let gateway = Server::gateway(&sample.directory.path().join("gateway.sock"), &server.socket, &[]);
+    let gateway = sample.gateway(&server);
     assert_eq!(gateway.get("/openrpc.json").body, openrpc::CODESCALERS.as_bytes());
     assert_eq!(gateway.call("rpc.discover", &json!({}))["result"], document(openrpc::CODESCALERS));
     assert_eq!(gateway.get("/health").json()["service"], "hero_codescalers_cleanup");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
-use crate::server::Server;
+use crate::support::sample::Sample;
+use crate::support::server::Server;
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
@@ -29,7 +29,7 @@ fn call_forced(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
 
 /// Two finished jobs, each with its action, and a third that runs.
 fn sample() -> Sample {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     sample
         .open()
         .execute_batch(

@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::{Map, Value, json};
 
-use crate::command::{Sides, binary, run, text};
-use crate::scripted::{Scripted, path_text};
+use crate::support::process::{binary, run, text};
+use crate::support::scripted::{Scripted, path_text};
+use crate::support::sides::Sides;
 use crate::terminal::Terminal;
 
 /// A text with one character of each kind that a terminal must not get, and a line that it must not begin.

@@ -17,11 +17,11 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::model::{
+use crate::support::model::{
     Action, Asked, Created, Expected, Job, OnDelete, Row, Service, Stop, TABLES, Table, World, expected,
     expected_after_stops, shown, stop,
 };
-use crate::sample::dump;
+use crate::support::sample::{SCHEMA, dump};
 
 const NOW: i64 = 1_790_000_000_000;
 
@@ -543,7 +543,7 @@ pub(crate) fn every_layout() -> Vec<Variant> {
 
 impl Variant {
     pub(crate) fn schema(&self) -> String {
-        let mut schema = include_str!("../../src/cli/store.sql").to_owned();
+        let mut schema = SCHEMA.to_owned();
         let mut replace = |from: &str, to: &str| {
             assert!(schema.contains(from), "{from}");
             schema = schema.replace(from, to);

@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::command::{Running, Sides, old_jobs, text};
-use crate::scripted::Scripted;
+use crate::support::process::{Running, text};
+use crate::support::scripted::Scripted;
+use crate::support::sides::{Sides, old_jobs};
 use crate::terminal::Terminal;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hero_proc_cleanup");

@@ -10,8 +10,8 @@ use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcE
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
-use crate::sample::{SCHEMA, Sample};
-use crate::steps::{self, when};
+use crate::support::sample::Sample;
+use crate::support::steps::{self, when};
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
     cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
@@ -190,7 +190,7 @@ fn a_dry_run_is_of_one_moment() {
 /// So does one by two connections, whatever is committed between the two.
 #[test]
 fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let writer = sample.open();
     writer
         .execute_batch(
@@ -247,7 +247,7 @@ fn under_the_lock_others_wait() {
 #[test]
 fn two_at_once_delete_the_union_once() {
     for _ in 0..20 {
-        let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+        let sample = Sample::empty();
         let connection = sample.open();
         connection.execute_batch("BEGIN").unwrap();
         for job in 0..200 {

@@ -5,9 +5,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value as Cell;
 use serde_json::json;
 
-use crate::sample::{Sample, dump};
-
-const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+use crate::support::sample::{SCHEMA, Sample, dump};
 
 fn call(sample: &Sample) -> Result<Report, RpcError> {
     let params = json!({ "tags": ["codescaler"] });
@@ -30,7 +28,7 @@ fn text(text: impl Into<String>) -> Cell {
 
 #[test]
 fn only_tags_that_truly_match_are_matched() {
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let connection = sample.open();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let root = r#"["codescaler"]"#;
@@ -108,7 +106,7 @@ fn only_tags_that_truly_match_are_matched() {
 /// What a cleanup reads from the spec, a check counts as read from there: NULL and a JSON null alike.
 #[test]
 fn a_check_counts_what_carries_its_tags_in_its_spec_only() {
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let connection = sample.open();
     let tagged = || text(r#"{"tags":["codescaler"]}"#);
     for (tags, spec) in [
@@ -128,7 +126,7 @@ fn a_check_counts_what_carries_its_tags_in_its_spec_only() {
 
 #[test]
 fn only_a_usable_creation_time_has_an_age() {
-    let sample = Sample::with_schema(SCHEMA);
+    let sample = Sample::empty();
     let connection = sample.open();
     let now = chrono::Utc::now().timestamp_millis();
     let rows = [

@@ -15,7 +15,7 @@ use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, TransactionBehavior, params};
 use serde_json::json;
 
-use crate::sample::Sample;
+use crate::support::sample::Sample;
 
 /// The host's store, and who else uses it.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ enum Length {
 
 #[expect(clippy::print_stdout, reason = "the figures of the long form")]
 fn soak(case: Case, length: Length) {
-    let sample = Sample::with_schema(include_str!("../../src/cli/store.sql"));
+    let sample = Sample::empty();
     let store = sample.open();
     store.pragma_update_and_check(None, "journal_mode", case.journal, |_| Ok(())).unwrap();
     if case.keys {

@@ -10,8 +10,8 @@ use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::types::Null;
 use serde_json::json;
 
-use crate::model::TABLES;
 use crate::property::{Services, Variant, create, every_layout};
+use crate::support::model::TABLES;
 
 /// Jobs of every kind, so that every statement is needed: one to stop, one whose tags are those of its spec, others'.
 fn fill(connection: &Connection, variant: &Variant) {
@@ -97,8 +97,8 @@ fn each_is_one_scan_or_one_look_up_in_every_layout() {
         let expected: BTreeSet<Vec<String>> =
             expected.into_iter().map(|steps| steps.into_iter().map(ToOwned::to_owned).collect()).collect();
         assert_eq!(plans, expected, "{variant:?}: {statements:#?}");
-        // Jobs and actions are scanned from an id on and deleted, jobs looked up for their spec and for stopping them; services are scanned.
-        assert_eq!(statements.len(), 6 + usize::from(variant.services != Services::None), "{statements:#?}");
+        // Jobs and actions are scanned from an id on and deleted, jobs looked up for stopping them; services are scanned.
+        assert_eq!(statements.len(), 5 + usize::from(variant.services != Services::None), "{statements:#?}");
     }
 }
 

@@ -1,7 +1,6 @@
 //! Signals, and kills of one side while the other waits: a call that has begun ends whole or not at all, and its caller
 //! hears which.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,12 +11,11 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::command::{PATIENCE, Running, Sides, old_jobs};
-use crate::kill::{Call, Case, ENDLESS, GO, Round, spin};
-use crate::sample::{Sample, dump};
-use crate::server::{Answer, Server, assert_discreet, post};
-
-const METHOD: &str = "job.cleanup_by_tag";
+use crate::support::process::{PATIENCE, Running};
+use crate::support::round::{Call, Case, ENDLESS, GO, Round, spin};
+use crate::support::sample::{Sample, dump, one};
+use crate::support::server::{Answer, METHOD, Server, assert_discreet, post};
+use crate::support::sides::{Sides, old_jobs};
 
 fn delete(id: u32) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": METHOD, "params": { "tags": ["codescaler"] } })
@@ -33,7 +31,7 @@ struct Locked {
 impl Locked {
     fn new(args: &[&str]) -> Self {
         let sample = Sample::new();
-        let mut server = Server::serve_with(&sample.path, &sample.directory.path().join("rpc.sock"), args);
+        let server = sample.serve_with(args);
         // It has looked at the store: from here on it has it open only for calls.
         server.says("the store fits");
         let lock = sample.open();
@@ -114,15 +112,7 @@ fn the_running_call_ends_whole_and_new_ones_are_refused() {
         assert_refused(&answers[refused]);
     }
     let (sample, _) = locked.end();
-    let left: Vec<i64> = sample
-        .open()
-        .prepare("SELECT id FROM jobs")
-        .unwrap()
-        .query_map((), |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    assert_eq!(left, [3, 5]);
+    assert_eq!(sample.jobs(), [3, 5]);
 }
 
 #[test]
@@ -201,7 +191,7 @@ fn stop_over_and_over(case: Case, times: u32) -> Heard {
     let mut heard = Heard::default();
     for number in 0..times {
         round.renew();
-        let Call { mut server, mut caller, .. } = round.begin();
+        let Call { server, mut caller, .. } = round.begin();
         caller.set_read_timeout(Some(PATIENCE)).unwrap();
         spin(whole.mul_f64(f64::from(number / 2 * 2) / f64::from(times)));
         server.signal(Signal::TERM);
@@ -244,7 +234,7 @@ fn a_second_signal_ends_a_statement_that_never_ends() {
         let before = dump(&round.store);
         let mut call = round.begin();
         call.until_locked();
-        let Call { mut server, mut caller, .. } = call;
+        let Call { server, mut caller, .. } = call;
         caller.set_nonblocking(false).unwrap();
         caller.set_read_timeout(Some(PATIENCE)).unwrap();
         server.signal(Signal::TERM);
@@ -261,10 +251,10 @@ fn a_second_signal_ends_a_statement_that_never_ends() {
 #[test]
 fn a_store_that_is_locked_does_not_keep_the_server_from_ending() {
     let sample = Sample::new();
+    sample.journal("delete");
     let lock = sample.open();
-    lock.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let mut server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     server.signal(Signal::TERM);
     server.says("stopping");
     server.signal(Signal::TERM);
@@ -284,7 +274,7 @@ fn a_call_whose_caller_has_left_is_waited_for() {
     locked.unlock();
     let (sample, log) = locked.end();
     assert!(log.contains("jobs_deleted=3"), "{log}");
-    assert_eq!(sample.open().query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(sample.one::<i64>("SELECT count(*) FROM jobs"), 2);
 
     let mut locked = Locked::new(&[]);
     let before = locked.sample.dump();
@@ -306,10 +296,7 @@ fn callers_who_leave_do_not_add_up() {
         drop(locked.begin(&delete(id)));
     }
     assert_eq!(locked.server.get("/health").status, 200);
-    let open = fs::read_dir(format!("/proc/{}/fd", locked.server.pid()))
-        .unwrap()
-        .filter(|entry| fs::read_link(entry.as_ref().unwrap().path()).is_ok_and(|file| file == locked.sample.path))
-        .count();
+    let open = locked.server.opened(&locked.sample.path);
     // Four, and SQLite may keep the file of one that has ended open for a while.
     assert!(open < 10, "{open} cleanups at once");
 }
@@ -383,7 +370,7 @@ fn a_gateway_that_stops_passes_the_answer_on() {
     assert_eq!(answer["result"]["jobs_deleted"], 3, "{answer}");
     let socket = waiting.sides.path("gateway.sock");
     let Sides { gateway, .. } = waiting.sides;
-    assert_eq!(gateway.end().0, Some(0));
+    assert_eq!(gateway.end().0.code(), Some(0));
     assert!(!socket.exists());
 }
 
@@ -423,9 +410,8 @@ fn a_gateway_that_is_killed_leaves_a_whole_cleanup() {
     waiting.unlock();
     waiting.sides.hero_proc.says("jobs_deleted=3");
     let Sides { hero_proc, .. } = waiting.sides;
-    assert_eq!(hero_proc.end().0, Some(0));
-    let left: i64 = waiting.lock.query_row("SELECT count(*) FROM jobs", (), |row| row.get(0)).unwrap();
-    assert_eq!(left, 0);
+    assert_eq!(hero_proc.end().0.code(), Some(0));
+    assert_eq!(one::<i64>(&waiting.lock, "SELECT count(*) FROM jobs"), 0);
 }
 
 /// What a caller who has left began is done, and stands in the log.
@@ -438,7 +424,7 @@ fn a_caller_who_leaves_the_gateway_leaves_a_line_in_its_log() {
     waiting.unlock();
     waiting.sides.gateway.says("outcome=\"ok\"");
     let Sides { gateway, .. } = waiting.sides;
-    assert_eq!(gateway.end().0, Some(0));
+    assert_eq!(gateway.end().0.code(), Some(0));
 }
 
 /// A gateway that is killed in the middle of a request that takes several writes: hero_proc's side gets a part of it,
@@ -464,7 +450,7 @@ fn half_a_request_of_a_killed_gateway_is_not_carried_out() {
     reader.read_to_end(&mut part).unwrap();
     assert!(part.starts_with(b"POST /rpc") && part.len() < plan.len(), "{} bytes", part.len());
 
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let mut stream = server.connect();
     stream.write_all(&part).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

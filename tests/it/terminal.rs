@@ -12,7 +12,8 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::command::{PATIENCE, Running, Sides, old_jobs};
+use crate::support::process::{PATIENCE, Running};
+use crate::support::sides::{Sides, old_jobs};
 
 const QUESTION: &str = "[yes/no] ";
 

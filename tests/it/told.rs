@@ -8,8 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{Sides, binary, old_jobs, run, running_job, text};
-use crate::scripted::{Scripted, path_text, report};
+use crate::support::process::{binary, run, text};
+use crate::support::scripted::{Scripted, path_text, report};
+use crate::support::sides::{Sides, old_jobs, running_job};
 
 fn full() -> File {
     File::options().write(true).open("/dev/full").expect("a full disk")

@@ -1,6 +1,6 @@
 //! The endpoints, the socket's file, and the end of a server.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -17,15 +17,15 @@ use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::command::{Running, entries};
-use crate::gateway::NOBODY;
-use crate::sample::Sample;
-use crate::server::{BINARY, Server};
+use crate::support::DAEMON;
+use crate::support::process::{BINARY, Running, entries};
+use crate::support::sample::Sample;
+use crate::support::server::{Server, serve};
 
 #[test]
 fn every_endpoint_answers() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         server.get("/health").json(),
@@ -105,9 +105,7 @@ fn the_mode_is_set_before_anybody_can_connect() {
 /// `serve` on `socket`, which must be refused with `why`.
 #[track_caller]
 fn assert_refused(sample: &Sample, socket: &Path, why: &str) {
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(socket);
-    assert_says(command, why);
+    assert_says(serve(&sample.path, socket), why);
 }
 
 /// `command` must fail and say `why`: it is not waited for if it serves.
@@ -208,7 +206,7 @@ fn a_lock_that_is_left_is_taken_over() {
     fs::remove_file(&lock).unwrap();
     if geteuid().is_root() {
         fs::write(&lock, "").unwrap();
-        chown(&lock, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(&lock, Some(DAEMON), Some(DAEMON)).unwrap();
         assert_refused(&sample, &socket, "can't be bound");
         assert!(lock.exists());
     }
@@ -240,10 +238,8 @@ fn who_starts_while_another_ends_keeps_its_socket() {
     let mut server = Server::serve(&sample.path, &socket);
     for _ in 0..20 {
         server.signal(Signal::TERM);
-        let mut command = Command::new(BINARY);
-        command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
         let mut next = loop {
-            let mut next = Running::start(command.env("RUST_LOG", "info").stdin(Stdio::null()));
+            let mut next = Running::start(&mut serve(&sample.path, &socket));
             if next.until("serving").contains("serving") {
                 break next;
             }
@@ -264,27 +260,15 @@ fn of_many_that_start_at_once_one_serves() {
     let sample = Sample::new();
     for round in 0..5 {
         let socket = sample.directory.path().join(format!("{round}.sock"));
-        let mut started: Vec<_> = (0..6)
-            .map(|_| {
-                let mut command = Command::new(BINARY);
-                command.args(["serve", "--store"]).arg(&sample.path).arg("--socket").arg(&socket);
-                command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-            })
-            .collect();
-        let serving: Vec<bool> = started
-            .iter_mut()
-            .map(|child| {
-                let log = BufReader::new(child.stderr.as_mut().unwrap());
-                log.lines().map_while(Result::ok).any(|line| line.contains("serving"))
-            })
-            .collect();
+        let started: Vec<_> = (0..6).map(|_| Running::start(&mut serve(&sample.path, &socket))).collect();
+        let serving: Vec<bool> = started.iter().map(|server| server.until("serving").contains("serving")).collect();
         assert_eq!(serving.iter().filter(|serves| **serves).count(), 1, "{serving:?}");
         assert!(UnixStream::connect(&socket).is_ok());
-        for (child, serves) in started.iter_mut().zip(serving) {
+        for (server, serves) in started.into_iter().zip(serving) {
             if serves {
-                child.kill().unwrap();
+                server.signal(Signal::KILL);
             }
-            assert_eq!(child.wait().unwrap().code(), if serves { None } else { Some(1) });
+            assert_eq!(server.end().0, if serves { None } else { Some(1) });
         }
     }
 }
@@ -337,25 +321,25 @@ fn a_directory_of_others_is_refused() {
         return assert_refused(&sample, &directory.join("other.sock"), "can't be bound");
     }
     mode(0o755);
-    chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(&directory, Some(DAEMON), Some(DAEMON)).unwrap();
     assert_refused(&sample, &directory.join("rpc.sock"), "belongs to another user");
 
-    // The other way round: nobody in a directory of root's, and beside a socket of root's.
+    // The other way round: the daemon in a directory of root's, and beside a socket of root's.
     let binary = sample.directory.path().join("hero_proc_cleanup");
     fs::copy(BINARY, &binary).unwrap();
     fs::set_permissions(sample.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let as_nobody = |socket: &Path| {
+    let as_daemon = |socket: &Path| {
         let mut command = Command::new(&binary);
-        command.uid(NOBODY).gid(NOBODY).current_dir("/").args(["serve", "--store"]).arg(&sample.path);
+        command.uid(DAEMON).gid(DAEMON).current_dir("/").args(["serve", "--store"]).arg(&sample.path);
         command.arg("--socket").arg(socket);
         assert_says(command, "can't be bound");
     };
-    as_nobody(&sample.directory.path().join("rpc.sock"));
+    as_daemon(&sample.directory.path().join("rpc.sock"));
     let roots = directory.join("root.sock");
     let _live = UnixListener::bind(&roots).unwrap();
     fs::set_permissions(&roots, fs::Permissions::from_mode(0o600)).unwrap();
     let before = fs::symlink_metadata(&roots).unwrap().ino();
-    as_nobody(&roots);
+    as_daemon(&roots);
     assert_eq!(fs::symlink_metadata(&roots).unwrap().ino(), before, "a live server keeps its socket");
 }
 
@@ -363,12 +347,17 @@ fn a_directory_of_others_is_refused() {
 #[test]
 fn who_closes_its_side_after_a_request_is_answered() {
     let sample = Sample::new();
-    let server = Server::serve(&sample.path, &sample.directory.path().join("rpc.sock"));
+    let server = sample.serve();
     let body =
         json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": { "tags": ["codescaler"] } });
     let body = body.to_string();
     let mut stream = UnixStream::connect(&server.socket).unwrap();
-    write!(stream, "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(
+        stream,
+        "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

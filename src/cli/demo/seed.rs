@@ -22,7 +22,7 @@ pub(crate) struct Seeded {
 pub(crate) fn seed(path: &Path, jobs: u32, now_ms: i64, cancel: &Cancel) -> rusqlite::Result<Option<Seeded>> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.execute_batch(include_str!("../store.sql"))?;
+    connection.execute_batch(include_str!("../../../schema/hero_proc.sql"))?;
     let transaction = connection.transaction()?;
     let mut seeded = Seeded::default();
     {

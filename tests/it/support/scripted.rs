@@ -10,7 +10,7 @@ use std::thread::spawn;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{PATIENCE, binary};
+use crate::support::process::{PATIENCE, binary};
 
 /// It lives until the test ends.
 pub(crate) struct Scripted {

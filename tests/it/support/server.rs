@@ -1,26 +1,30 @@
 //! The real binary as a server, and the plainest HTTP client there is.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::ops::Deref;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::command::{PATIENCE, entries};
+use crate::support::process::{BINARY, PATIENCE, Running};
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_hero_proc_cleanup");
+/// hero_proc's side of the cleanup.
+pub(crate) const METHOD: &str = "job.cleanup_by_tag";
 
-/// A server that goes when it is dropped.
+/// A process that serves on `socket`.
 pub(crate) struct Server {
-    child: Child,
+    process: Running,
     pub(crate) socket: PathBuf,
-    /// What it logs, line by line. Taken from it at once: a full pipe would hold it up.
-    log: Mutex<Receiver<String>>,
+}
+
+/// The command `serve` on `store`, which logs as servers here do.
+pub(crate) fn serve(store: &Path, socket: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("serve").arg("--store").arg(store).arg("--socket").arg(socket);
+    command.env("RUST_LOG", "info").stdin(Stdio::null());
+    command
 }
 
 impl Server {
@@ -31,9 +35,7 @@ impl Server {
 
     /// `serve` on `store`, with further `args`.
     pub(crate) fn serve_with(store: &Path, socket: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
-        command.arg("serve").arg("--store").arg(store).arg("--socket").arg(socket).args(args);
-        Self::start(command, socket)
+        Self::start(serve(store, socket).args(args), socket)
     }
 
     /// `serve` on `store`, begun by a shell once it has carried out `first`, such as `umask` or `ulimit`.
@@ -41,31 +43,32 @@ impl Server {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(BINARY);
         command.arg("serve").arg("--store").arg(store).arg("--socket").arg(socket).args(args);
-        Self::start(command, socket)
+        Self::start(&mut command, socket)
     }
 
     /// `gateway` in front of `hero_proc`.
     pub(crate) fn gateway(socket: &Path, hero_proc: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.arg("gateway").arg("--socket").arg(socket).arg("--hero-proc").arg(hero_proc).args(args);
-        Self::start(command, socket)
+        Self::start(&mut command, socket)
     }
 
     /// `command`, once it says that it serves.
-    pub(crate) fn start(mut command: Command, socket: &Path) -> Self {
-        let mut child = command.env("RUST_LOG", "info").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (lines, log) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
-        let mut server = Self { child, socket: socket.to_owned(), log: Mutex::new(log) };
-        server.says("serving");
-        server
+    pub(crate) fn start(command: &mut Command, socket: &Path) -> Self {
+        let process = Running::start(command.env("RUST_LOG", "info").stdin(Stdio::null()));
+        process.says("serving");
+        Self { process, socket: socket.to_owned() }
     }
 
     /// Calls `method` and returns the whole answer.
     pub(crate) fn call(&self, method: &str, params: &Value) -> Value {
         self.post(json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string().as_bytes())
             .json()
+    }
+
+    /// A cleanup of everything that is codescaler's, on hero_proc's side.
+    pub(crate) fn cleanup(&self) -> Value {
+        self.call(METHOD, &json!({ "tags": ["codescaler"] }))
     }
 
     /// Posts `body` to `/rpc`.
@@ -93,55 +96,18 @@ impl Server {
         stream
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The number of kilobytes that `/proc` reports under `name`, such as `VmHWM`.
-    pub(crate) fn status(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    /// Whether the process has `file` open.
-    pub(crate) fn has_open(&self, file: &Path) -> bool {
-        has_open(self.pid(), file)
-    }
-
-    /// Reads the log up to a line that holds `text`.
-    pub(crate) fn says(&mut self, text: &str) {
-        self.until(text);
-    }
-
-    /// The same, and returns that line.
-    pub(crate) fn until(&mut self, text: &str) -> String {
-        let log = self.log.get_mut().unwrap();
-        log.iter().find(|line| line.contains(text)).unwrap_or_else(|| panic!("it ended, and never said {text:?}"))
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
     /// Waits for the end, and returns what was logged since the last line that was read.
-    pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let log: Vec<String> = self.log.get_mut().unwrap().iter().collect();
-        (self.child.wait().unwrap(), log.join("\n"))
+    pub(crate) fn end(self) -> (ExitStatus, String) {
+        self.process.end_with_log()
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+impl Deref for Server {
+    type Target = Running;
 
-/// Whether the process `pid` has `file` open.
-pub(crate) fn has_open(pid: u32, file: &Path) -> bool {
-    let descriptors = entries(Path::new(&format!("/proc/{pid}/fd")));
-    descriptors.iter().any(|descriptor| std::fs::read_link(descriptor).is_ok_and(|target| target == file))
+    fn deref(&self) -> &Running {
+        &self.process
+    }
 }
 
 /// A whole request with one more `header`.

@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use hero_proc_cleanup::StoreRef;
 use rusqlite::Connection;
+use rusqlite::types::FromSql;
 use tempfile::TempDir;
 
-pub(crate) const SCHEMA: &str = include_str!("../../src/cli/store.sql");
+use crate::support::server::Server;
+
+/// The newest layout of hero_proc's store.
+pub(crate) const SCHEMA: &str = include_str!("../../../schema/hero_proc.sql");
 
 /// A store in a directory of its own, which goes with it.
 pub(crate) struct Sample {
@@ -16,7 +21,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// Two builds that may go (1, 2), one that runs (3), one of a moment ago (4), and a job that is not codescaler's (5).
     pub(crate) fn new() -> Self {
-        let sample = Self::with_schema(SCHEMA);
+        let sample = Self::empty();
         let now = chrono::Utc::now().timestamp_millis();
         let old = now - 7 * 86_400_000;
         let build = r#"["codescaler","codescaler_ana","codescaler_kind_build","codescaler_target_web"]"#;
@@ -47,20 +52,22 @@ impl Sample {
     /// Two jobs that may go (1, 2), one that runs (3), each with its action, and one of somebody else's (4), which refers
     /// to the action of job 2.
     pub(crate) fn with_a_reference() -> Self {
-        let sample = Self::with_schema(SCHEMA);
+        let sample = Self::empty();
+        sample.execute(
+            r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
+                 ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
+                 ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
+               INSERT INTO actions (name, spec_json) VALUES
+                 ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'),
+                 ('c', '{"tags":["codescaler"]}'), ('x', '{"tags":["ops"]}');
+               INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
+        );
         sample
-            .open()
-            .execute_batch(
-                r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
-                     ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
-                     ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
-                   INSERT INTO actions (name, spec_json) VALUES
-                     ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'),
-                     ('c', '{"tags":["codescaler"]}'), ('x', '{"tags":["ops"]}');
-                   INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
-            )
-            .unwrap();
-        sample
+    }
+
+    /// The tables of the newest layout, without a row.
+    pub(crate) fn empty() -> Self {
+        Self::with_schema(SCHEMA)
     }
 
     /// A store of tables only.
@@ -68,7 +75,7 @@ impl Sample {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("hero_proc.db");
         let sample = Self { directory, path };
-        sample.open().execute_batch(&format!("PRAGMA journal_mode = wal; {schema}")).unwrap();
+        sample.execute(&format!("PRAGMA journal_mode = wal; {schema}"));
         sample
     }
 
@@ -80,14 +87,82 @@ impl Sample {
         Self { directory, path }
     }
 
+    /// The file `name` beside the store.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub(crate) fn open(&self) -> Connection {
         Connection::open(&self.path).unwrap()
+    }
+
+    pub(crate) fn execute(&self, sql: &str) {
+        self.open().execute_batch(sql).unwrap();
+    }
+
+    pub(crate) fn journal(&self, mode: &str) {
+        self.open().pragma_update_and_check(None, "journal_mode", mode, |_| Ok(())).unwrap();
+    }
+
+    /// The value of the one row and column that `sql` selects.
+    pub(crate) fn one<T: FromSql>(&self, sql: &str) -> T {
+        one(&self.open(), sql)
+    }
+
+    /// Ids of the jobs.
+    pub(crate) fn jobs(&self) -> Vec<i64> {
+        column(&self.open(), "SELECT id FROM jobs ORDER BY id")
     }
 
     /// Every row of every table, and the schema, as text.
     pub(crate) fn dump(&self) -> String {
         dump(&self.path)
     }
+
+    /// The binary as a server of this store, on a socket beside it.
+    pub(crate) fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// The same, with further `args`.
+    pub(crate) fn serve_with(&self, args: &[&str]) -> Server {
+        Server::serve_with(&self.path, &self.file("rpc.sock"), args)
+    }
+
+    /// A gateway in front of `hero_proc`, on a socket beside the store.
+    pub(crate) fn gateway(&self, hero_proc: &Server) -> Server {
+        Server::gateway(&self.file("gateway.sock"), &hero_proc.socket, &[])
+    }
+}
+
+impl<'s> From<&'s Sample> for StoreRef<'s> {
+    fn from(sample: &'s Sample) -> Self {
+        Self::Path(&sample.path)
+    }
+}
+
+/// The value of the one row and column that `sql` selects.
+pub(crate) fn one<T: FromSql>(store: &Connection, sql: &str) -> T {
+    store.query_row(sql, (), |row| row.get(0)).unwrap()
+}
+
+/// The values of the first column that `sql` selects.
+pub(crate) fn column<T: FromSql>(store: &Connection, sql: &str) -> Vec<T> {
+    let mut statement = store.prepare(sql).unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// The file is sound, and every foreign key leads somewhere.
+#[track_caller]
+pub(crate) fn assert_intact(store: &Path) {
+    let connection = Connection::open(store).unwrap();
+    assert_eq!(one::<String>(&connection, "PRAGMA integrity_check"), "ok");
+    assert_nothing_dangles(&connection);
+}
+
+#[track_caller]
+pub(crate) fn assert_nothing_dangles(connection: &Connection) {
+    assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
 }
 
 /// Every row of every table, and the schema, as text.
