@@ -15,15 +15,15 @@ use super::text::{is_utf8, printable};
 
 /// The most lines of a list; the rest is counted.
 const LINES: usize = 20;
-/// The same above a question, so that its totals are seen.
+/// The most lines of a list above a question, so that the totals stay in sight.
 const FEW: usize = 5;
 /// The most characters of a name or an error.
 const LONGEST: usize = 200;
 
-/// What tables are shown on.
+/// The terminal or file on which tables are shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Screen {
-    /// Its columns; none where lines may have any length.
+    /// The number of columns; none where lines may have any length.
     width: Option<u16>,
 }
 
