@@ -19,10 +19,11 @@ mod table;
 mod terminal;
 mod text;
 
-use std::fs;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, fs};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -48,19 +49,21 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn parse() -> Result<Command, clap::Error> {
-    let matches = sockets::in_help(Cli::command()).try_get_matches()?;
-    Ok(Cli::from_arg_matches(&matches)?.command)
+    let understood = |args: Vec<OsString>| {
+        let matches = sockets::in_help(Cli::command()).try_get_matches_from(args)?;
+        Ok(Cli::from_arg_matches(&matches)?.command)
+    };
+    understood(env::args_os().collect()).map_err(|error: clap::Error| {
+        // An error repeats what was given: this is the same error, of what can be printed.
+        let args = env::args_os().map(|arg| text::printable(arg.to_string_lossy()).into());
+        understood(args.collect()).err().unwrap_or(error)
+    })
 }
 
-/// Prints help or the version, or says what is wrong with the command line: with what stands in it escaped, and so
-/// without colours.
+/// Prints help or the version, or says what is wrong with the command line.
 fn not_parsed(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() {
-        error.render().to_string().lines().for_each(output::say);
-    } else {
-        // There is nobody left to tell that stdout is closed.
-        let _ = error.print();
-    }
+    // There is nobody left to tell that the stream is closed.
+    let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
@@ -171,7 +174,15 @@ fn completions(shell: Shell) -> String {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // clap_complete has bash offer file names for users.
+        Shell::Bash => {
+            let files = format!("--admin)\n{:20}COMPREPLY=($(compgen -f ", "");
+            script.replace(&files, &files.replace("compgen -f", "compgen -u"))
+        }
+        _ => script,
+    }
 }
 
 fn man(dir: &Path) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<i64, AgeError> {
     number.parse::<i64>().ok().and_then(|number| number.checked_mul(unit)).ok_or(AgeError::TooLong)
 }
 
-/// The same, above zero: a time within which something can happen.
+/// An age above zero: a limit of time.
 pub(crate) fn parse_limit(text: &str) -> Result<i64, AgeError> {
     parse(text).and_then(|ms| if ms > 0 { Ok(ms) } else { Err(AgeError::Zero) })
 }

@@ -19,20 +19,20 @@ pub(crate) enum Failure {
     /// The gateway's socket is closed to this user.
     #[error("no permission to connect to the gateway at {}: its socket is open to its user and its group", .socket.display())]
     NoPermission {
-        /// The gateway's.
+        /// The gateway's socket.
         socket: PathBuf,
     },
     /// Nobody listens on the gateway's socket.
     #[error("the gateway can't be reached at {}: nothing was sent", .socket.display())]
     NoGateway {
-        /// The gateway's.
+        /// The gateway's socket.
         socket: PathBuf,
         source: io::Error,
     },
     /// The gateway answers, and could not reach hero_proc.
     #[error("the gateway at {} can't reach hero_proc: {error}", .socket.display())]
     NoHeroProc {
-        /// The gateway's.
+        /// The gateway's socket.
         socket: PathBuf,
         error: RpcError,
     },

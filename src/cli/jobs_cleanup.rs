@@ -17,7 +17,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ValueEnum, ValueHint};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::UnixStream;
 
 use super::failure::Failure;
@@ -276,12 +276,18 @@ impl<'a> Session<'a> {
             let left = match self.batches.add(report) {
                 Next::Done => return Ok(()),
                 Next::Again { left } if rest == Rest::Follows => left,
+                Next::Again { left: 0 } => {
+                    say("More actions are left: this call was not for them.");
+                    return Ok(());
+                }
                 Next::Again { left } => {
-                    say(format_args!("{} more jobs match: this call was not for them.", HumanCount(left)));
+                    let left = number(left, "more job matches", "more jobs match");
+                    say(format_args!("{left}: this call was not for them."));
                     return Ok(());
                 }
                 Next::Stuck { left } => {
-                    say(format_args!("{} more jobs match, and none of them could go in this call.", HumanCount(left)));
+                    let left = number(left, "more job matches", "more jobs match");
+                    say(format_args!("{left}, and none could go in this call."));
                     return Ok(());
                 }
             };

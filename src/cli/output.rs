@@ -26,11 +26,11 @@ impl Format {
     }
 }
 
-/// Whether somebody may have seen what was printed.
+/// Whether the reader of stdout took all that was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Printed {
     Whole,
-    /// The reader went away before the end: no failure.
+    /// The reader left before the end, which is no failure.
     Unread,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn print_as<T: Serialize>(
     print(&text)
 }
 
-/// What stdout shows text on.
+/// The screen behind stdout.
 pub(crate) fn screen() -> table::Screen {
     table::Screen::wide(terminal::width(io::stdout()))
 }

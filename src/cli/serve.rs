@@ -18,7 +18,7 @@ use super::{age, sockets};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
-SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with
+SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with \
 nothing deleted.
 
 Examples:

@@ -15,15 +15,15 @@ use super::text::{is_utf8, printable};
 
 /// The most lines of a list; the rest is counted.
 const LINES: usize = 20;
-/// The same above a question, so that its totals are seen.
+/// The most lines of a list above a question, so that the totals stay in sight.
 const FEW: usize = 5;
 /// The most characters of a name or an error.
 const LONGEST: usize = 200;
 
-/// What tables are shown on.
+/// The terminal or file on which tables are shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Screen {
-    /// Its columns; none where lines may have any length.
+    /// The number of columns; none where lines may have any length.
     width: Option<u16>,
 }
 
@@ -76,7 +76,7 @@ fn totals(report: &Report, screen: Screen) -> Grid {
     totals.counts(goes, [Some(report.jobs_planned), Some(report.actions_planned)]);
     let kept = &report.jobs_kept;
     for (why, jobs) in [
-        ("without a creation time", kept.undated),
+        ("no creation time in milliseconds", kept.undated),
         ("too recent", kept.recent),
         ("not finished", kept.active),
         ("could not be stopped", kept.unstoppable),
@@ -140,7 +140,7 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     counts.counts("all", [Some(jobs.total), Some(actions.total)]);
     counts.counts("with the root tag", [Some(jobs.tagged), Some(actions.tagged)]);
     counts.counts("  of these, in their spec only", [Some(jobs.tagged_by_spec), None]);
-    counts.counts("without a creation time", [Some(jobs.undated), None]);
+    counts.counts("without a creation time in milliseconds", [Some(jobs.undated), None]);
     counts.counts("with tags that can't be read", [Some(jobs.malformed), None]);
     counts.counts("that nothing refers to", [None, Some(actions.unreferenced)]);
     text.grid(&counts);

@@ -1,4 +1,4 @@
-//! Terminals: how wide one is, and the one that somebody sits at.
+//! Terminals: their width, and the terminal at which the user sits.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,10 +20,10 @@ pub(crate) fn width(terminal: impl AsFd) -> Option<u16> {
 pub(crate) struct Terminal(File);
 
 impl Terminal {
-    /// Opens it.
+    /// Opens the terminal that controls this process.
     ///
-    /// Fails if there is none, or if this process is not in its foreground: who sits there would not know what they
-    /// answer, and reading would stop this process.
+    /// A process without a terminal, or in the background of its terminal, can ask nobody: that is a usage error. In the
+    /// background, who sits at the terminal would not know what they answer, and reading would stop the process.
     pub(crate) fn open() -> Result<Self, Failure> {
         let nobody = |why: String| {
             Failure::Usage(format!(
@@ -50,12 +50,12 @@ impl Terminal {
     }
 
     /// Writes `text`, which must be printable, and waits for the line that is typed then; none at the end of the
-    /// terminal's input, or if it can't be read. What was typed before is forgotten: it answers no question that was
-    /// not there yet.
+    /// terminal's input, or if the terminal can't be read. Input from before the question is dropped, since it can't be
+    /// an answer.
     ///
     /// The line is read on a thread of its own, which the process does not wait for when it ends.
     pub(crate) async fn ask(&self, text: &str) -> Option<String> {
-        // If this can't be done, the answer can't be read either.
+        // A terminal that can't be flushed can't be read either.
         let _ = tcflush(&self.0, QueueSelector::IFlush);
         self.show(text);
         let terminal = self.0.try_clone();

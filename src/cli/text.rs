@@ -20,8 +20,8 @@ pub(crate) fn printable(text: impl Display) -> String {
     printable
 }
 
-/// JSON with every hidden character as JSON writes it: `\u001b`. The value stays the same, so this is done wherever the
-/// JSON goes, to a terminal or not. Line breaks between values stay.
+/// JSON with every hidden character as JSON writes it: `\u001b`. The value stays the same, so JSON is escaped wherever it
+/// goes, to a terminal or not. Line breaks between values stay.
 pub(crate) fn json(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     for char in text.chars() {
