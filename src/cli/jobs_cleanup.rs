@@ -137,7 +137,7 @@ enum Interrupted {
 impl<'a> Session<'a> {
     fn new(args: &'a Args) -> Result<Self, Failure> {
         let mut client = Client::new(sockets::path(args.socket.clone(), sockets::GATEWAY));
-        client.timeout = TIMEOUT;
+        client.timeout = Some(TIMEOUT);
         Ok(Self { args, client, interrupts: Interrupts::new()?, progress: ProgressBar::hidden(), sum: Sum::default() })
     }
 

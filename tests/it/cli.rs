@@ -445,7 +445,7 @@ fn every_exit_code_means_one_thing() {
         (3, "a job that lives", with_socket(&gateway, &["--force", "--yes"]), "error: done, but some jobs stay"),
         (4, "a plan that was", with_socket(&gateway, &["--plan", &shown]), "the set is no longer that of the plan"),
         (5, "refused", with_socket(&refuses.gateway.socket, &["--yes"]), "error: only for others"),
-        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the server can't be reached"),
+        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the gateway can't be reached"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
         assert!(text(&output.stderr).contains(says), "{what}: {output:?}");
