@@ -1,8 +1,6 @@
 //! How a command ends when it does not end well, and the exit code that says so.
 
 use std::error::Error as _;
-use std::io;
-use std::path::PathBuf;
 
 use hero_proc_cleanup::{Kind, RpcError};
 use thiserror::Error;
@@ -16,26 +14,6 @@ pub(crate) enum Failure {
     /// The call was answered with an error, or not at all.
     #[error(transparent)]
     Call(#[from] RpcError),
-    /// The gateway's socket is closed to this user.
-    #[error("no permission to connect to the gateway at {}: its socket is open to its user and its group", .socket.display())]
-    NoPermission {
-        /// The gateway's socket.
-        socket: PathBuf,
-    },
-    /// Nobody listens on the gateway's socket.
-    #[error("the gateway can't be reached at {}: nothing was sent", .socket.display())]
-    NoGateway {
-        /// The gateway's socket.
-        socket: PathBuf,
-        source: io::Error,
-    },
-    /// The gateway answers, and could not reach hero_proc.
-    #[error("the gateway at {} can't reach hero_proc: {error}", .socket.display())]
-    NoHeroProc {
-        /// The gateway's socket.
-        socket: PathBuf,
-        error: RpcError,
-    },
     /// Done, but the report could not be written.
     #[error("{what_went}, but the report could not be written")]
     NotReported {
@@ -79,6 +57,8 @@ impl Failure {
                 Some(Kind::InvalidParams) => 2,
                 Some(Kind::PlanChanged) => 4,
                 Some(Kind::TagOutsideGuard | Kind::NotAdmin) => 5,
+                // This user may not connect.
+                Some(Kind::UpstreamUnreachable) if error.data["cause"] == "permission_denied" => 5,
                 Some(Kind::StoreBusy | Kind::UpstreamUnreachable | Kind::OutcomeUnknown) => 6,
                 Some(
                     Kind::ParseError
@@ -94,8 +74,6 @@ impl Failure {
             Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
             Self::WithErrors => 3,
-            Self::NoPermission { .. } => 5,
-            Self::NoGateway { .. } | Self::NoHeroProc { .. } => 6,
         }
     }
 
@@ -108,7 +86,7 @@ impl Failure {
             cause = error.source();
         }
         say(text);
-        if let Self::Call(error) | Self::NoHeroProc { error, .. } = self {
+        if let Self::Call(error) = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
                 say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
             }
@@ -125,10 +103,6 @@ impl Failure {
                 "params" => Some("A plan goes with the very flags of its dry run: give the same ones, and no others."),
                 _ => None,
             },
-            Self::NoGateway { .. } => Some("`hero_proc_cleanup gateway` starts it; --socket says where it listens."),
-            Self::NoHeroProc { .. } => Some(
-                "The gateway's --hero-proc says where hero_proc listens, or `hero_proc_cleanup serve` in its place.",
-            ),
             _ => None,
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     raise_file_limit();
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
-    hero_proc.timeout = Duration::from_millis(args.timeout.unsigned_abs());
+    hero_proc.timeout = Some(Duration::from_millis(args.timeout.unsigned_abs()));
     tracing::info!(hero_proc = %hero_proc.socket.display(), "calls go to hero_proc");
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());

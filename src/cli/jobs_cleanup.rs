@@ -18,7 +18,6 @@ use clap::{ValueEnum, ValueHint};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::UnixStream;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -137,7 +136,7 @@ impl Args {
     /// The gateway. Without `--timeout` it is the gateway that answers, or the connection ends.
     fn client(&self) -> Client {
         let mut client = Client::new(sockets::path(self.socket.clone(), sockets::GATEWAY));
-        client.timeout = self.timeout.map_or(Duration::MAX, |ms| Duration::from_millis(ms.unsigned_abs()));
+        client.timeout = self.timeout.map(|ms| Duration::from_millis(ms.unsigned_abs()));
         client
     }
 }
@@ -327,7 +326,7 @@ impl<'a> Session<'a> {
             answer = self.client.jobs_cleanup(&params) => answer,
             () = self.interrupts.next() => return Err(self.interrupted()),
         };
-        self.answered(answer).await
+        Ok(answer?)
     }
 
     /// One call that deletes. The first signal lets it end, the second leaves it.
@@ -338,31 +337,15 @@ impl<'a> Session<'a> {
         tokio::select! {
             biased;
             () = self.interrupts.next() => {}
-            answer = &mut call => return Ok((self.answered(answer).await?, Interrupted::No)),
+            answer = &mut call => return Ok((answer?, Interrupted::No)),
         }
         self.progress.suspend(|| say("Waiting for the running call to end. Once more, and it is left to itself."));
         tokio::select! {
-            answer = &mut call => Ok((self.answered(answer).await?, Interrupted::Yes)),
+            answer = &mut call => Ok((answer?, Interrupted::Yes)),
             () = self.interrupts.next() => {
                 Err(RpcError::new(Kind::OutcomeUnknown, "left before the answer: the call may still delete").into())
             }
         }
-    }
-
-    /// What came of a call. Who could not be reached is found out by another look at the gateway's socket: an error
-    /// that the gateway passes on reads like one of this side's.
-    async fn answered(&self, answer: Result<Report, RpcError>) -> Result<Report, Failure> {
-        let error = match answer {
-            Ok(report) => return Ok(report),
-            Err(error) if error.kind() == Some(Kind::UpstreamUnreachable) => error,
-            Err(error) => return Err(error.into()),
-        };
-        let socket = self.client.socket.clone();
-        Err(match UnixStream::connect(&socket).await {
-            Ok(_) => Failure::NoHeroProc { socket, error },
-            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Failure::NoPermission { socket },
-            Err(source) => Failure::NoGateway { socket, source },
-        })
     }
 
     fn params(&self, plan: Option<&str>) -> JobsCleanupParams {

@@ -463,7 +463,7 @@ fn every_exit_code_means_one_thing() {
             "the set is no longer that of the plan",
         ),
         (5, "refused", with_socket(&refuses.gateway.socket, &["--yes"]), "error: only for others"),
-        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the gateway can't be reached at "),
+        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the gateway can't be reached"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
         assert!(text(&output.stderr).contains(says), "{what}: {output:?}");

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::process::{binary, run, text};
 use crate::support::scripted::{Scripted, path_text, report};
+use crate::support::server::Server;
 use crate::support::sides::{Sides, old_jobs, running_job};
 
 fn full() -> File {
@@ -176,16 +177,15 @@ fn a_missing_gateway_is_told_from_a_missing_hero_proc() {
     let output = run(&["jobs-cleanup", "--yes", "--socket", path_text(&socket)]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
-    for part in ["the gateway can't be reached at", path_text(&socket), "No such file", "`hero_proc_cleanup gateway`"] {
+    for part in ["the gateway can't be reached", path_text(&socket), "does not exist", "`hero_proc_cleanup gateway`"] {
         assert!(said.contains(part), "{part:?} is missing: {said}");
     }
 
-    let gateway = Scripted::new();
-    gateway.refuses(json!({ "code": -32023, "message": "nobody there", "data": { "kind": "upstream_unreachable" } }));
-    let output = gateway.cleanup(&["--yes"]).output().expect("the binary runs");
+    let gateway = Server::gateway(&socket, &nowhere.path().join("hero_proc.sock"), &[]);
+    let output = run(&["jobs-cleanup", "--yes", "--socket", path_text(&gateway.socket)]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
-    for part in ["can't reach hero_proc: nobody there", path_text(&gateway.socket()), "`hero_proc_cleanup serve`"] {
+    for part in ["hero_proc can't be reached", "hero_proc.sock", "`hero_proc_cleanup serve`"] {
         assert!(said.contains(part), "{part:?} is missing: {said}");
     }
 }
