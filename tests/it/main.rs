@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
 mod bad_input;
-mod bound;
 mod cli;
 mod clients;
 mod dependencies;
@@ -17,7 +16,6 @@ mod io_faults;
 mod kill;
 mod matrix;
 mod openrpc;
-mod plan;
 mod property;
 mod races;
 mod readme;
@@ -27,6 +25,8 @@ mod soak;
 #[cfg(not(oldest_rusqlite))]
 mod statements;
 mod stopping;
+mod store;
 mod support;
 mod terminal;
+mod token;
 mod transport;
