@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all, call, checked, host};
-use crate::support::sample::{Sample, assert_others_are_there, insert_action, insert_job, insert_service};
+use crate::support::sample::{Sample, assert_others_are_there, insert_action, insert_job, insert_service, text};
 
 fn runner(cases: u32) -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
@@ -203,19 +203,18 @@ fn large_specs(bytes: usize) {
 #[test]
 fn only_actions_that_truly_carry_the_root_tag_go() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    let text = |text: &str| Cell::Text(text.to_owned());
     let many = |last: &str| json!({ "tags": ([vec!["x"; 99_999], vec![last]].concat()) }).to_string();
     let specs = [
         (text(r#"{"tags":["codescaler"]}"#), None),
         (text(r#"{"tags":["x","c\u006fdescaler"],"schedule_policy":null}"#), None),
-        (text(&format!(r#"{{"env":{deep},"tags":["codescaler"]}}"#)), None),
-        (text(&many("codescaler")), None),
-        (text(&json!({ "tags": ["y".repeat(1 << 20), "codescaler"] }).to_string()), None),
-        (text(&many("codescalers")), Some("untagged")),
-        (text(&format!(r#"{{"depends_on":{deep},"tags":["codescaler"]}}"#)), Some("untagged")),
-        (text(&format!(r#"{{"tags":{deep}}}"#)), Some("untagged")),
+        (text(format!(r#"{{"env":{deep},"tags":["codescaler"]}}"#)), None),
+        (text(many("codescaler")), None),
+        (text(json!({ "tags": ["y".repeat(1 << 20), "codescaler"] }).to_string()), None),
+        (text(many("codescalers")), Some("untagged")),
+        (text(format!(r#"{{"depends_on":{deep},"tags":["codescaler"]}}"#)), Some("untagged")),
+        (text(format!(r#"{{"tags":{deep}}}"#)), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"schedule_policy":{}}"#), Some("schedule")),
-        (text(&format!(r#"{{"tags":["codescaler"],"schedule_policy":{deep}}}"#)), Some("schedule")),
+        (text(format!(r#"{{"tags":["codescaler"],"schedule_policy":{deep}}}"#)), Some("schedule")),
         (text(r#"{"tags":["ops"],"tags":["codescaler"]}"#), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"schedule_policy":{},"schedule_policy":null}"#), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"cpu":NaN}"#), Some("untagged")),

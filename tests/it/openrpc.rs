@@ -176,7 +176,7 @@ fn errors_are_answered_as_documented() {
     let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
     let ask = |params: Value| call(params).to_string();
     let plan = format!("none.{:064}", 0);
-    let dry = call(json!({ "tags": ["codescaler"], "dry_run": true }));
+    let dry = call(dry_run());
     let mut bodies = vec![
         ("parse_error", "{".to_owned()),
         ("invalid_request", "{}".to_owned()),
@@ -188,7 +188,7 @@ fn errors_are_answered_as_documented() {
     ];
     // A param that is null is refused, whichever it is.
     for param in params(&document["methods"][0]).keys() {
-        let mut with_null = json!({ "tags": ["codescaler"], "dry_run": true });
+        let mut with_null = dry_run();
         with_null[param] = Value::Null;
         bodies.push(("invalid_params", ask(with_null)));
     }

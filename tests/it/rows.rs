@@ -6,17 +6,13 @@ use rusqlite::types::Value as Cell;
 use serde_json::json;
 
 use crate::support::call::{all, all_with, call, host};
-use crate::support::sample::{SCHEMA, Sample, insert_job};
+use crate::support::sample::{SCHEMA, Sample, insert_job, text};
 
 /// A finished job that was created at `created_at`. Returns its id.
 fn insert(connection: &Connection, tags: Cell, spec: Cell, created_at: Cell) -> i64 {
     let id = insert_job(connection, "a", tags, spec);
     connection.execute("UPDATE jobs SET created_at_ms = ?2 WHERE id = ?1", (id, created_at)).unwrap();
     id
-}
-
-fn text(text: impl Into<String>) -> Cell {
-    Cell::Text(text.into())
 }
 
 #[test]

@@ -152,6 +152,11 @@ pub(crate) fn column<T: FromSql>(store: &Connection, sql: &str) -> Vec<T> {
     statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
+/// A cell that holds a text.
+pub(crate) fn text(text: impl Into<String>) -> Cell {
+    Cell::Text(text.into())
+}
+
 /// A finished job of the action `action`. Returns its id.
 pub(crate) fn insert_job(store: &Connection, action: &str, tags: impl Into<Cell>, spec: impl Into<Cell>) -> i64 {
     store
