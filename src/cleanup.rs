@@ -6,55 +6,55 @@
 //!                                  (force)
 //! ```
 //!
-//! Whatever fails before the commit leaves the store as it was: the transaction is dropped, which undoes it.
+//! Whatever fails before the commit leaves the store as it was: the transaction is dropped, and so undone.
 
+mod stop;
 mod transaction;
 
-use std::fmt;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tracing::info_span;
 
-use crate::control::{Cancel, ControlError, JobControl};
-use crate::plan::{self, Criteria, Plan, PlanToken, Stops, Unfinished};
+use crate::host::{ControlError, Host, JobControl};
+use crate::plan::{self, Criteria, Plan, PlanToken, Unfinished};
 use crate::report::Report;
-use crate::store::{Access, Store, StoreError, StoreRef};
-use crate::tag::{Guard, Tag};
-use transaction::{Done, Planned};
+use crate::store::{Access, Committed, Store, StoreError, StoreRef};
+use crate::tag::Tags;
+use transaction::Planned;
 
-/// What is asked of a cleanup, once it can't be wrong any more.
+/// A request for a cleanup. A request that exists is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// A job must carry all of them.
-    pub tags: Vec<Tag>,
-    /// Only jobs created at least so many milliseconds ago.
-    pub older_than_ms: Option<i64>,
+    /// The tags that a job must carry, all of them.
+    pub tags: Tags,
+    /// The least age of a job, in milliseconds since its creation; none: any.
+    pub older_than_ms: Option<u64>,
     /// Whether anything is written.
     pub mode: Mode,
-    /// What becomes of jobs that have not finished.
+    /// The fate of jobs that have not finished.
     pub force: Force,
-    /// At most so many jobs, lowest id first.
-    pub limit: usize,
+    /// The most jobs in one call, lowest id first.
+    pub limit: NonZeroUsize,
     /// Delete exactly what the dry run with this plan showed, or nothing.
     pub expect_plan: Option<PlanToken>,
 }
 
 impl Request {
-    /// The deletion of the finished jobs that carry all of `tags`, whatever their age, 50,000 of them at most.
+    /// The deletion of the finished jobs that carry all of `tags`, whatever their age, at most 50,000 of them.
     #[must_use]
-    pub fn new(tags: Vec<Tag>) -> Self {
+    pub fn new(tags: Tags) -> Self {
         let (mode, force) = (Mode::Delete, Force::Off);
         Self { tags, older_than_ms: None, mode, force, limit: DEFAULT_LIMIT, expect_plan: None }
     }
 }
 
 /// `limit` unless given.
-pub(crate) const DEFAULT_LIMIT: usize = 50_000;
+pub(crate) const DEFAULT_LIMIT: NonZeroUsize = NonZeroUsize::new(50_000).expect("not zero");
 
 /// Whether a cleanup writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum Mode {
     Delete,
 }
 
-/// What becomes of jobs that have not finished.
+/// The fate of jobs that have not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Force {
@@ -74,40 +74,6 @@ pub enum Force {
     Off,
     /// They are stopped through the host's [`JobControl`], then deleted; those that can't be stopped stay.
     Stop,
-}
-
-/// What the host decides, once.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Host {
-    /// The bound on what callers may name.
-    pub guard: Guard,
-    /// How jobs are stopped. None (the default): [`Force::Stop`] is refused.
-    pub control: Option<Arc<dyn JobControl>>,
-    /// How long to wait for the store's write lock: 5 s unless set.
-    pub lock_timeout: Duration,
-    /// Ends every running call before its commit, with nothing deleted.
-    pub cancel: Cancel,
-}
-
-impl Host {
-    /// A host that bounds callers by `guard`, and has no way to stop jobs.
-    #[must_use]
-    pub fn new(guard: Guard) -> Self {
-        Self { guard, control: None, lock_timeout: Duration::from_secs(5), cancel: Cancel::default() }
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, cancel } = self;
-        f.debug_struct("Host")
-            .field("guard", guard)
-            .field("control", &control.is_some())
-            .field("lock_timeout", lock_timeout)
-            .field("cancel", cancel)
-            .finish()
-    }
 }
 
 /// Why nothing was deleted.
@@ -125,16 +91,13 @@ pub enum Error {
         /// The plan as it would be now.
         plan: PlanToken,
     },
-    /// Jobs were to be stopped, but the host gave no [`JobControl`].
+    /// [`Force::Stop`] was asked for, and the host has no [`JobControl`].
     #[error("this host has no way to stop jobs: force is not available")]
     ForceUnavailable,
-    /// The store could not be used.
+    /// The store failed, could not be had, or the call was cancelled.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// [`Host::cancel`] was called for.
-    #[error("cancelled before the commit: nothing was deleted")]
-    Cancelled,
-    /// Fewer or more rows went than were decided on: a trigger of the host's interferes.
+    /// The deletion did not delete what was decided, and was undone.
     #[non_exhaustive]
     #[error("{deleted} of {planned} {table} would have been deleted")]
     Diverged {
@@ -142,10 +105,10 @@ pub enum Error {
         table: &'static str,
         /// Rows that were to go.
         planned: usize,
-        /// Rows that went, before all was undone.
+        /// Rows that would have gone.
         deleted: usize,
     },
-    /// The call failed after jobs had been stopped. Their rows are all there.
+    /// Nothing was deleted, but jobs had been stopped by then. Their rows are all there.
     #[non_exhaustive]
     #[error("{source}; {} jobs had been stopped by then, their rows are all there", stopped.len())]
     AfterStop {
@@ -166,7 +129,7 @@ pub enum Error {
 /// use hero_proc_cleanup::{Guard, Host, Mode, Request, cleanup};
 ///
 /// let host = Host::new(Guard::codescaler());
-/// let mut request = Request::new(vec![host.guard.admit("codescaler_kind_build")?]);
+/// let mut request = Request::new(host.guard.tags(["codescaler_kind_build"])?);
 /// request.older_than_ms = Some(7 * 24 * 3_600_000);
 /// request.mode = Mode::DryRun;
 /// let report = cleanup(std::path::Path::new("hero_proc.db"), &host, &request, chrono::Utc::now())?;
@@ -190,51 +153,37 @@ pub fn cleanup<'s>(
         (Force::Stop, Some(control)) => Unfinished::Stop(control),
         (Force::Stop, None) => return Err(Error::ForceUnavailable),
     };
-    let mut tags = request.tags.clone();
-    tags.push(host.guard.root().clone());
-    tags.sort_unstable();
-    tags.dedup();
     let criteria = Criteria {
-        tags: &tags,
-        root: host.guard.root(),
+        tags: &request.tags,
         older_than_ms: request.older_than_ms,
         cutoff_ms: cutoff(request, now),
         limit: request.limit,
         unfinished,
-    };
-    let go_on = || if host.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) };
-    let name = |error| match error {
-        Error::Store(error) if error.is_interrupted() && host.cancel.is_cancelled() => Error::Cancelled,
-        error => error,
     };
 
     let access = match request.mode {
         Mode::DryRun => Access::Read,
         Mode::Delete => Access::Write,
     };
-    let mut store = Store::attach(store.into(), access, host.lock_timeout)?;
-    let _reached = host.cancel.reach(store.interrupt_handle());
+    let mut store = Store::attach(store.into(), access, host)?;
     let planned = info_span!("plan").in_scope(|| {
-        let snapshot = store.read_by_two()?;
-        let layout = snapshot.layout()?;
-        let plan = plan::decide(&snapshot, &layout, &criteria, go_on)?;
-        Ok::<_, Error>(Planned { version: snapshot.version()?, layout, plan })
-    });
-    let planned = planned.map_err(name)?;
+        let snapshot = store.read()?;
+        let plan = plan::decide(&snapshot, &criteria)?;
+        Ok::<_, StoreError>(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
+    })?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.jobs.is_empty() {
-        return Ok(report(planned.plan, &criteria, request.mode, Done::default(), started));
+        return Ok(report(planned.plan, &criteria, request.mode, Committed::default(), started));
     }
 
-    let stops = control.map(|control| stop(control, &planned.plan, go_on)).unwrap_or_default();
+    let stops = control.map(|control| stop::stop(control, &planned.plan, &host.cancel)).unwrap_or_default();
     let unfinished = match request.force {
         Force::Off => Unfinished::Stay,
         Force::Stop => Unfinished::Stopped(&stops),
     };
     let criteria = Criteria { unfinished, ..criteria };
-    let expect = |plan: &Plan| expect(request, plan);
-    let (plan, done) =
-        transaction::run(&mut store, &criteria, planned, expect, go_on).map_err(|error| stops.name(name(error)))?;
+    let (plan, done) = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan))
+        .map_err(|error| stop::after(&stops, error))?;
     store.checkpoint();
     let report = report(plan, &criteria, request.mode, done, started);
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
@@ -247,17 +196,17 @@ pub fn cleanup<'s>(
     Ok(report)
 }
 
-/// Tells the host what went. Whatever becomes of that, it has gone.
+/// Tells the host what went. The deletion stands, whatever the host does.
 fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
     catch_unwind(AssertUnwindSafe(|| control.deleted(report))).unwrap_or_else(|_| Err("it panicked".into()))
 }
 
-/// Jobs created after this moment stay. A plan brings its own.
+/// The moment after which no job may have been created. A plan brings its own.
 fn cutoff(request: &Request, now: DateTime<Utc>) -> Option<i64> {
     let older_than = request.older_than_ms?;
     match &request.expect_plan {
         Some(plan) if plan.cutoff_ms().is_some() => plan.cutoff_ms(),
-        _ => Some(now.timestamp_millis().saturating_sub(older_than)),
+        _ => Some(now.timestamp_millis().saturating_sub_unsigned(older_than)),
     }
 }
 
@@ -273,39 +222,7 @@ fn expect(request: &Request, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// Stops what has to be stopped, outside any lock.
-fn stop(control: &dyn JobControl, plan: &Plan, go_on: impl Fn() -> Result<(), Error>) -> Stops {
-    let _span = info_span!("stop", jobs = plan.to_stop.len()).entered();
-    let mut stops = Stops { failed: plan.unstoppable.clone(), ..Stops::default() };
-    for job in &plan.to_stop {
-        if go_on().is_err() {
-            break;
-        }
-        match control.stop(job) {
-            Ok(()) => {
-                stops.stopped.insert(job.id, job.clone());
-            }
-            Err(error) => {
-                stops.failed.insert(job.id, error.to_string());
-            }
-        }
-    }
-    stops
-}
-
-impl Stops {
-    /// `error`, saying which jobs had been stopped before it.
-    fn name(&self, error: Error) -> Error {
-        if self.stopped.is_empty() {
-            return error;
-        }
-        let mut stopped: Vec<i64> = self.stopped.keys().copied().collect();
-        stopped.sort_unstable();
-        Error::AfterStop { stopped, source: Box::new(error) }
-    }
-}
-
-fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, did: Done, started: Instant) -> Report {
+fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, did: Committed, started: Instant) -> Report {
     let (jobs, actions) = (plan.jobs.len() as u64, plan.actions.len() as u64);
     let done = |count| if mode == Mode::Delete { count } else { 0 };
     Report {

@@ -15,7 +15,6 @@ mod question;
 mod running;
 mod serve;
 mod sockets;
-mod sum;
 mod table;
 
 use std::io::{self, IsTerminal};

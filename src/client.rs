@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
+pub use crate::method::Options;
 use crate::report::Report;
 use crate::rpc::{Kind, RpcError};
 
@@ -63,30 +64,6 @@ pub struct JobsCleanupParams {
     /// What both methods take.
     #[serde(flatten)]
     pub options: Options,
-}
-
-/// The params that both methods take. What is none is left out, and has its default.
-#[derive(Debug, Clone, Default, Serialize)]
-#[non_exhaustive]
-pub struct Options {
-    /// Only jobs created at least so many milliseconds ago.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub older_than_ms: Option<i64>,
-    /// Report what would go; write nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<bool>,
-    /// Also delete jobs that have not finished, once they are stopped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub force: Option<bool>,
-    /// At most so many jobs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// At most so many entries in each list of the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_ids: Option<usize>,
-    /// Delete exactly what the dry run with this plan showed, or nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expect_plan: Option<String>,
 }
 
 impl Client {

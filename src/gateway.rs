@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::client::Client;
-use crate::method::{CLEANUP_BY_TAG, Params, invalid};
+use crate::method::{CLEANUP_BY_TAG, Params};
 use crate::rpc::{Kind, RpcError};
 use crate::tag::{Guard, codescaler_tags};
 
@@ -95,36 +95,16 @@ impl Forwarder {
     }
 }
 
-/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for: as hero_proc would read them, or nothing is sent.
-fn to_upstream(params: Params) -> Result<Map<String, Value>, RpcError> {
-    let [mut actor, mut kind, mut target] = [const { String::new() }; 3];
-    let mut call = Map::new();
-    for (name, value) in params.into_iter() {
-        let field = match name.as_str() {
-            "actor" => &mut actor,
-            "kind" => &mut kind,
-            "target" => &mut target,
-            "older_than_ms" | "dry_run" | "force" | "limit" | "max_ids" | "expect_plan" => {
-                call.insert(name, value);
-                continue;
-            }
-            _ => return Err(invalid(&name, "is no param of this method")),
-        };
-        match value {
-            Value::String(text) => *field = text,
-            _ => return Err(invalid(&name, "must be a string")),
-        }
-    }
+/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for: as hero_proc would read them, or nothing is
+/// sent.
+fn to_upstream(mut params: Params) -> Result<Map<String, Value>, RpcError> {
+    let (actor, kind, target) =
+        (params.take_string("actor")?, params.take_string("kind")?, params.take_string("target")?);
     let tags = codescaler_tags(&actor, &kind, &target)
         .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))?;
-    call.insert("tags".to_owned(), tags.into());
-    let mut judged = call.clone();
-    if judged.get("expect_plan").is_some_and(Value::is_string) {
-        // Opaque to all but the one that gave it.
-        judged.remove("expect_plan");
-    }
-    Params::from(judged).into_request(&Guard::codescaler())?;
-    Ok(call)
+    params.add_tags(tags)?;
+    params.check(&Guard::codescaler())?;
+    Ok(params.into())
 }
 
 /// One line in the log. What others chose is written as Rust would, so that it can't end the line.

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
+use crate::host::Host;
 use crate::plan::references::{Candidates, Keys, Referrers};
 use crate::plan::{FIRST_MS, is_finished};
-use crate::spec::{self, Holds};
-use crate::store::layout::Layout;
-use crate::store::rows::{self, ActionRow, JobRow, JobTags};
-use crate::store::{Access, Snapshot, Store, StoreError, StoreRef};
+use crate::spec;
+use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef};
 use crate::tag::Guard;
 
 /// A store that fits, as it is at one moment.
@@ -79,28 +77,23 @@ pub struct ActionCounts {
 /// # Errors
 ///
 /// [`StoreError::Unfit`] with every reason why the store does not fit.
-pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &crate::Host) -> Result<Inspection, StoreError> {
-    let mut store = Store::attach(store.into(), Access::Read, host.lock_timeout)?;
-    let snapshot = store.read_by_two()?;
-    let layout = snapshot.layout()?;
+pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Inspection, StoreError> {
+    let mut store = Store::attach(store.into(), Access::Read, host)?;
+    let snapshot = store.read()?;
     let keys = Keys::new();
     let mut referrers = Referrers::default();
-    let jobs = jobs(&snapshot, &layout, &host.guard, &keys, &mut referrers)?;
-    let actions = actions(&snapshot, &layout, &host.guard, &keys, referrers)?;
+    let jobs = jobs(&snapshot, &host.guard, &keys, &mut referrers)?;
+    let actions = actions(&snapshot, &host.guard, &keys, referrers)?;
+    let Facts { sqlite, journal_mode, page_size, auto_vacuum, bytes, free_bytes } = snapshot.facts()?;
     Ok(Inspection {
-        sqlite: rusqlite::version().to_owned(),
-        journal_mode: snapshot.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
-        page_size: snapshot.number("page_size")?,
-        auto_vacuum: match snapshot.number("auto_vacuum")? {
-            0 => "none",
-            1 => "full",
-            _ => "incremental",
-        }
-        .to_owned(),
-        bytes: snapshot.bytes()?,
-        free_bytes: snapshot.free_bytes()?,
-        columns: layout.columns(),
-        foreign_keys: layout.foreign_keys.descriptions,
+        sqlite,
+        journal_mode,
+        page_size,
+        auto_vacuum: auto_vacuum.to_owned(),
+        bytes,
+        free_bytes,
+        columns: snapshot.layout().columns(),
+        foreign_keys: snapshot.layout().foreign_keys.descriptions.clone(),
         jobs,
         actions,
     })
@@ -108,18 +101,17 @@ pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &crate::Host) -> Result
 
 fn jobs(
     snapshot: &Snapshot<'_>,
-    layout: &Layout,
     guard: &Guard,
     keys: &Keys,
     referrers: &mut Referrers,
 ) -> Result<JobCounts, StoreError> {
     let mut all = JobCounts::default();
-    let count = |(counts, referred_to): &mut (JobCounts, Vec<_>), connection: &Connection, job: JobRow<'_>| {
+    let count = |(counts, referred_to): &mut (JobCounts, Vec<_>), job: JobRow<'_>| {
         keys.referred_to(&job, |hash| referred_to.push((hash, job.id)));
-        counts.count(&job, tags(connection, layout, &job)?, guard);
-        Ok::<_, StoreError>(())
+        counts.count(&job, guard);
+        Ok(())
     };
-    rows::jobs(snapshot, layout, count, |(counts, referred_to)| {
+    snapshot.jobs(count, |(counts, referred_to)| {
         all.add(counts);
         referrers.remaining_jobs(referred_to);
         Ok(())
@@ -128,8 +120,7 @@ fn jobs(
 }
 
 impl JobCounts {
-    /// Counts `job`, with its tags and whether they stand in its spec.
-    fn count(&mut self, job: &JobRow<'_>, (tags, by_spec): (Option<Vec<String>>, bool), guard: &Guard) {
+    fn count(&mut self, job: &JobRow<'_>, guard: &Guard) {
         self.total += 1;
         let phase = job.phase().unwrap_or_default();
         let phases = if is_finished(phase) { &mut self.finished } else { &mut self.not_finished };
@@ -137,6 +128,11 @@ impl JobCounts {
         if job.created_at().is_none_or(|at| at < FIRST_MS) {
             self.undated += 1;
         }
+        let tags = match job.tags {
+            JobTags::Column(tags) => spec::tags(tags),
+            JobTags::Spec(spec) => spec::spec_tags(spec),
+            JobTags::Unreadable => None,
+        };
         let Some(tags) = tags else {
             self.malformed += 1;
             return;
@@ -146,7 +142,7 @@ impl JobCounts {
         families.dedup();
         if families.first().is_some_and(|family| family == guard.root().as_str()) {
             self.tagged += 1;
-            self.tagged_by_spec += u64::from(by_spec);
+            self.tagged_by_spec += u64::from(matches!(job.tags, JobTags::Spec(_)));
         }
         for family in families {
             *self.families.entry(family).or_default() += 1;
@@ -170,18 +166,6 @@ impl JobCounts {
     }
 }
 
-/// The tags of `job`, if they can be read, and whether they stand in its spec.
-fn tags(connection: &Connection, layout: &Layout, job: &JobRow<'_>) -> Result<(Option<Vec<String>>, bool), StoreError> {
-    Ok(match job.tags {
-        JobTags::Column(tags) if spec::tags_hold(tags, &[]) == Holds::Null => {
-            (rows::job_spec(connection, layout, job.id)?.and_then(|spec| spec::spec_tags(&spec)), true)
-        }
-        JobTags::Column(tags) => (spec::tags(tags), false),
-        JobTags::Spec(spec) => (spec::spec_tags(spec), true),
-        JobTags::Unreadable => (None, false),
-    })
-}
-
 /// The family of a tag inside the guard.
 fn family(guard: &Guard, tag: &str) -> Option<String> {
     guard.admit(tag).ok()?;
@@ -200,46 +184,44 @@ fn family(guard: &Guard, tag: &str) -> Option<String> {
 
 fn actions(
     snapshot: &Snapshot<'_>,
-    layout: &Layout,
     guard: &Guard,
     keys: &Keys,
     mut referrers: Referrers,
 ) -> Result<ActionCounts, StoreError> {
     let mut counts = ActionCounts::default();
-    let root = std::slice::from_ref(guard.root());
+    let root = guard.everything();
     let count = |(counts, names): &mut (ActionCounts, Vec<_>), action: ActionRow<'_>| {
         counts.total += 1;
-        counts.tagged += u64::from(spec::spec(action.spec, root).tagged);
+        counts.tagged += u64::from(spec::spec(action.spec, Some(&root)).tagged);
         names.extend(action.context.zip(action.name).map(|(context, name)| keys.name(context, name)));
-        Ok::<_, StoreError>(())
+        Ok(())
     };
-    let mut candidates = Candidates::default();
-    let mut hashes = Vec::new();
-    rows::actions(snapshot, layout, count, |(batch, names)| {
+    let mut names = Vec::new();
+    snapshot.actions(count, |(batch, names_of_batch)| {
         counts.total += batch.total;
         counts.tagged += batch.tagged;
-        hashes.extend(names.iter().map(|name| name.first));
-        candidates.extend(names);
+        names.extend(names_of_batch);
         Ok(())
     })?;
+    let candidates: Candidates = names.iter().copied().collect();
     referrers.all_jobs_read(&candidates);
-    referrers.services(snapshot, layout, keys, &candidates)?;
+    referrers.services(snapshot, keys, &candidates)?;
     let depend = |dependents: &mut Vec<_>, action: ActionRow<'_>| {
         if let (Some(context), Some(name)) = (action.context, action.name) {
-            let spec = spec::spec(action.spec, root);
+            let spec = spec::spec(action.spec, None);
             let on = candidates.depended_on(keys, context, keys.hash(context, name), &spec);
             if !on.is_empty() {
                 dependents.push((name.to_owned(), on));
             }
         }
-        Ok::<_, StoreError>(())
+        Ok(())
     };
-    rows::actions(snapshot, layout, depend, |dependents| {
+    snapshot.actions(depend, |dependents| {
         for (name, on) in dependents {
             referrers.remaining_action(&name, &on);
         }
         Ok(())
     })?;
-    counts.unreferenced = hashes.into_iter().filter(|hash| referrers.of(*hash).is_none()).count() as u64;
+    counts.unreferenced = names.iter().filter(|name| referrers.of(name.first).is_none()).count() as u64;
     Ok(counts)
 }

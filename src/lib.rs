@@ -5,17 +5,19 @@
 //!
 //! ```text
 //! job.cleanup_by_tag params
-//!   method    params → Request, report → JSON, errors → error objects (rpc)
-//!   tag       what may be named: Guard, Tag, codescalers' grammar
-//!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT       ← the only commit
-//!   control   what the host lends: stop a job, hear what went, end a call early
+//!   method    a method's name and params → a request; its report → JSON; its errors → error objects (rpc)
+//!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT
 //!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
-//!   spec      what jobs, actions and services hold as JSON
-//!   store     attach, layout, foreign keys, rows, scan                              ← the only SQL
+//!   spec      the JSON that jobs, actions and services hold
+//!   store     Store → Snapshot, which reads, or Locked, which deletes and commits    ← the only SQL, the only commit
+//!   host      what a host lends to every call: guard, control over jobs, cancel
+//!   tag       the tags that callers may name: Guard, Tag, codescalers' grammar
+//!   report    the report of a call, and the sum of several (batches)
 //! ```
 //!
-//! In front of it, behind features: `client` (typed clients of both methods, and `gateway`, `jobs.cleanup` for admins),
-//! `server` (both methods over HTTP on a Unix socket), `cli` (the binary).
+//! Beside it: `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
+//! features: `client` (typed clients, and `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix
+//! socket), `cli` (the binary).
 //!
 //! # What always holds
 //!
@@ -67,27 +69,31 @@ pub mod gateway;
 mod method;
 pub mod openrpc;
 mod rpc;
-mod tag;
 
 mod cleanup;
-mod control;
 mod inspect;
 mod plan;
-mod report;
 mod spec;
 mod store;
 
-pub use cleanup::{Error, Force, Host, Mode, Request, cleanup};
-pub use control::{Cancel, ControlError, Job, JobControl};
+mod batches;
+mod host;
+mod report;
+mod tag;
+
+pub use batches::{Batches, Next};
+pub use cleanup::{Error, Force, Mode, Request, cleanup};
+pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, cleanup_by_tag};
+pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, METHODS, call, cleanup_by_tag};
 pub use plan::{PlanToken, PlanTokenError};
-pub use report::{JobsKept, KeptAction, Reason, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
-pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, codescaler_tags};
+pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, Tags, TagsError, codescaler_tags};
 
-/// The README's examples are compiled with the documentation's.
+/// The examples of the README and of the pages under `docs/` are compiled with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/adopting.md")]
 struct Readme;

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Every kind of error that this crate's two methods answer with.
+/// The kinds of errors that this crate's methods answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The body is no JSON.
@@ -35,12 +35,14 @@ pub enum Kind {
     OutcomeUnknown,
     /// `force`, but the host gave no way to stop jobs.
     ForceUnavailable,
+    /// Ended before the commit; nothing was deleted.
+    Cancelled,
     /// Anything else; what it was stands in the log, under `data.incident`.
     Internal,
 }
 
 impl Kind {
-    /// Its JSON-RPC error code.
+    /// The JSON-RPC error code of this kind.
     #[must_use]
     pub fn code(self) -> i32 {
         match self {
@@ -55,11 +57,12 @@ impl Kind {
             Self::UpstreamUnreachable => -32023,
             Self::OutcomeUnknown => -32024,
             Self::ForceUnavailable => -32025,
+            Self::Cancelled => -32027,
             Self::Internal => -32603,
         }
     }
 
-    /// Its stable word, as in `data.kind`.
+    /// The stable word of this kind, as in `data.kind`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,11 +78,12 @@ impl Kind {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::ForceUnavailable => "force_unavailable",
+            Self::Cancelled => "cancelled",
             Self::Internal => "internal",
         }
     }
 
-    /// All of them.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[
         Self::ParseError,
         Self::InvalidRequest,
@@ -93,28 +97,32 @@ impl Kind {
         Self::UpstreamUnreachable,
         Self::OutcomeUnknown,
         Self::ForceUnavailable,
+        Self::Cancelled,
         Self::Internal,
     ];
 }
 
-/// A JSON-RPC error object. Its text and data hold no SQL and no path.
+/// A JSON-RPC error object. Its text and data hold no SQL and no path: what they leave out is for the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RpcError {
     /// The JSON-RPC error code: [`Kind::code`] for the errors of this crate.
     pub code: i32,
-    /// What is wrong, for people.
+    /// The problem in words, for people.
     pub message: String,
     /// An object with `kind`, the stable word, and what helps. Whatever it is in an error of another server's.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub data: Value,
+    /// The causes of an internal error, for the log.
+    #[serde(skip)]
+    causes: Option<String>,
 }
 
 impl RpcError {
     /// An error of `kind`, with its code and `data.kind`.
     #[must_use]
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { code: kind.code(), message: message.to_string(), data: json!({ "kind": kind.as_str() }) }
+        Self { code: kind.code(), message: message.to_string(), data: json!({ "kind": kind.as_str() }), causes: None }
     }
 
     /// The same error with `data.name` set to `value`.
@@ -126,18 +134,37 @@ impl RpcError {
         self
     }
 
-    /// An error of [`Kind::Internal`] that says nothing about `cause`: that goes to the log, under the same incident.
-    #[must_use]
-    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
-        let incident = incident();
-        let causes: Vec<_> =
-            std::iter::successors(Some(cause), |error| error.source()).map(ToString::to_string).collect();
-        tracing::error!(incident, cause = causes.join(": "), "internal error");
-        Self::new(Kind::Internal, "internal error: its cause is in the server's log under this incident")
-            .with("incident", incident)
+    /// An error of [`Kind::InvalidParams`] about the param `name`.
+    pub(crate) fn param(name: &str, problem: impl fmt::Display) -> Self {
+        let name = excerpt(name);
+        Self::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
     }
 
-    /// Its kind, if it is one of this crate's.
+    /// An error of [`Kind::StoreBusy`]: a later call may succeed.
+    pub(crate) fn busy(message: impl fmt::Display) -> Self {
+        Self::new(Kind::StoreBusy, message).with("retryable", true)
+    }
+
+    /// An error of [`Kind::Internal`] that says nothing about `cause`. [`log`](Self::log) says it, under the same incident.
+    #[must_use]
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        let causes: Vec<_> =
+            std::iter::successors(Some(cause), |error| error.source()).map(ToString::to_string).collect();
+        let mut error =
+            Self::new(Kind::Internal, "internal error: its cause is in the server's log under this incident")
+                .with("incident", incident());
+        error.causes = Some(causes.join(": "));
+        error
+    }
+
+    /// Writes the causes of an internal error to the log. Whoever answers with an error calls this once.
+    pub(crate) fn log(&self) {
+        if let Some(causes) = &self.causes {
+            tracing::error!(incident = self.data["incident"].as_str(), cause = causes, "internal error");
+        }
+    }
+
+    /// The kind of this error, if it is one of this crate's.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         let word = self.data.get("kind")?.as_str()?;
@@ -153,7 +180,7 @@ impl fmt::Display for RpcError {
 
 impl std::error::Error for RpcError {}
 
-/// What an error repeats of what its caller wrote: enough to see what is meant.
+/// The part of a caller's text that an error repeats: enough to recognize it.
 pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_REPEATED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),

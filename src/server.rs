@@ -5,7 +5,7 @@
 //! server    run: accept, limits, shutdown                        ← this file
 //! patient   the time that a client has to take its answer
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
-//! dispatch  JSON-RPC 2.0 (jsonrpsee): calls, batches, notifications
+//! dispatch  JSON-RPC 2.0: calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
 //! room      the answers in memory, and which calls may add to them
 //! ```

@@ -6,32 +6,19 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::tag::Tag;
+use crate::tag::{Tag, Tags};
 
-/// Whether a JSON array of strings holds all tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holds {
-    /// All of them, each compared whole, byte for byte.
-    All,
-    /// Not all, or this is no array of strings.
-    NotAll,
-    /// This is a JSON null.
-    Null,
-}
-
-/// Whether `json`, the text of a column `tags`, holds all of `tags`.
-pub(crate) fn tags_hold(json: &str, tags: &[Tag]) -> Holds {
-    // In an array without escapes, a string stands as it is, between two quotes. Most rows end here, for a fraction of what
-    // reading them costs.
-    if json.starts_with('[') && tags.last().is_some_and(|tag| !stands_in(json, tag)) && !json.contains('\\') {
-        return Holds::NotAll;
+/// Whether `json`, the text of a column `tags`, is an array of strings that holds all of `tags`, each compared whole, byte for
+/// byte.
+pub(crate) fn tags_hold(json: &str, tags: &Tags) -> bool {
+    // In an array without escapes, a string stands as it is, between two quotes. Most rows end here, for a fraction of the
+    // cost of parsing them.
+    if json.starts_with('[') && !stands_in(json, tags.rarest()) && !json.contains('\\') {
+        return false;
     }
     let mut json = serde_json::Deserializer::from_str(json);
-    let held = TagList(tags).deserialize(&mut json);
-    match held.and_then(|held| json.end().map(|()| held)) {
-        Ok(held) => held,
-        Err(_) => Holds::NotAll,
-    }
+    let held = TagList(Some(tags)).deserialize(&mut json);
+    held.and_then(|held| json.end().map(|()| held)).unwrap_or(false)
 }
 
 /// Whether `tag` stands in `json` between quotes. In strings as short as these, `contains` takes three times as long.
@@ -55,13 +42,13 @@ pub(crate) fn spec_tags(json: &str) -> Option<Vec<String>> {
         tags: Option<Vec<String>>,
     }
     // As strictly as a cleanup reads it: `Tagged` by itself would also be read from an array.
-    parse(json, &[]).ok()?;
+    parse(json, None).ok()?;
     serde_json::from_str::<Tagged>(json).ok().map(|spec| spec.tags.unwrap_or_default())
 }
 
 /// Whether `json`, a spec, holds all of `tags` under `tags`.
-pub(crate) fn spec_tags_hold(json: &str, tags: &[Tag]) -> bool {
-    parse(json, tags).is_ok_and(|spec| spec.tagged)
+pub(crate) fn spec_tags_hold(json: &str, tags: &Tags) -> bool {
+    parse(json, Some(tags)).is_ok_and(|spec| spec.tagged)
 }
 
 /// What a spec says of an action, or of a service.
@@ -77,7 +64,7 @@ pub(crate) struct Spec<'s> {
 
 /// What `json` says. One that can't be read is not tagged, and may refer to every quoted word in it: what it would have
 /// listed stays.
-pub(crate) fn spec<'s>(json: &'s [u8], tags: &[Tag]) -> Spec<'s> {
+pub(crate) fn spec<'s>(json: &'s [u8], tags: Option<&Tags>) -> Spec<'s> {
     // What is skipped is not looked at: that it is UTF-8 must be known before.
     let parsed = str::from_utf8(json).ok().and_then(|json| parse(json, tags).ok());
     parsed.unwrap_or_else(|| Spec { tagged: false, scheduled: false, names: words(json) })
@@ -105,7 +92,7 @@ pub(crate) fn names(json: &[u8]) -> Vec<Cow<'_, str>> {
     }
 }
 
-fn parse<'s>(json: &'s str, tags: &[Tag]) -> serde_json::Result<Spec<'s>> {
+fn parse<'s>(json: &'s str, tags: Option<&Tags>) -> serde_json::Result<Spec<'s>> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let spec = deserializer.deserialize_map(SpecVisitor(tags))?;
     deserializer.end()?;
@@ -117,7 +104,7 @@ fn words(json: &[u8]) -> Vec<Cow<'_, str>> {
     json.split(|&byte| byte == b'"').skip(1).map(String::from_utf8_lossy).collect()
 }
 
-struct SpecVisitor<'t>(&'t [Tag]);
+struct SpecVisitor<'t>(Option<&'t Tags>);
 
 impl<'de> Visitor<'de> for SpecVisitor<'_> {
     type Value = Spec<'de>;
@@ -134,7 +121,7 @@ impl<'de> Visitor<'de> for SpecVisitor<'_> {
                 "tags" if tags => return Err(A::Error::duplicate_field("tags")),
                 "tags" => {
                     tags = true;
-                    spec.tagged = map.next_value_seed(TagList(self.0))? == Holds::All;
+                    spec.tagged = map.next_value_seed(TagList(self.0))?;
                 }
                 "schedule_policy" if schedule => return Err(A::Error::duplicate_field("schedule_policy")),
                 "schedule_policy" => {
@@ -176,11 +163,11 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
-/// An array of strings, or null. Anything else in it makes it an error.
-struct TagList<'t>(&'t [Tag]);
+/// An array of strings, which may hold all of some tags, or null, which holds none. Anything else is an error.
+struct TagList<'t>(Option<&'t Tags>);
 
 impl<'de> DeserializeSeed<'de> for TagList<'_> {
-    type Value = Holds;
+    type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -188,28 +175,24 @@ impl<'de> DeserializeSeed<'de> for TagList<'_> {
 }
 
 impl<'de> Visitor<'de> for TagList<'_> {
-    type Value = Holds;
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of strings")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Holds::Null)
+        Ok(false)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<Self::Value, A::Error> {
-        // A bit for each tag asked about: there are at most 17.
-        let mut found = 0_u32;
+        let mut missing = self.0.map(Tags::all_missing);
         while let Some(Key(tag)) = tags.next_element()? {
-            for (bit, wanted) in self.0.iter().enumerate() {
-                if wanted.as_str() == tag {
-                    found |= 1 << bit;
-                }
+            if let Some(missing) = &mut missing {
+                missing.found(&tag);
             }
         }
-        let all = found.count_ones() as usize == self.0.len();
-        Ok(if all { Holds::All } else { Holds::NotAll })
+        Ok(missing.is_some_and(|missing| missing.none()))
     }
 }
 
@@ -281,31 +264,31 @@ mod tests {
     use super::*;
     use crate::Guard;
 
-    fn tags(tags: &[&str]) -> Vec<Tag> {
-        tags.iter().map(|tag| Guard::codescaler().admit(tag).unwrap()).collect()
+    fn tags(tags: &[&str]) -> Tags {
+        Guard::codescaler().tags(tags).unwrap()
     }
 
     #[test]
     fn only_an_array_of_strings_holds_tags() {
         let wanted = tags(&["codescaler", "codescaler_ana"]);
         for (json, holds) in [
-            (r#"["codescaler","codescaler_ana"]"#, Holds::All),
-            (r#" ["x", "codescaler_ana", "codescaler", "codescaler"] "#, Holds::All),
-            (r#"["c\u006fdescaler","codescaler_\u0061na"]"#, Holds::All),
-            (r#"["codescaler"]"#, Holds::NotAll),
-            (r#"["codescaler","codescaler_Ana"]"#, Holds::NotAll),
-            (r#"["codescaler","codescaler%ana"]"#, Holds::NotAll),
-            (r#"["codescaler","codescaler_ana",1]"#, Holds::NotAll),
-            (r#"["codescaler","codescaler_ana",null]"#, Holds::NotAll),
-            (r#"["codescaler","codescaler_ana"] x"#, Holds::NotAll),
-            (r#"["codescaler","codescaler_ana""#, Holds::NotAll),
-            (r#"[["codescaler","codescaler_ana"]]"#, Holds::NotAll),
-            (r#"{"codescaler":"codescaler_ana"}"#, Holds::NotAll),
-            (r#""codescaler""#, Holds::NotAll),
-            ("[]", Holds::NotAll),
-            ("", Holds::NotAll),
-            ("null", Holds::Null),
-            (" null ", Holds::Null),
+            (r#"["codescaler","codescaler_ana"]"#, true),
+            (r#" ["x", "codescaler_ana", "codescaler", "codescaler"] "#, true),
+            (r#"["c\u006fdescaler","codescaler_\u0061na"]"#, true),
+            (r#"["codescaler"]"#, false),
+            (r#"["codescaler","codescaler_Ana"]"#, false),
+            (r#"["codescaler","codescaler%ana"]"#, false),
+            (r#"["codescaler","codescaler_ana",1]"#, false),
+            (r#"["codescaler","codescaler_ana",null]"#, false),
+            (r#"["codescaler","codescaler_ana"] x"#, false),
+            (r#"["codescaler","codescaler_ana""#, false),
+            (r#"[["codescaler","codescaler_ana"]]"#, false),
+            (r#"{"codescaler":"codescaler_ana"}"#, false),
+            (r#""codescaler""#, false),
+            ("[]", false),
+            ("", false),
+            ("null", false),
+            (" null ", false),
         ] {
             assert_eq!(tags_hold(json, &wanted), holds, "{json}");
         }
@@ -325,10 +308,10 @@ mod tests {
             (r#"["codescaler"]"#, false),
             ("null", false),
         ] {
-            assert_eq!(spec(json.as_bytes(), &wanted).tagged, tagged, "{json}");
+            assert_eq!(spec(json.as_bytes(), Some(&wanted)).tagged, tagged, "{json}");
         }
         let deep = format!(r#"{{"env":{}{},"tags":["codescaler"]}}"#, "[".repeat(10_000), "]".repeat(10_000));
-        assert!(spec(deep.as_bytes(), &wanted).tagged, "what is not looked at may be as deep as it likes");
+        assert!(spec(deep.as_bytes(), Some(&wanted)).tagged, "what is not looked at may be as deep as it likes");
     }
 
     #[test]
@@ -342,7 +325,7 @@ mod tests {
             (r#"{"actions":["a"],"status":"#, vec!["actions", ":[", "a", "],", "status", ":"]),
             (r#"{"tags":["a"]}"#, vec![]),
         ] {
-            assert_eq!(spec(json.as_bytes(), &[]).names, found, "{json}");
+            assert_eq!(spec(json.as_bytes(), None).names, found, "{json}");
         }
         assert_eq!(names(br#"["a",{"action":"b"}]"#), ["a", "action", "b"]);
         assert_eq!(names(br#"["a"#), ["a"]);
@@ -361,7 +344,7 @@ mod tests {
             (r#"{"depends_on":["a"#, true),
         ] {
             assert_eq!(super::may_depend(json.as_bytes()), may_depend, "{json}");
-            assert!(may_depend || spec(json.as_bytes(), &[]).names.is_empty(), "{json}");
+            assert!(may_depend || spec(json.as_bytes(), None).names.is_empty(), "{json}");
         }
         assert!(super::may_depend(b"{\"depends_on\":[\"\xff"));
     }
@@ -374,7 +357,7 @@ mod tests {
             (r#"{"schedule_policy":{"cron":"* * * * *"}}"#, true),
             ("{}", false),
         ] {
-            assert_eq!(spec(json.as_bytes(), &[]).scheduled, scheduled, "{json}");
+            assert_eq!(spec(json.as_bytes(), None).scheduled, scheduled, "{json}");
         }
     }
 }

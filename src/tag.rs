@@ -5,6 +5,9 @@ use thiserror::Error;
 /// The most bytes that a tag may have.
 pub(crate) const MAX_TAG_BYTES: usize = 256;
 
+/// The most tags that a request may name.
+pub(crate) const MAX_TAGS: usize = 16;
+
 /// The root tag of everything that hero_codescalers enqueues.
 pub const CODESCALER: &str = "codescaler";
 
@@ -65,6 +68,111 @@ impl Guard {
         let inside = tag.strip_prefix(self.root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
         if inside { Ok(Tag(tag.to_owned())) } else { Err(TagError::Outside { tag: tag.to_owned() }) }
     }
+
+    /// The set of `tags` and the root tag.
+    ///
+    /// # Errors
+    ///
+    /// If there are none or more than 16, or if one is not [admitted](Self::admit).
+    ///
+    /// ```
+    /// use hero_proc_cleanup::Guard;
+    ///
+    /// let guard = Guard::codescaler();
+    /// let tags = guard.tags(["codescaler_kind_build"])?;
+    /// assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["codescaler", "codescaler_kind_build"]);
+    /// assert!(guard.tags::<&str>([]).is_err());
+    /// # Ok::<(), hero_proc_cleanup::TagsError>(())
+    /// ```
+    pub fn tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Tags, TagsError> {
+        let mut all = Vec::new();
+        for tag in tags {
+            all.push(self.admit(tag.as_ref())?);
+            if all.len() > MAX_TAGS {
+                return Err(TagsError::TooMany);
+            }
+        }
+        if all.is_empty() {
+            return Err(TagsError::None);
+        }
+        all.push(self.root.clone());
+        all.sort_unstable();
+        all.dedup();
+        Ok(Tags(all))
+    }
+
+    /// The root tag alone: everything that this guard bounds.
+    #[must_use]
+    pub fn everything(&self) -> Tags {
+        Tags(vec![self.root.clone()])
+    }
+}
+
+/// A set of 1 to 16 tags inside one guard, with its root tag: a job must carry all of them.
+///
+/// [`Guard::tags`] makes one of given tags, [`Guard::everything`] one that any job inside the guard carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tags(
+    /// Sorted, each once. The root tag is first: every other tag begins with it.
+    Vec<Tag>,
+);
+
+impl Tags {
+    /// The tags, the root first, the others in the order of their bytes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Tag> {
+        self.0.iter()
+    }
+
+    /// The set of the root tag alone.
+    pub(crate) fn root_alone(&self) -> Self {
+        Self(self.0[..1].to_vec())
+    }
+
+    /// The tag that the fewest jobs are likely to carry.
+    pub(crate) fn rarest(&self) -> &Tag {
+        &self.0[self.0.len() - 1]
+    }
+
+    /// The tags of this set that are not found yet: all of them.
+    pub(crate) fn all_missing(&self) -> Missing<'_> {
+        // There are at most 17: 16 and the root.
+        Missing { tags: self, bits: (1 << self.0.len()) - 1 }
+    }
+}
+
+/// The tags of a set that are not found yet.
+pub(crate) struct Missing<'t> {
+    tags: &'t Tags,
+    bits: u32,
+}
+
+impl Missing<'_> {
+    pub(crate) fn found(&mut self, found: &str) {
+        for (bit, tag) in self.tags.iter().enumerate() {
+            if tag.as_str() == found {
+                self.bits &= !(1 << bit);
+            }
+        }
+    }
+
+    pub(crate) fn none(&self) -> bool {
+        self.bits == 0
+    }
+}
+
+/// Why some tags make no set.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TagsError {
+    /// There are no tags.
+    #[error("there are no tags")]
+    None,
+    /// There are more than 16 tags.
+    #[error("there are more than {MAX_TAGS} tags")]
+    TooMany,
+    /// One of them was not admitted.
+    #[error(transparent)]
+    Tag(#[from] TagError),
 }
 
 /// A tag that a [`Guard`] has admitted: it can't exist otherwise.

@@ -56,6 +56,7 @@ impl Failure {
                     | Kind::MethodNotFound
                     | Kind::StoreUnfit
                     | Kind::ForceUnavailable
+                    | Kind::Cancelled
                     | Kind::Internal,
                 )
                 | None => 1,
@@ -104,6 +105,7 @@ mod tests {
             ("upstream_unreachable", 6),
             ("outcome_unknown", 6),
             ("force_unavailable", 1),
+            ("cancelled", 1),
             ("internal", 1),
         ];
         assert_eq!(codes, expected);

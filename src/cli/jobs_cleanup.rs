@@ -12,14 +12,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Report, RpcError};
+use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{self, Format, say};
 use super::question::{self, Answer, Rest};
-use super::sum::Sum;
 use super::{age, sockets, table};
 
 /// What `jobs-cleanup` takes.
@@ -92,8 +91,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
 
     let end = session.delete().await;
     session.progress.finish_and_clear();
-    let deleted = session.sum.jobs_deleted();
-    let Some(report) = session.sum.into_report(args.max_ids) else {
+    let (deleted, _) = session.deleted();
+    let Some(report) = session.batches.into_report() else {
         return end;
     };
     output::print_as(args.output, &report, table::report)?;
@@ -124,7 +123,7 @@ struct Session<'a> {
     interrupts: Interrupts,
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
-    sum: Sum,
+    batches: Batches,
 }
 
 /// Whether a signal came while a call was running.
@@ -138,18 +137,19 @@ impl<'a> Session<'a> {
     fn new(args: &'a Args) -> Result<Self, Failure> {
         let mut client = Client::new(sockets::path(args.socket.clone(), sockets::GATEWAY));
         client.timeout = TIMEOUT;
-        Ok(Self { args, client, interrupts: Interrupts::new()?, progress: ProgressBar::hidden(), sum: Sum::default() })
+        Ok(Self {
+            args,
+            client,
+            interrupts: Interrupts::new()?,
+            progress: ProgressBar::hidden(),
+            batches: Batches::new(args.max_ids),
+        })
     }
 
     /// Deletes, call after call, into the sum.
     async fn delete(&mut self) -> Result<(), Failure> {
         let asks = !self.args.yes && question::can_be_asked();
         let rest = if self.args.limit.is_some() || self.args.plan.is_some() { Rest::Stays } else { Rest::Follows };
-        // A sum needs the lists whole, and cuts them itself.
-        let max_ids = match rest {
-            Rest::Stays => self.args.max_ids,
-            Rest::Follows => MAX_LIMIT,
-        };
         let mut plan = self.args.plan.clone();
         loop {
             if asks {
@@ -161,17 +161,15 @@ impl<'a> Session<'a> {
             if self.interrupts.pending().await {
                 return Err(self.interrupted());
             }
-            let (report, interrupted) = self.call(plan.take().as_deref(), max_ids).await?;
-            let (deleted, left) = (report.jobs_deleted, report.jobs_kept.over_limit);
-            let more = report.more;
-            self.sum.add(report);
-            if !more {
-                break;
-            }
-            if rest == Rest::Stays || deleted == 0 {
-                say(&format!("{} more jobs match: this call was not for them.", table::count(left)));
-                break;
-            }
+            let (report, interrupted) = self.call(plan.take().as_deref(), self.args.max_ids).await?;
+            let left = match self.batches.add(report) {
+                Next::Again { left } if rest == Rest::Follows => left,
+                Next::Again { left } | Next::Stuck { left } => {
+                    say(&format!("{} more jobs match: this call was not for them.", table::count(left)));
+                    break;
+                }
+                Next::Done => break,
+            };
             if interrupted == Interrupted::Yes {
                 return Err(self.interrupted());
             }
@@ -244,7 +242,7 @@ impl<'a> Session<'a> {
     }
 
     fn show_progress(&mut self, left: u64) {
-        let deleted = self.sum.jobs_deleted();
+        let (deleted, _) = self.deleted();
         if self.progress.length().is_none() {
             // Draws on stderr, and not at all where that is no terminal.
             self.progress = ProgressBar::new(deleted + left);
@@ -256,12 +254,17 @@ impl<'a> Session<'a> {
         self.progress.set_position(deleted);
     }
 
+    /// How many jobs and actions have gone.
+    fn deleted(&self) -> (u64, u64) {
+        self.batches.report().map_or((0, 0), |sum| (sum.jobs_deleted, sum.actions_deleted))
+    }
+
     fn interrupted(&self) -> Failure {
         Failure::Interrupted { what_went: self.what_went() }
     }
 
     fn what_went(&self) -> String {
-        match (self.sum.jobs_deleted(), self.sum.actions_deleted()) {
+        match self.deleted() {
             (0, _) => "nothing was deleted".to_owned(),
             (jobs, actions) => {
                 format!("{} jobs and {} actions were deleted", table::count(jobs), table::count(actions))

@@ -42,8 +42,8 @@ pub(crate) fn report(report: &Report) -> String {
     if !report.actions_kept.is_empty() {
         let mut actions = plain_table(&["action that stays", "because of", "such as"]);
         for kept in report.actions_kept.iter().take(LINES) {
-            let by = kept.by.as_deref().unwrap_or_default();
-            actions.add_row([printable(&kept.action_id), reason(kept.reason).to_owned(), printable(by)]);
+            let by = kept.by.as_ref().map(|by| printable(&by.to_string())).unwrap_or_default();
+            actions.add_row([printable(&kept.action_id), reason(kept.reason).to_owned(), by]);
         }
         text.line(actions);
         text.rest(report.actions_kept_count, report.actions_kept.len().min(LINES));

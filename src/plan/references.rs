@@ -1,16 +1,15 @@
-//! Who refers to which action.
+//! The references between jobs, services and actions.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
-use rusqlite::Connection;
-
-use super::DEFAULT_CONTEXT;
-use crate::report::Reason;
+use super::context_of;
+use crate::report::{Reason, Referrer};
 use crate::spec::{self, Spec};
-use crate::store::StoreError;
-use crate::store::layout::Layout;
-use crate::store::rows::{self, JobRow};
+use crate::store::{JobRow, Snapshot, StoreError};
+
+/// The hash of an action that a job may refer to, and the job's id.
+pub(crate) type Reference = (u64, i64);
 
 /// Turns an action's context and name into 128 bits: a store may hold a million names, which as text would fill memory.
 ///
@@ -32,27 +31,27 @@ impl Keys {
         hash(&self.first, context, name)
     }
 
-    /// The second, which only candidates have need of.
+    /// The second hash, which only candidates need.
     fn second(&self, context: &str, name: &str) -> u64 {
         hash(&self.second, context, name)
     }
 
-    /// Both.
+    /// Both hashes of the action `name`.
     pub(crate) fn name(&self, context: &str, name: &str) -> Name {
         Name { first: self.hash(context, name), second: self.second(context, name) }
     }
 
     /// Calls `refer` with the hash of every action that `job` may refer to.
     pub(crate) fn referred_to(&self, job: &JobRow<'_>, mut refer: impl FnMut(u64)) {
-        let context = job.context.unwrap_or(DEFAULT_CONTEXT);
+        let context = context_of(job.context);
         let action_id = job.action_id.filter(|id| job.action != Some(id));
         for reference in [job.action, action_id].into_iter().flatten() {
             self.meant(context, reference).for_each(&mut refer);
         }
     }
 
-    /// The hashes of every action that `reference` may mean: the whole of it, and what follows each dot, since it may be
-    /// `{service}.{action}` and both may hold dots.
+    /// The hashes of every action that `reference` may mean: the whole of it, and the rest behind each dot, since a reference may
+    /// be `{service}.{action}` and both may hold dots.
     pub(crate) fn meant(&self, context: &str, reference: &str) -> impl Iterator<Item = u64> {
         let after_dots = reference.match_indices('.').map(|(dot, _)| &reference[dot + 1..]);
         std::iter::once(reference).chain(after_dots).map(|name| self.hash(context, name))
@@ -75,7 +74,7 @@ pub(crate) struct Name {
     second: u64,
 }
 
-/// A map by what is a hash already.
+/// A map whose keys are hashes already.
 pub(crate) type HashedMap<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
 /// Passes a hash on.
@@ -96,7 +95,7 @@ impl Hasher for Hashed {
     }
 }
 
-/// What planned jobs refer to: the second hash by the first.
+/// The actions that planned jobs refer to: the second hash by the first.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates(HashedMap<u64>);
 
@@ -115,7 +114,7 @@ impl Candidates {
         self.0.get(&first).is_some_and(|second| *second == keys.second(context, name))
     }
 
-    /// Those on which the action with this hash depends, itself aside: each once.
+    /// The candidates on which the action with this hash depends, itself aside: each once.
     pub(crate) fn depended_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
         let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
         let mut on: Vec<u64> = on.filter(|on| *on != hash && self.may_hold(*on)).collect();
@@ -126,28 +125,30 @@ impl Candidates {
     }
 }
 
-impl Extend<Name> for Candidates {
-    fn extend<T: IntoIterator<Item = Name>>(&mut self, names: T) {
+impl FromIterator<Name> for Candidates {
+    fn from_iter<T: IntoIterator<Item = Name>>(names: T) -> Self {
+        let mut candidates = Self::default();
         for name in names {
-            // Should two collide in the first hash, the second is not seen as a candidate: it stays.
-            self.0.entry(name.first).or_insert(name.second);
+            // Should two names collide in the first hash, the second is not seen as a candidate: its action stays.
+            candidates.0.entry(name.first).or_insert(name.second);
         }
+        candidates
     }
 }
 
-/// Who refers to candidates: of each kind, the first.
+/// The referrers of candidates: of each kind, the first.
 #[derive(Debug, Default)]
 pub(crate) struct Referrers {
     /// Every reference of a remaining job. Which of them are to a candidate is known only when all jobs have been read.
-    remaining_jobs: Vec<(u64, i64)>,
+    remaining_jobs: Vec<Reference>,
     jobs: HashedMap<i64>,
     services: HashedMap<String>,
     actions: HashedMap<String>,
 }
 
 impl Referrers {
-    /// Takes down what remaining jobs refer to, with their ids.
-    pub(crate) fn remaining_jobs(&mut self, references: impl IntoIterator<Item = (u64, i64)>) {
+    /// Takes down the references of remaining jobs.
+    pub(crate) fn remaining_jobs(&mut self, references: impl IntoIterator<Item = Reference>) {
         self.remaining_jobs.extend(references);
     }
 
@@ -163,14 +164,13 @@ impl Referrers {
     /// Takes down every service's references to candidates.
     pub(crate) fn services(
         &mut self,
-        connection: &Connection,
-        layout: &Layout,
+        snapshot: &Snapshot<'_>,
         keys: &Keys,
         candidates: &Candidates,
     ) -> Result<(), StoreError> {
-        rows::services(connection, layout, |service| {
-            let context = service.context.unwrap_or(DEFAULT_CONTEXT);
-            let references = spec::spec(service.spec, &[]).names.into_iter().chain(spec::names(service.actions));
+        snapshot.services(|service| {
+            let context = context_of(service.context);
+            let references = spec::spec(service.spec, None).names.into_iter().chain(spec::names(service.actions));
             for reference in references {
                 for hash in keys.meant(context, &reference).filter(|hash| candidates.may_hold(*hash)) {
                     self.services.entry(hash).or_insert_with(|| service.name.unwrap_or_default().to_owned());
@@ -187,14 +187,14 @@ impl Referrers {
         }
     }
 
-    /// Who refers to the action with this hash: a job before a service before an action.
-    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, String)> {
+    /// The first referrer of the action with this hash: a job before a service before an action.
+    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, Referrer)> {
         if let Some(job) = self.jobs.get(&hash) {
-            Some((Reason::Job, format!("job {job}")))
+            Some((Reason::Job, Referrer::Job(*job)))
         } else if let Some(service) = self.services.get(&hash) {
-            Some((Reason::Service, format!("service {service}")))
+            Some((Reason::Service, Referrer::Service(service.clone())))
         } else {
-            self.actions.get(&hash).map(|action| (Reason::Action, format!("action {action}")))
+            self.actions.get(&hash).map(|action| (Reason::Action, Referrer::Action(action.clone())))
         }
     }
 }

@@ -1,16 +1,18 @@
-//! The token of a plan: what was shown, in a form that a later call can be bound to.
+//! The token of a plan: a short name of what was shown, which a later call can be bound to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::actions::Actions;
 use super::{Criteria, Unfinished};
 
-/// What a dry run showed, as one word: the cut-off, and a digest of the params, of the planned jobs (their ids with
-/// their phases, tags and actions), of the planned actions, and of how many rows of other tables go with them. Opaque; it
-/// says nothing about their content.
+/// A name of what a dry run showed: the cut-off, and a digest of the params, of the planned jobs (their ids with their phases,
+/// tags and actions), of the planned actions, and of how many rows of other tables go with them. It is opaque, and says nothing
+/// about their content.
 ///
 /// It stays the same across processes and restarts for as long as the same set would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,7 @@ impl PlanToken {
     }
 }
 
-/// What stands in the place of the cut-off of a plan that has none.
+/// The word in the place of the cut-off of a plan without one.
 const NO_CUTOFF: &str = "none";
 
 impl fmt::Display for PlanToken {
@@ -68,37 +70,70 @@ impl FromStr for PlanToken {
 #[error("this is no plan that a dry run could have given")]
 pub struct PlanTokenError(());
 
-/// What a plan is of, field by field, each with its length, so that no two lists of fields look alike.
+/// A digest of a plan, field by field, each with its length, so that no two lists of fields look alike.
 pub(super) struct Digest(Sha256);
 
 impl Digest {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(Sha256::new())
     }
 
-    /// A digest that begins with what was asked for.
+    /// A digest that begins with the criteria.
     pub(super) fn of(criteria: &Criteria<'_>) -> Self {
+        // Every criterion is named here, so that the compiler asks about a new one.
+        let Criteria { tags, older_than_ms, cutoff_ms, limit, unfinished } = criteria;
         let mut digest = Self::new();
         digest.text(Some("hero_proc_cleanup plan 3"));
-        digest.text(Some(match criteria.unfinished {
+        digest.text(Some(match unfinished {
             Unfinished::Stay => "stay",
             Unfinished::Stop(_) | Unfinished::Stopped(_) => "stop",
         }));
-        for number in [criteria.older_than_ms, criteria.cutoff_ms, i64::try_from(criteria.limit).ok()] {
-            digest.text(number.map(|number| number.to_string()).as_deref());
-        }
-        for tag in criteria.tags {
+        digest.text(older_than_ms.map(|age| age.to_string()).as_deref());
+        digest.text(cutoff_ms.map(|cutoff| cutoff.to_string()).as_deref());
+        digest.text(Some(&limit.to_string()));
+        for tag in tags.iter() {
             digest.text(Some(tag.as_str()));
         }
         digest.text(None);
         digest
     }
 
-    pub(super) fn number(&mut self, number: i64) {
+    /// Adds a planned job.
+    pub(super) fn job(&mut self, id: i64, digest: &JobDigest) {
+        self.number(id);
+        self.0.update(digest.0);
+    }
+
+    /// The token of a plan that deletes `jobs`, which were added one by one, and `actions`.
+    pub(super) fn token(
+        mut self,
+        jobs: usize,
+        actions: &Actions,
+        dependents: &BTreeMap<String, u64>,
+        cutoff_ms: Option<i64>,
+    ) -> PlanToken {
+        for id in &actions.ids {
+            self.number(*id);
+        }
+        for name in &actions.names {
+            self.text(Some(name));
+        }
+        for (table, rows) in dependents {
+            self.text(Some(table));
+            self.number(rows.cast_signed());
+        }
+        // The lengths say where each list ends.
+        for length in [jobs, actions.ids.len(), dependents.len()] {
+            self.number(length as i64);
+        }
+        PlanToken { cutoff_ms, digest: self.0.finalize().into() }
+    }
+
+    fn number(&mut self, number: i64) {
         self.0.update(number.to_le_bytes());
     }
 
-    pub(super) fn text(&mut self, field: Option<&str>) {
+    fn text(&mut self, field: Option<&str>) {
         match field {
             Some(field) => {
                 self.0.update((field.len() as u64).to_le_bytes());
@@ -107,18 +142,18 @@ impl Digest {
             None => self.0.update(u64::MAX.to_le_bytes()),
         }
     }
+}
 
-    /// A job, by its id and a digest of its own.
-    pub(super) fn job(&mut self, id: i64, digest: &[u8; 32]) {
-        self.number(id);
-        self.0.update(digest);
-    }
+/// A digest of what a plan shows of one job.
+#[derive(Debug)]
+pub(super) struct JobDigest([u8; 32]);
 
-    pub(super) fn finish(self) -> [u8; 32] {
-        self.0.finalize().into()
-    }
-
-    pub(super) fn token(self, cutoff_ms: Option<i64>) -> PlanToken {
-        PlanToken { cutoff_ms, digest: self.finish() }
+impl JobDigest {
+    pub(super) fn of(fields: [Option<&str>; 5]) -> Self {
+        let mut digest = Digest::new();
+        for field in fields {
+            digest.text(field);
+        }
+        Self(digest.0.finalize().into())
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::dispatch;
+use super::dispatch::{Rpc, refusal};
 use super::room::{Answers, Room};
 use super::service::Service;
 use crate::rpc::{Kind, RpcError};
@@ -42,7 +42,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
     let memory = Memory { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Answers::default() };
     Router::new()
         .route("/rpc", post(rpc))
-        .route("/openrpc.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], openrpc)))
+        .route("/openrpc.json", get(async move || (APPLICATION_JSON, openrpc)))
         .route("/health", get(async move || Json(health)))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
         .with_state((service, memory))
@@ -62,20 +62,19 @@ async fn rpc(
 ) -> Response {
     let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
-        Err((status, error)) => {
-            return (status, Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }))).into_response();
-        }
+        Err((status, error)) => return (status, APPLICATION_JSON, refusal(&error)).into_response(),
     };
     let room = memory.answers.room();
-    let (head, answer) = dispatch::answer(service, peer, body, Arc::clone(&room)).await.into_parts();
-    // In memory already: it can't fail.
-    let answer = axum::body::to_bytes(answer, usize::MAX).await.unwrap_or_default();
-    Response::from_parts(head, Body::from(Bytes::from_owner(Answer { answer, _room: room, _place: place })))
+    let rpc = Rpc { service, peer, room: Arc::clone(&room) };
+    let Some(answer) = rpc.answer(&body).await else { return StatusCode::NO_CONTENT.into_response() };
+    (APPLICATION_JSON, Bytes::from_owner(Answer { answer, _room: room, _place: place })).into_response()
 }
+
+const APPLICATION_JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {
-    answer: Bytes,
+    answer: Vec<u8>,
     _room: Arc<Room>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -107,8 +106,8 @@ async fn read(
         None
     } else {
         let Ok(place) = timeout(client_timeout, bodies.acquire_owned()).await else {
-            let busy = RpcError::new(Kind::StoreBusy, "too many large requests at once: nothing was deleted");
-            return Err((StatusCode::SERVICE_UNAVAILABLE, busy.with("retryable", true)));
+            let busy = RpcError::busy("too many large requests at once: nothing was deleted");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, busy));
         };
         place.ok()
     };

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::method::DEFAULT_MAX_IDS;
-use crate::rpc::{Kind, RpcError};
+use crate::method::Params;
+use crate::rpc::RpcError;
 
 /// The bytes of answers from which on no large call begins.
 const MOST_LARGE: usize = 128 << 20;
@@ -27,13 +26,7 @@ pub(super) enum Size {
 
 impl Size {
     pub(super) fn of(params: Option<&RawValue>) -> Self {
-        #[derive(Deserialize)]
-        struct Asked {
-            max_ids: usize,
-        }
-        // What can't be read is refused later on.
-        let asked = params.and_then(|params| serde_json::from_str(params.get()).ok());
-        if asked.is_some_and(|Asked { max_ids }| max_ids > DEFAULT_MAX_IDS) { Self::Large } else { Self::Usual }
+        if params.is_some_and(|params| Params::ask_for_long_lists(params.get())) { Self::Large } else { Self::Usual }
     }
 }
 
@@ -65,8 +58,7 @@ impl Room {
         if self.all.0.load(Ordering::Relaxed) < most {
             return Ok(());
         }
-        let problem = "too many answers wait to be read: nothing was deleted";
-        Err(RpcError::new(Kind::StoreBusy, problem).with("retryable", true))
+        Err(RpcError::busy("too many answers wait to be read: nothing was deleted"))
     }
 
     pub(super) fn take(&self, bytes: usize) {

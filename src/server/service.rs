@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tokio::net::unix::UCred;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::{spawn, spawn_blocking};
 
 use super::admin::caller;
 use super::room::{Room, Size};
-use crate::cleanup::Host;
 use crate::gateway::{AdminGate, Forwarder, JOBS_CLEANUP};
-use crate::method::{CLEANUP_BY_TAG, cleanup_by_tag};
+use crate::host::Host;
+use crate::method::{self, METHODS};
 use crate::rpc::{Kind, RpcError, excerpt};
 
 /// A service: its method, and what it says of itself.
@@ -104,9 +104,7 @@ impl Service {
     async fn begin(&self, room: &Arc<Room>, size: Size) -> Result<Place, RpcError> {
         let call = Arc::clone(&self.calls).read_owned().await;
         let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| {
-            RpcError::new(Kind::StoreBusy, "the server is stopping: nothing was deleted").with("retryable", true)
-        })?;
+        let place = place.map_err(|_| RpcError::busy("the server is stopping: nothing was deleted"))?;
         // Only now: those that ran before may have left little.
         room.admit(size)?;
         Ok(Place { room: Arc::clone(room), _place: place, _call: call })
@@ -128,11 +126,11 @@ impl Service {
                 room.take(self.openrpc.len());
                 RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error))
             }
-            Method::CleanupByTag { store, host } if method == CLEANUP_BY_TAG => {
+            Method::CleanupByTag { store, host } if METHODS.contains(&method) => {
+                let method = method.to_owned();
                 let (store, host, place) = (store.clone(), host.clone(), self.begin(room, size).await?);
                 let report = spawn_blocking(move || {
-                    let report = cleanup_by_tag(store.as_path(), &host, &*params, Utc::now())?;
-                    let report = to_raw_value(&report).map_err(|error| RpcError::internal(&error))?;
+                    let report = method::call(&method, &*params, store.as_path(), &host, Utc::now())?;
                     place.leave(&report);
                     Ok(report)
                 });

@@ -57,7 +57,7 @@ impl ForeignKeys {
     }
 
     /// The jobs that must stay, with the table that holds on to them.
-    pub(crate) fn held(&self, connection: &Connection) -> Result<HashMap<i64, &str>, StoreError> {
+    pub(super) fn held(&self, connection: &Connection) -> Result<HashMap<i64, &str>, StoreError> {
         let mut held = HashMap::new();
         for (table, statement) in &self.holding {
             let mut statement = connection.prepare(statement)?;
@@ -71,7 +71,7 @@ impl ForeignKeys {
 
     /// Counts the rows that deleting `jobs` would take along or set to NULL, by table: each row once, however many keys
     /// lead to it.
-    pub(crate) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
+    pub(super) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
         self.with_doomed(connection, jobs, || {
             for (table, statement) in self.counts() {
@@ -86,7 +86,7 @@ impl ForeignKeys {
     }
 
     /// Deletes those rows or sets them to NULL.
-    pub(crate) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
+    pub(super) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
         self.with_doomed(connection, jobs, || {
             for effect in &self.effects {
                 connection.execute(&effect.carry_out(), ())?;
@@ -128,7 +128,7 @@ impl ForeignKeys {
 }
 
 /// Reads the keys from the schema; what can't be carried out is a problem.
-pub(crate) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Result<ForeignKeys, StoreError> {
+pub(super) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Result<ForeignKeys, StoreError> {
     let keys = keys(connection)?;
     for key in &keys {
         if key.parent.eq_ignore_ascii_case("actions") {

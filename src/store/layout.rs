@@ -92,7 +92,7 @@ impl Layout {
 }
 
 /// Reads the layout, or says everything that doesn't fit.
-pub(crate) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
+pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let mut problems = Vec::new();
 
     let jobs = Table::read(connection, "jobs", &mut problems)?.map(|table| {

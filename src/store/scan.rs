@@ -1,8 +1,8 @@
 //! Every row of a table, once: by one connection, or by two that share a snapshot.
 //!
-//! The table is cut into ranges of ids. What the rows of a range say is gathered into batches, row by row; the batches are taken
-//! in the order of the ids, on the thread that asked for them. So every other range can be read by a second connection, on a
-//! thread of its own, and whoever takes the batches sees no difference:
+//! The table is cut into ranges of ids. The rows of a range are gathered into batches, row by row; the batches are taken in the
+//! order of the ids, on the thread that asked for them. So every other range can be read by a second connection, on a thread
+//! of its own, and whoever takes the batches sees no difference:
 //!
 //! ```text
 //! here     range 0: read, taken │ range 1: taken │ range 2: read, taken │ range 3: taken │ …
@@ -11,7 +11,8 @@
 //!
 //! One connection goes through the table from its first row to its last. Each of two looks up where its next range begins, and
 //! in a damaged file a look-up may lead astray, past rows that refer to something. So each range is read on to the first row
-//! after it: if that is not where the next range was found to begin, the store is refused. So is one whose ids don't ascend.
+//! after it: if the next range was found to begin elsewhere, the store is refused. A store whose ids don't ascend is refused
+//! as well.
 
 use std::iter::successors;
 use std::ops::RangeInclusive;
@@ -19,44 +20,51 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::{mem, thread};
 
-use rusqlite::{Connection, Row, Statement};
+use rusqlite::{Row, Statement};
 
-use super::{Snapshot, Store, StoreError};
+use super::StoreError;
+use super::connection::Store;
+use super::snapshot::Snapshot;
 
 /// A table, and how it is read.
 pub(super) struct Table {
-    /// Its lowest and its highest id, NULL if it is empty.
+    /// The statement for the lowest and the highest id, NULL if the table is empty.
     pub(super) bounds: &'static str,
-    /// Its rows from the id ?1 on, ascending, the id first.
+    /// The statement for the rows from the id ?1 on, ascending, the id first.
     pub(super) rows: String,
 }
 
-/// Gathers what each row of `table` says, given the connection that reads it; and calls `take` with what was gathered, batch
-/// by batch, ids ascending, until one of them fails.
-pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
+/// Calls `gather` with each row of `table`, and `take` with each batch of what was gathered, ids ascending, until one of the
+/// two fails or the call is cancelled.
+pub(super) fn scan<B: Default + Send>(
     snapshot: &Snapshot<'_>,
     table: &Table,
-    gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E> + Sync,
-    mut take: impl FnMut(B) -> Result<(), E>,
-) -> Result<(), E> {
-    let ranges = if snapshot.second.is_some() { ranges(snapshot, table)? } else { vec![i64::MIN..=i64::MAX] };
+    gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError> + Sync,
+    mut take: impl FnMut(B) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let ranges = if snapshot.second().is_some() { ranges(snapshot, table)? } else { vec![i64::MIN..=i64::MAX] };
+    let cancel = snapshot.cancel();
+    let gather = |batch: &mut B, row: &Row<'_>| {
+        cancel.check()?;
+        gather(batch, row)
+    };
     thread::scope(|scope| {
         let (hand_over, handed_over) = sync_channel(4);
         let every_other = ranges.iter().skip(1).step_by(2);
         let gather = &gather;
-        let beside = snapshot.second.as_ref().filter(|_| ranges.len() > 1).and_then(|second| {
+        let beside = snapshot.second().filter(|_| ranges.len() > 1).and_then(|second| {
             let read = move || read_beside(second, table, every_other, gather, |part| hand_over.send(part).is_ok());
             thread::Builder::new().spawn_scoped(scope, read).ok()
         });
-        let mut here = Reader::new(snapshot, table)?;
+        let mut here = Reader::new(snapshot.connection(), table)?;
         let mut reached = None;
         for (index, range) in ranges.iter().enumerate() {
             let ends = if beside.is_none() || index % 2 == 0 {
                 here.read(range, gather, &mut take)?
             } else {
                 loop {
-                    // It says no more only if it has panicked, which the scope passes on.
-                    let Ok(part) = handed_over.recv() else { return Err(damaged().into()) };
+                    // The channel closes early only if the thread has panicked, which the scope passes on.
+                    let Ok(part) = handed_over.recv() else { return Err(StoreError::damaged()) };
                     match part? {
                         Part::Rows(batch) => take(batch)?,
                         Part::End(ends) => break ends,
@@ -64,7 +72,7 @@ pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
                 }
             };
             if index > 0 && ends.first != reached {
-                return Err(damaged().into());
+                return Err(StoreError::damaged());
             }
             reached = ends.next;
         }
@@ -72,31 +80,27 @@ pub(super) fn scan<B: Default + Send, E: From<StoreError> + Send>(
     })
 }
 
-fn damaged() -> StoreError {
-    StoreError::unfit("the database file is damaged")
-}
-
-/// What comes from the other thread.
+/// What the other thread sends.
 enum Part<B> {
     Rows(B),
     End(Ends),
 }
 
-/// The first id from the beginning of a range on, and the first after its end, as the rows were found.
+/// The ids found at the two ends of a range: the first from its beginning on, and the first after its end.
 struct Ends {
     first: Option<i64>,
     next: Option<i64>,
 }
 
-/// So many ids are in a range at least, and so many rows in a batch at most.
+/// The fewest ids in a range, and the most rows in a batch.
 const RANGE: usize = 1024;
 
-/// So many bytes there are in the store for each range at least: ids may lie far apart.
+/// The fewest bytes of the store for each range: ids may lie far apart.
 const RANGE_BYTES: u64 = 256 * 1024;
 
 /// The ids of `table`, divided.
 fn ranges(snapshot: &Snapshot<'_>, table: &Table) -> Result<Vec<RangeInclusive<i64>>, StoreError> {
-    let bounds = snapshot.query_row(table.bounds, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let bounds = snapshot.connection().query_row(table.bounds, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(divide(bounds, snapshot.bytes()?.saturating_sub(snapshot.free_bytes()?) / RANGE_BYTES))
 }
 
@@ -115,18 +119,18 @@ fn divide((first, last): (Option<i64>, Option<i64>), most: u64) -> Vec<RangeIncl
     ranges
 }
 
-/// Reads `ranges`, and hands over what they hold, or the error that ends it; until nobody listens any more.
-fn read_beside<'r, B: Default, E: From<StoreError>>(
+/// Reads `ranges`, and hands over what they hold, or the error that ends the reading; until nobody listens any more.
+fn read_beside<'r, B: Default>(
     store: &Mutex<Store<'_>>,
     table: &Table,
     mut ranges: impl Iterator<Item = &'r RangeInclusive<i64>>,
-    gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
-    hand_over: impl Fn(Result<Part<B>, E>) -> bool,
+    gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError>,
+    hand_over: impl Fn(Result<Part<B>, StoreError>) -> bool,
 ) {
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let hand = |part| if hand_over(Ok(part)) { Ok(()) } else { Err(Over::NobodyListens) };
     let mut read = || {
-        let mut reader = Reader::new(store.connection.get(), table).map_err(E::from)?;
+        let mut reader = Reader::new(store.connection(), table)?;
         ranges.try_for_each(|range| {
             let ends = reader.read(range, &gather, |batch| hand(Part::Rows(batch)))?;
             hand(Part::End(ends))
@@ -137,46 +141,44 @@ fn read_beside<'r, B: Default, E: From<StoreError>>(
     }
 }
 
-/// Why no more is read beside.
-enum Over<E> {
+/// Why the other thread reads no more.
+enum Over {
     NobodyListens,
-    Failed(E),
+    Failed(StoreError),
 }
 
-impl<E> From<E> for Over<E> {
-    fn from(error: E) -> Self {
+impl From<StoreError> for Over {
+    fn from(error: StoreError) -> Self {
         Self::Failed(error)
     }
 }
 
 /// One of the connections that read a table.
 struct Reader<'c> {
-    connection: &'c Connection,
     rows: Statement<'c>,
 }
 
 impl<'c> Reader<'c> {
-    fn new(connection: &'c Connection, table: &Table) -> Result<Self, StoreError> {
-        Ok(Self { connection, rows: connection.prepare(&table.rows)? })
+    fn new(connection: &'c rusqlite::Connection, table: &Table) -> Result<Self, StoreError> {
+        Ok(Self { rows: connection.prepare(&table.rows)? })
     }
 
     /// Reads the rows of `range`, and has their batches taken.
-    fn read<B: Default, E: From<StoreError>, T: From<E>>(
+    fn read<B: Default, E: From<StoreError>>(
         &mut self,
         range: &RangeInclusive<i64>,
-        gather: impl Fn(&mut B, &Connection, &Row<'_>) -> Result<(), E>,
-        mut take: impl FnMut(B) -> Result<(), T>,
-    ) -> Result<Ends, T> {
-        let failed = |error: rusqlite::Error| E::from(StoreError::from(error));
-        let mut rows = self.rows.query([range.start()]).map_err(failed)?;
+        gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError>,
+        mut take: impl FnMut(B) -> Result<(), E>,
+    ) -> Result<Ends, E> {
+        let mut rows = self.rows.query([range.start()]).map_err(StoreError::from)?;
         let mut ends = Ends { first: None, next: None };
         let (mut batch, mut gathered) = (B::default(), 0);
         let mut before = None;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let id = row.get(0).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(StoreError::from)? {
+            let id = row.get(0).map_err(StoreError::from)?;
             ends.first.get_or_insert(id);
             if before.replace(id) >= Some(id) {
-                return Err(E::from(damaged()).into());
+                return Err(StoreError::damaged().into());
             }
             if id > *range.end() {
                 ends.next = Some(id);
@@ -186,7 +188,7 @@ impl<'c> Reader<'c> {
                 take(mem::take(&mut batch))?;
                 gathered = 0;
             }
-            gather(&mut batch, self.connection, row)?;
+            gather(&mut batch, row)?;
             gathered += 1;
         }
         take(batch)?;
@@ -205,7 +207,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::store::Access;
+    use rusqlite::Connection;
+
+    use crate::host::Cancel;
+    use crate::store::connection::Access;
 
     /// Every id is in one range; those that there are, in as few as may be.
     #[test]
@@ -241,7 +246,7 @@ mod tests {
     /// A store in WAL mode, large enough for sixteen ranges, with a table `t` of these ids.
     fn store(directory: &TempDir, ids: &[i64]) -> Store<'static> {
         let path = make(directory, ids);
-        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+        Store::open(&path, Access::Read, Duration::ZERO, &Cancel::default()).unwrap()
     }
 
     fn make(directory: &TempDir, ids: &[i64]) -> PathBuf {
@@ -256,6 +261,7 @@ mod tests {
                  INSERT INTO large VALUES (zeroblob(1 << 22))",
             )
             .unwrap();
+        connection.execute_batch(include_str!("../../schema/hero_proc.sql")).unwrap();
         for id in ids {
             connection.execute("INSERT INTO t VALUES (?1)", [id]).unwrap();
         }
@@ -270,7 +276,7 @@ mod tests {
             rows: "SELECT id FROM main.t WHERE id >= ?1 ORDER BY id".to_owned(),
         };
         let threads = Mutex::new(HashSet::new());
-        let gather = |batch: &mut Vec<i64>, _: &Connection, row: &Row<'_>| {
+        let gather = |batch: &mut Vec<i64>, row: &Row<'_>| {
             batch.push(row.get(0)?);
             threads.lock().unwrap().insert(thread::current().id());
             if fails.as_ref() == batch.last() { Err(StoreError::Busy) } else { Ok(()) }
@@ -293,8 +299,8 @@ mod tests {
         {
             let directory = TempDir::new().unwrap();
             let mut store = store(&directory, ids);
-            let one = read(&store.read().unwrap(), None).unwrap();
-            let two = read(&store.read_by_two().unwrap(), None).unwrap();
+            let one = read(&store.read_alone().unwrap(), None).unwrap();
+            let two = read(&store.read().unwrap(), None).unwrap();
             assert_eq!((one.1, two.1), (threads.min(1), threads));
             for (batches, _) in [one, two] {
                 assert_eq!(&batches.concat(), ids);
@@ -325,7 +331,7 @@ mod tests {
         let entries: Vec<usize> = (0..two_bytes(3)).map(|entry| two_bytes(12 + 2 * entry)).collect();
         damage(page, &entries);
         fs::write(&path, bytes).unwrap();
-        Store::open(&path, Access::Read, Duration::ZERO).unwrap()
+        Store::open(&path, Access::Read, Duration::ZERO, &Cancel::default()).unwrap()
     }
 
     /// A bit that has flipped there sends a look-up astray, and no reading on from the first row.
@@ -337,8 +343,8 @@ mod tests {
             let mut store = with_damage(&directory, &mut whole, |page, entries| {
                 page[entries[bit / 16] + 4 + bit % 16 / 8] ^= 1 << (bit % 8);
             });
-            let (one, _) = read(&store.read().unwrap(), None).unwrap();
-            match read(&store.read_by_two().unwrap(), None) {
+            let (one, _) = read(&store.read_alone().unwrap(), None).unwrap();
+            match read(&store.read().unwrap(), None) {
                 Ok((two, _)) => {
                     assert!(one.concat() == two.concat(), "{bit}");
                     same += 1;
@@ -361,7 +367,7 @@ mod tests {
                 let mut store = with_damage(&directory, &mut whole, |page, entries| {
                     page.copy_within(entries[other]..entries[other] + 4, entries[entry]);
                 });
-                let error = read(&store.read().unwrap(), None).err();
+                let error = read(&store.read_alone().unwrap(), None).err();
                 assert!(matches!(error, Some(StoreError::Unfit { .. })), "{entry} {other}: {error:?}");
             }
         }
@@ -371,7 +377,7 @@ mod tests {
     fn whichever_of_the_two_fails_ends_it() {
         let directory = TempDir::new().unwrap();
         let mut store = store(&directory, &(1..=100_000).collect::<Vec<_>>());
-        let snapshot = store.read_by_two().unwrap();
+        let snapshot = store.read().unwrap();
         for id in [1, 1500, 98_000, 99_000, 100_000] {
             assert!(matches!(read(&snapshot, Some(id)), Err(StoreError::Busy)), "{id}");
         }

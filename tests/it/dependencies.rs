@@ -1,4 +1,4 @@
-//! What this crate is built of: licences, sources, and the library's own tree as the README has it.
+//! What this crate is built of: licences, sources, and the library's own tree as docs/adopting.md has it.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn every_package_has_a_licence_that_allows_it_and_comes_from_the_registry() {
 }
 
 #[test]
-fn the_library_is_built_of_what_the_readme_says() {
+fn the_library_is_built_of_what_the_docs_say() {
     let tree = cargo(&["tree", "--edges=normal", "--no-default-features", "--prefix=none"]);
     let versions: BTreeSet<(&str, &str)> = tree
         .lines()
@@ -68,8 +68,8 @@ fn the_library_is_built_of_what_the_readme_says() {
         // An older one of the range is built of other packages.
         return;
     }
-    let readme = include_str!("../../README.md");
-    let block = readme.split("```text\nserde").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let adopting = include_str!("../../docs/adopting.md");
+    let block = adopting.split("```text\nserde").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let listed: BTreeSet<&str> = std::iter::once("serde")
         .chain(block.split([' ', '\n', '(', ')', ',', ':']))
         .filter(|word| !word.is_empty())

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-const README: &str = include_str!("../../README.md");
+const ADOPTING: &str = include_str!("../../docs/adopting.md");
 const HOST: &str = include_str!("../../examples/host/server.rs");
 const CODESCALERS: &str = include_str!("../../examples/codescalers.rs");
 
@@ -78,14 +78,14 @@ fn a_host_that_ends_early_leaves_nothing() {
 }
 
 #[test]
-fn mounting_takes_few_lines_and_the_readme_shows_them() {
+fn mounting_takes_few_lines_and_the_docs_show_them() {
     for (name, source) in [("host", HOST), ("codescalers", CODESCALERS)] {
         let regions = marked(source);
         let lines: usize = regions.iter().map(Vec::len).sum();
         assert!((1..=MOST_LINES).contains(&lines), "{name}: {lines} lines");
         let regions: Vec<String> = regions.iter().map(|region| dedented(region)).collect();
         let block = format!("```rust,ignore\n{}\n```\n", regions.join("\n\n"));
-        assert!(README.contains(&block), "the README does not show the lines of {name}:\n{block}");
+        assert!(ADOPTING.contains(&block), "docs/adopting.md does not show the lines of {name}:\n{block}");
     }
 }
 

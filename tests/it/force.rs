@@ -173,7 +173,7 @@ fn a_cancelled_call_stops_no_further_jobs() {
     });
     host.control = Some(Arc::clone(&control) as Arc<dyn JobControl>);
     let error = call_as(&sample, &host, all_with(json!({ "force": true }))).unwrap_err();
-    assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::Internal), &json!([1])));
+    assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::Cancelled), &json!([1])));
     assert!(error.message.starts_with("cancelled before the commit: nothing was deleted"), "{error}");
     assert_eq!(control.stopped(), [1]);
     assert_eq!(sample.dump(), before);

@@ -333,7 +333,7 @@ fn who_cancels_while_it_is_decided_beside_the_deletion_undoes_it() {
         for at in ["decide again", "delete"] {
             let error = fails_beside("", sql, at, |host| host.cancel.cancel());
             assert_eq!(error.message, "cancelled before the commit: nothing was deleted", "{sql} {at}");
-            assert_eq!(error.kind(), Some(Kind::Internal));
+            assert_eq!(error.kind(), Some(Kind::Cancelled));
         }
     }
 }

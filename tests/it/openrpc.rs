@@ -1,7 +1,7 @@
 //! The OpenRPC documents say what the types say, and their examples hold.
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Request, RpcError, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, Request, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
@@ -41,7 +41,7 @@ fn params_are_those_of_the_method() {
         params.iter().filter(|(_, param)| param["required"] == true).map(|(name, _)| name).collect();
     assert_eq!(required, ["tags"]);
     let schema = |name: &str| &params[name]["schema"];
-    assert_eq!(schema("limit")["default"], Request::new(Vec::new()).limit);
+    assert_eq!(schema("limit")["default"], Request::new(Guard::codescaler().everything()).limit.get());
     assert_eq!(schema("max_ids")["default"], DEFAULT_MAX_IDS);
     assert_eq!(schema("dry_run")["default"], false);
     assert_eq!(schema("force")["default"], false);

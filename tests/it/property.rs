@@ -132,7 +132,7 @@ fn assert_report(report: &Report, expected: &Expected, request: &Request) {
         assert_eq!(found.action_id, name);
         assert_eq!(word(found.reason), *reason, "{name}");
         match &found.by {
-            Some(referrer) => assert!(by.contains(referrer), "{name}: {referrer} is none of {by:?}"),
+            Some(referrer) => assert!(by.contains(&referrer.to_string()), "{name}: {referrer} is none of {by:?}"),
             None => assert!(by.is_empty(), "{name}"),
         }
     }

@@ -1,14 +1,10 @@
-//! What the README says to do, done: its request and the reply, and how to try it first and how to undo it.
+//! What the README says: its request has its reply, its commands are those of the binary, its embedding is `docs`' business.
 
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::process::{BINARY, Running, entries};
-use crate::support::sample::{Sample, dump};
+use crate::docs::{between, rows};
+use crate::support::process::{run, text};
+use crate::support::sample::Sample;
 
 const README: &str = include_str!("../../README.md");
 
@@ -16,9 +12,9 @@ const README: &str = include_str!("../../README.md");
 fn the_request_has_the_reply() {
     let sample = Sample::new();
     let server = sample.serve();
-    let request = between("--data '", "'\n```");
+    let request = between(README, "--data '", "'\n```");
     let mut answer = server.post(request.as_bytes()).json();
-    let reply: Value = serde_json::from_str(between("```json\n", "```")).unwrap();
+    let reply: Value = serde_json::from_str(between(README, "```json\n", "```")).unwrap();
     for varies in ["cutoff_ms", "plan", "duration_ms", "lock_ms"] {
         assert_eq!(answer["result"][varies].is_number(), reply["result"][varies].is_number(), "{varies}");
         answer["result"][varies] = reply["result"][varies].clone();
@@ -34,135 +30,35 @@ fn the_first_commands_are_the_demo_and_the_tests() {
     assert_eq!(commands.next(), Some("cargo test"));
 }
 
-/// No test is left out of every run: those that `cargo test` ignores have a line among the long runs that runs them.
+/// The README names the commands and the exit codes that `--help` names.
 #[test]
-fn every_ignored_test_has_its_command() {
-    let runs = between("## Long runs", "## Finding your way");
-    let filters: Vec<&str> = runs
-        .lines()
-        .filter_map(|line| line.split_once("--test it ")?.1.split_once(" -- --i"))
-        .map(|run| run.0)
-        .collect();
-    let mut ignored = 0;
-    for file in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")) {
-        let Some(module) = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else { continue };
-        let source = std::fs::read_to_string(&file).unwrap();
-        let mut lines = source.lines();
-        // Some are run by another test, in a process of its own.
-        while lines.by_ref().any(|line| line.starts_with("#[ignore") && !line.contains("run by")) {
-            let name = lines.by_ref().find_map(|line| line.strip_prefix("fn ")?.split_once('(')).unwrap().0;
-            let path = format!("{module}::{name}");
-            assert!(filters.iter().any(|filter| path.contains(filter)), "{path}");
-            ignored += 1;
+fn commands_and_exit_codes_are_those_of_the_binary() {
+    let output = run(&["--help"]);
+    let help = text(&output.stdout);
+    let first_words = |text: &'static str| text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let help: &'static str = String::leak(help.to_owned());
+    let known: Vec<&str> = first_words(between(help, "Commands:\n", "\n\n"));
+    let block = between(README, "## The command line\n\n```text\n", "```");
+    let mut shown: Vec<&str> = block.lines().map(|line| line.split(' ').nth(1).unwrap()).chain(["help"]).collect();
+    let mut known = known;
+    known.sort_unstable();
+    shown.sort_unstable();
+    assert_eq!(shown, known);
+
+    let codes: Vec<&str> = first_words(between(help, "Exit codes:\n", "\n\n"));
+    let table = between(README, "| exit code |", "## Embedding it");
+    assert_eq!(rows(table).iter().map(|row| row[0]).collect::<Vec<_>>(), codes);
+}
+
+/// Each flag in the block of commands is one that the command takes.
+#[test]
+fn the_flags_that_are_shown_are_taken() {
+    for line in between(README, "## The command line\n\n```text\n", "```").lines() {
+        let mut words = line.split([' ', '[', ']']).filter(|word| !word.is_empty());
+        let command = words.nth(1).unwrap();
+        let output = run(&[command, "--help"]);
+        for flag in words.filter(|word| word.starts_with('-')) {
+            assert!(text(&output.stdout).contains(flag), "{command} {flag}");
         }
     }
-    assert!(ignored > 0);
-}
-
-/// What is promised for each fault is shown by tests that exist, and seen as kinds of errors that exist.
-#[test]
-fn every_fault_has_its_tests() {
-    let table = between("## When something goes wrong", "## Scale");
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
-        .map(|row| row.split(" | ").collect())
-        .skip(1)
-        .collect();
-    assert!(rows.len() > 20);
-    for row in rows {
-        let [fault, sees, _, tests] = row[..] else { panic!("{row:?}") };
-        for kind in sees.split('`').skip(1).step_by(2).filter(|word| !["errors", "jobs_stopped"].contains(word)) {
-            assert!(hero_proc_cleanup::Kind::ALL.iter().any(|known| known.as_str() == kind), "{fault}: {kind}");
-        }
-        for test in tests.split('`').skip(1).step_by(2) {
-            let (module, function) = test.split_once("::").unwrap();
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{module}.rs"));
-            let source = std::fs::read_to_string(source).unwrap();
-            let (before, _) = source.split_once(&format!("\nfn {function}()")).expect(test);
-            // Run by `cargo test`: with nothing but other attributes in between.
-            let attributes = before.rsplit("\n\n").next().unwrap();
-            assert!(attributes.contains("#[test]") && !attributes.contains("#[ignore"), "{test}");
-        }
-        assert!(tests.contains("::") || tests == "not tested", "{fault}");
-    }
-}
-
-/// In the home of somebody who has nothing but the binary and a store, line by line, in the shell.
-#[test]
-fn trying_it_first_and_undoing_it() {
-    let sample = Sample::new();
-    let home = sample.directory.path();
-    symlink(BINARY, home.join("hero_proc_cleanup")).unwrap();
-    let shell = |line: &str| {
-        let mut command = Command::new("sh");
-        let path = std::env::var("PATH").unwrap();
-        command
-            .args(["-c", line])
-            .current_dir(home)
-            .env("HOME", home)
-            .env("PATH", format!("{}:{path}", home.display()));
-        command.env_remove("PATH_SOCKET").env_remove("HERO_SOCKET_DIR").env("RUST_LOG", "info").stdin(Stdio::null());
-        command
-    };
-    let done = |line: &str| {
-        let output = shell(line).output().unwrap();
-        let [told, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        assert_eq!(output.status.code(), Some(0), "{line}: {told}\n{errors}");
-        told
-    };
-    let (rows, settings) = (sample.dump(), settings(&sample.path));
-
-    let commands = between("### Trying it first", "### Undoing it").split("```").nth(1).unwrap();
-    let commands: Vec<&str> = commands.lines().skip(1).collect();
-    let [check, serve, gateway, dry_run] = commands[..] else { panic!("{commands:?}") };
-    assert!(done(check).contains("wal"));
-    // Each in a terminal of its own.
-    let serve = Running::start(&mut shell(&format!("exec {serve}")));
-    serve.says("serving job.cleanup_by_tag");
-    let gateway = Running::start(&mut shell(&format!("exec {gateway}")));
-    gateway.says("serving jobs.cleanup");
-    let shown = done(dry_run);
-    assert!(shown.contains("would go"), "{shown}");
-    assert_eq!(sample.dump(), rows, "nothing has changed");
-
-    let backup = format!("sqlite3{}", between("(`sqlite3", "`)"));
-    if shell("command -v sqlite3").output().unwrap().status.success() {
-        done(&backup);
-    } else {
-        // Not everybody has it, and it is none of ours.
-        sample.open().execute("VACUUM INTO ?1", [home.join("before.db").to_str()]).unwrap();
-    }
-    done(&dry_run.replace(" --dry-run", ""));
-    let jobs = |path: &Path| dump(path).lines().filter(|line| line.starts_with("jobs: ")).count();
-    assert_eq!(jobs(&sample.path), 2, "the one that runs, and the one that is not codescaler's");
-
-    for server in [gateway, serve] {
-        server.signal(Signal::TERM);
-        assert_eq!(server.end().0, Some(0));
-    }
-    assert_eq!(self::settings(&sample.path), settings, "neither schema nor settings were changed");
-    assert_eq!(dump(&home.join("before.db")), rows, "the copy has it all");
-    let left = Command::new("find").arg(home).args(["-type", "s"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "no socket remains");
-}
-
-/// The schema, and what a store's file itself keeps of settings.
-fn settings(store: &Path) -> Vec<String> {
-    let connection = rusqlite::Connection::open(store).unwrap();
-    let settings = ["journal_mode", "page_size", "auto_vacuum", "user_version", "application_id", "encoding"];
-    let mut texts: Vec<String> = settings
-        .map(|name| {
-            let value = connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
-            format!("{name}: {:?}", value.unwrap())
-        })
-        .into();
-    let mut schema = connection.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY rowid").unwrap();
-    texts.extend(schema.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap));
-    texts
-}
-
-fn between(start: &str, end: &str) -> &'static str {
-    let from = README.find(start).unwrap() + start.len();
-    &README[from..from + README[from..].find(end).unwrap()]
 }

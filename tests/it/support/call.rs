@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcError, StoreRef, cleanup_by_tag};
+use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcError, StoreRef};
 use serde::Deserializer;
 use serde_json::{Value, json};
 
 use crate::support::sample::Sample;
+use crate::support::server::METHOD;
 
 /// Params for everything that is codescaler's.
 pub(crate) fn all() -> Value {
@@ -60,7 +61,8 @@ pub(crate) fn call_at<'s, 'de>(
     params: impl Deserializer<'de>,
     now: DateTime<Utc>,
 ) -> Result<Report, RpcError> {
-    cleanup_by_tag(store, host, params, now)
+    let result = hero_proc_cleanup::call(METHOD, params, store, host, now)?;
+    Ok(serde_json::from_str(result.get()).unwrap())
 }
 
 /// A call for everything that is codescaler's. Whatever comes of it, the sums hold, an error changes nothing and tells

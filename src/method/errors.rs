@@ -1,0 +1,33 @@
+//! The error objects of operations that failed: what the caller may see, and what is for the log.
+
+use crate::cleanup::Error;
+use crate::rpc::{Kind, RpcError};
+use crate::store::StoreError;
+
+/// The most stopped jobs that an error lists.
+const MOST_STOPPED: usize = 1000;
+
+/// The error object of `error`.
+pub(super) fn object(error: &Error) -> RpcError {
+    match error {
+        Error::PlanChanged { jobs_planned, actions_planned, plan } => RpcError::new(Kind::PlanChanged, error)
+            .with("jobs_planned", *jobs_planned)
+            .with("actions_planned", *actions_planned)
+            .with("plan", plan.to_string()),
+        Error::ForceUnavailable => RpcError::new(Kind::ForceUnavailable, error),
+        Error::Store(StoreError::Busy) => RpcError::busy(format_args!("{error}: nothing was deleted")),
+        Error::Store(StoreError::Unfit { problems }) => {
+            RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone())
+        }
+        Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
+        Error::Store(StoreError::Sqlite(_)) | Error::Diverged { .. } => RpcError::internal(error),
+        Error::AfterStop { stopped, source } => {
+            let mut object = object(source)
+                .with("jobs_stopped", &stopped[..stopped.len().min(MOST_STOPPED)])
+                .with("jobs_stopped_count", stopped.len());
+            object.message =
+                format!("{}; {} jobs had been stopped, their rows are all there", object.message, stopped.len());
+            object
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! A connection to the store: opened on its file or lent by the host, set up for one call, and set back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::locked::Locked;
+use super::snapshot::{Snapshot, version};
+use super::{StoreError, StoreRef};
+use crate::host::{Cancel, Host, Reached};
+
+/// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
+const OLDEST_SQLITE: i32 = 3_026_000;
+
+/// Refuses a SQLite that is too old: hosts link their own.
+fn new_enough(version: i32) -> Result<(), StoreError> {
+    let [major, minor, patch] = [version / 1_000_000, version / 1000 % 1000, version % 1000];
+    if version < OLDEST_SQLITE {
+        return Err(StoreError::unfit(format!("SQLite {major}.{minor}.{patch} is older than 3.26.0")));
+    }
+    Ok(())
+}
+
+/// The purpose of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// An attached store. Its connection is known to this module and its siblings alone.
+pub(crate) struct Store<'s> {
+    attached: Attached<'s>,
+    cancel: Cancel,
+    _reached: Reached,
+}
+
+enum Attached<'s> {
+    /// A connection of our own to a file.
+    Own { connection: Connection, file: StoreFile, journal: Journal },
+    /// The host's connection, and whether it enforces foreign keys.
+    Host { connection: &'s mut Connection, enforced: bool },
+}
+
+/// How a store keeps what is not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journal {
+    /// In a WAL: readers and a writer are not in each other's way.
+    Wal,
+    /// In a rollback journal, on disk or in memory.
+    Rollback,
+}
+
+impl Store<'static> {
+    /// A connection of our own to the file at `path`.
+    pub(super) fn open(
+        path: &Path,
+        access: Access,
+        lock_timeout: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self, StoreError> {
+        let file = StoreFile::find(path)?;
+        let connection = open(&file, access, lock_timeout)?;
+        let journal = if journal_mode(&connection)? == "wal" { Journal::Wal } else { Journal::Rollback };
+        Ok(Self::new(Attached::Own { connection, file, journal }, cancel))
+    }
+}
+
+impl<'s> Store<'s> {
+    /// Opens or takes over the connection. Reads nothing of the store's tables yet.
+    pub(crate) fn attach(store: StoreRef<'s>, access: Access, host: &Host) -> Result<Self, StoreError> {
+        new_enough(rusqlite::version_number())?;
+        let store = match store {
+            StoreRef::Path(path) => Store::open(path, access, host.lock_timeout, &host.cancel)?,
+            StoreRef::Connection(connection) => {
+                if !connection.is_autocommit() {
+                    return Err(StoreError::unfit("the connection is inside a transaction"));
+                }
+                let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
+                Self::new(Attached::Host { connection, enforced }, &host.cancel)
+            }
+        };
+        // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
+        store.connection().pragma_update(None, "foreign_keys", false)?;
+        Ok(store)
+    }
+
+    fn new(attached: Attached<'s>, cancel: &Cancel) -> Self {
+        let interrupt = attached.connection().get_interrupt_handle();
+        Self { attached, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
+    }
+
+    /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
+    pub(crate) fn read(&mut self) -> Result<Snapshot<'_>, StoreError> {
+        let second = self.beside();
+        let before = second.as_ref().and_then(|second| second.begin().ok());
+        let mut snapshot = self.read_alone()?;
+        snapshot.version()?;
+        // If `data_version` is equal before and after, no commit fell between, so both connections see one snapshot.
+        if let (Some(second), Some(before)) = (second, before)
+            && second.begin().is_ok_and(|after| after == before)
+        {
+            snapshot.join(second);
+        }
+        Ok(snapshot)
+    }
+
+    /// One snapshot of the store, read by one connection.
+    pub(crate) fn read_alone(&mut self) -> Result<Snapshot<'_>, StoreError> {
+        let cancel = self.cancel.clone();
+        Snapshot::begin(self.connection_mut(), cancel)
+    }
+
+    /// The store under its write lock: nobody else writes until the lock is committed or dropped, and dropping it undoes
+    /// everything.
+    pub(crate) fn lock(&mut self) -> Result<Locked<'_>, StoreError> {
+        if let Attached::Own { connection, .. } = &self.attached {
+            // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB. Not before: a
+            // scan is quicker while its cache fits into the processor's.
+            connection.pragma_update(None, "cache_size", -64_000)?;
+        }
+        let cancel = self.cancel.clone();
+        Locked::begin(self.connection_mut(), cancel)
+    }
+
+    /// Another attachment, for reading beside this one; none where the two would be in each other's way.
+    pub(crate) fn beside(&self) -> Option<Store<'static>> {
+        let Attached::Own { file, journal: Journal::Wal, .. } = &self.attached else { return None };
+        let beside = Store::open(&file.path, Access::Read, Duration::ZERO, &self.cancel).ok()?;
+        // Another file may have been put in its place: the file must be the same before it was opened, and after.
+        let before =
+            matches!(&beside.attached, Attached::Own { file: same, journal: Journal::Wal, .. } if same == file);
+        let after = StoreFile::find(&file.path).is_ok_and(|same| same == *file);
+        (before && after).then_some(beside)
+    }
+
+    /// Begins to read, anew if this connection has begun, and returns the version that it reads.
+    fn begin(&self) -> Result<i64, StoreError> {
+        let connection = self.connection();
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        connection.execute_batch("BEGIN")?;
+        version(connection)
+    }
+
+    /// Moves the written pages from the WAL into the database, and empties the WAL, without waiting for anyone.
+    ///
+    /// The checkpoint makes the deletion durable, spares the host's next commit that work, and gives the WAL's space
+    /// back. A reader may prevent a part of it; that is no error, and the log then says how large the WAL is.
+    pub(crate) fn checkpoint(&self) {
+        let Attached::Own { connection, file, journal: Journal::Wal } = &self.attached else { return };
+        // PASSIVE does the work beside other writers; next to nothing is left for TRUNCATE, which shuts them out.
+        let checkpoint =
+            |mode| connection.query_row(mode, (), |row| Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get(2)?)));
+        let done: Result<(_, i64, i64), _> = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| checkpoint("PRAGMA wal_checkpoint(PASSIVE)"))
+            .and_then(|_| checkpoint("PRAGMA wal_checkpoint(TRUNCATE)"));
+        match done.map_err(StoreError::from) {
+            Ok((true, frames, moved)) if moved < frames => {
+                let wal_bytes = fs::metadata(wal_of(&file.path)).map_or(0, |wal| wal.len());
+                tracing::warn!(wal_bytes, "the WAL could not be emptied after the cleanup: a reader is in the way");
+            }
+            // Busy, but every page was moved: a writer is active, and its next frames overwrite the old ones.
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the WAL was not emptied after the cleanup"),
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.attached.connection()
+    }
+
+    fn connection_mut(&mut self) -> &mut Connection {
+        match &mut self.attached {
+            Attached::Own { connection, .. } => connection,
+            Attached::Host { connection, .. } => connection,
+        }
+    }
+}
+
+impl Attached<'_> {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Own { connection, .. } => connection,
+            Self::Host { connection, .. } => connection,
+        }
+    }
+}
+
+impl Drop for Store<'_> {
+    fn drop(&mut self) {
+        if let Attached::Host { connection, enforced } = &self.attached
+            && let Err(error) = connection.pragma_update(None, "foreign_keys", *enforced)
+        {
+            tracing::error!(error = %StoreError::from(error), "the host's setting of foreign keys was not restored");
+        }
+    }
+}
+
+/// A store's file.
+#[derive(Debug, PartialEq, Eq)]
+struct StoreFile {
+    /// Without symbolic links: the WAL lies beside the file itself.
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+    writable: bool,
+}
+
+impl StoreFile {
+    fn find(path: &Path) -> Result<Self, StoreError> {
+        let reached = path.canonicalize().and_then(|path| Ok((fs::metadata(&path)?, path)));
+        let (metadata, path) = reached.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => StoreError::unfit("there is no such file"),
+            kind => StoreError::unfit(format!("the file can't be reached: {kind}")),
+        })?;
+        if !metadata.is_file() {
+            return Err(StoreError::unfit("this is no regular file"));
+        }
+        Ok(Self { path, identity: (metadata.dev(), metadata.ino()), writable: !metadata.permissions().readonly() })
+    }
+}
+
+/// A connection of our own to `file`, with settings that end with it.
+fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
+    // Root can write to a file that nobody may write to. Whoever took the permission away meant it.
+    if access == Access::Write && !file.writable {
+        return Err(StoreError::unfit("the store is read-only"));
+    }
+    let pending_wal = fs::metadata(wal_of(&file.path)).is_ok_and(|wal| wal.len() > 0);
+
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&file.path, flags)?;
+    connection.busy_timeout(lock_timeout)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    match access {
+        // The last connection to close moves the WAL into the database: a reader leaves that task to a writer.
+        Access::Read if pending_wal => {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
+        Access::Read => {}
+        Access::Write => {
+            // The checkpoint comes after the commit, when the write lock is free: see `Store::checkpoint`.
+            connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+            if journal_mode(&connection)? == "wal" {
+                // No sync while the lock is held; the checkpoint syncs. In the other modes FULL stays: there, less
+                // could damage the file.
+                connection.pragma_update(None, "synchronous", "normal")?;
+            }
+        }
+    }
+    Ok(connection)
+}
+
+/// In lower case.
+fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
+}
+
+fn wal_of(path: &Path) -> PathBuf {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    wal.into()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use super::*;
+
+    /// The second connection of a snapshot is compared by its `data_version`, which any commit of another's changes.
+    #[test]
+    fn a_commit_between_two_looks_is_seen() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
+        let store = Store::open(&path, Access::Read, Duration::ZERO, &Cancel::default()).unwrap();
+        let second = store.beside().unwrap();
+        let before = second.begin().unwrap();
+        assert_eq!(second.begin().unwrap(), before, "nobody has written");
+        for changed in ["INSERT INTO t DEFAULT VALUES", "UPDATE t SET id = id", "DELETE FROM t", "VACUUM"] {
+            let before = second.begin().unwrap();
+            writer.execute_batch(changed).unwrap();
+            assert_ne!(second.begin().unwrap(), before, "{changed}");
+        }
+    }
+
+    /// The second connection of a snapshot, and the one that decides again under the lock, end with the call as well.
+    #[test]
+    fn a_cancel_reaches_every_open_connection() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
+        let cancel = Cancel::default();
+        let store = Store::open(&path, Access::Read, Duration::ZERO, &cancel).unwrap();
+        let second = store.beside().unwrap();
+        for store in [store, second] {
+            std::thread::scope(|scope| {
+                let cancel = &cancel;
+                let (begun, begins) = std::sync::mpsc::channel();
+                let ends = scope.spawn(move || {
+                    begun.send(()).unwrap();
+                    let forever =
+                        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+                    let ended = store.connection().query_row(forever, (), |row| row.get::<_, i64>(0));
+                    StoreError::from(ended.unwrap_err())
+                });
+                begins.recv().unwrap();
+                while !ends.is_finished() {
+                    cancel.cancel();
+                    std::thread::yield_now();
+                }
+                assert!(matches!(ends.join().unwrap(), StoreError::Cancelled));
+            });
+        }
+    }
+
+    #[test]
+    fn a_sqlite_that_is_too_old_is_named() {
+        let said = |version| new_enough(version).map_err(|error| error.to_string());
+        assert_eq!(said(3_026_000), Ok(()));
+        assert_eq!(said(3_050_004), Ok(()));
+        assert_eq!(said(3_025_003), Err("this store does not fit: SQLite 3.25.3 is older than 3.26.0".to_owned()));
+    }
+}

@@ -1,0 +1,170 @@
+//! The store at one moment: its layout, its rows, and facts about its file. A snapshot can't write.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::StoreError;
+use super::connection::Store;
+use super::layout::{self, Layout};
+use super::rows::{self, ActionRow, JobRow, ServiceRow};
+use super::scan::scan;
+use crate::host::{Cancel, Job};
+
+/// The store at one moment. Every read of it looks at the call's cancel.
+pub(crate) struct Snapshot<'c> {
+    transaction: Transaction<'c>,
+    layout: Layout,
+    cancel: Cancel,
+    /// A second connection that sees the same, for reading side by side.
+    second: Option<Mutex<Store<'static>>>,
+}
+
+impl<'c> Snapshot<'c> {
+    /// Begins to read, and reads the layout.
+    pub(super) fn begin(connection: &'c mut Connection, cancel: Cancel) -> Result<Self, StoreError> {
+        Self::of(connection.transaction_with_behavior(TransactionBehavior::Deferred)?, cancel)
+    }
+
+    /// The snapshot that `transaction` has of the store.
+    pub(super) fn of(transaction: Transaction<'c>, cancel: Cancel) -> Result<Self, StoreError> {
+        let layout = layout::detect(&transaction)?;
+        Ok(Self { transaction, layout, cancel, second: None })
+    }
+
+    /// Lets `second`, which sees the same, read as well.
+    pub(super) fn join(&mut self, second: Store<'static>) {
+        self.second = Some(Mutex::new(second));
+    }
+
+    /// Calls `gather` with each job, on whichever connection reads it; and `take` with each batch of what was gathered, ids
+    /// ascending, until one of the two fails.
+    pub(crate) fn jobs<B: Default + Send>(
+        &self,
+        gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
+        take: impl FnMut(B) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        scan(self, &rows::sql::jobs(&self.layout), |batch, row| gather(batch, JobRow::read(row)), take)
+    }
+
+    /// Calls `gather` with each action, and `take` with each batch, as [`jobs`](Self::jobs) does with jobs.
+    pub(crate) fn actions<B: Default + Send>(
+        &self,
+        gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), StoreError> + Sync,
+        take: impl FnMut(B) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        scan(self, &rows::sql::actions(&self.layout), |batch, row| gather(batch, ActionRow::read(row)), take)
+    }
+
+    /// Calls `each` with every service, names ascending, until it fails.
+    pub(crate) fn services(
+        &self,
+        mut each: impl FnMut(ServiceRow<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(services) = &self.layout.services else { return Ok(()) };
+        let mut statement = self.transaction.prepare(&rows::sql::services(services))?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.go_on()?;
+            each(ServiceRow::read(row))?;
+        }
+        Ok(())
+    }
+
+    /// The job `id` as the host knows it.
+    pub(crate) fn job(&self, id: i64) -> Result<Job, StoreError> {
+        rows::job(&self.transaction, &self.layout, id)
+    }
+
+    /// The jobs that rows of other tables hold on to by a foreign key, with the table.
+    pub(crate) fn held(&self) -> Result<HashMap<i64, &str>, StoreError> {
+        self.layout.foreign_keys.held(&self.transaction)
+    }
+
+    /// The number of rows of each other table that deleting `jobs` takes along or sets to NULL.
+    pub(crate) fn dependents(&self, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.layout.foreign_keys.count(&self.transaction, jobs)
+    }
+
+    /// A number that differs from an earlier one of the same connection if another connection has committed since.
+    pub(crate) fn version(&self) -> Result<i64, StoreError> {
+        version(&self.transaction)
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// An error once the call was cancelled.
+    pub(crate) fn go_on(&self) -> Result<(), StoreError> {
+        self.cancel.check()
+    }
+
+    pub(crate) fn facts(&self) -> Result<Facts, StoreError> {
+        Ok(Facts {
+            sqlite: rusqlite::version().to_owned(),
+            journal_mode: self.transaction.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
+            page_size: self.number("page_size")?,
+            auto_vacuum: match self.number("auto_vacuum")? {
+                0 => "none",
+                1 => "full",
+                _ => "incremental",
+            },
+            bytes: self.bytes()?,
+            free_bytes: self.free_bytes()?,
+        })
+    }
+
+    /// The size of the pages that hold nothing, in bytes.
+    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.number("freelist_count")? * self.number("page_size")?)
+    }
+
+    /// The size of all pages, in bytes.
+    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.number("page_count")? * self.number("page_size")?)
+    }
+
+    /// The value of a pragma that is a count.
+    fn number(&self, pragma: &str) -> Result<u64, StoreError> {
+        let number: i64 = self.transaction.pragma_query_value(None, pragma, |row| row.get(0))?;
+        Ok(number.unsigned_abs())
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.transaction
+    }
+
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    pub(super) fn second(&self) -> Option<&Mutex<Store<'static>>> {
+        self.second.as_ref()
+    }
+
+    pub(super) fn into_transaction(self) -> Transaction<'c> {
+        self.transaction
+    }
+}
+
+/// What SQLite says of the store's file.
+pub(crate) struct Facts {
+    /// The version of the SQLite that reads it.
+    pub(crate) sqlite: String,
+    /// `wal`, `delete`, …
+    pub(crate) journal_mode: String,
+    /// In bytes.
+    pub(crate) page_size: u64,
+    /// `none`, `full` or `incremental`.
+    pub(crate) auto_vacuum: &'static str,
+    /// The size of all pages, free ones included.
+    pub(crate) bytes: u64,
+    /// The size of the pages that hold nothing.
+    pub(crate) free_bytes: u64,
+}
+
+pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+}
