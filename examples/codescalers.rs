@@ -21,7 +21,7 @@ use axum::routing::post;
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::{CLEANUP_BY_TAG, Guard, Host, Kind, RpcError, cleanup_by_tag, codescaler_tags};
+use hero_proc_cleanup::{Guard, Host, Kind, RpcError, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -75,12 +75,12 @@ impl Codescalers {
                 Ok(json!({ "admins": *self.admins() }))
             }
             // mounting the extension: begin
-            hero_proc_cleanup::gateway::JOBS_CLEANUP => {
+            method if hero_proc_cleanup::gateway::METHODS.contains(&method) => {
                 let hero_proc = hero_proc_cleanup::client::Client::new(&self.hero_proc);
                 let forwarder = hero_proc_cleanup::gateway::Forwarder::new(hero_proc);
                 let mut caller = hero_proc_cleanup::gateway::Caller::new(&user.name);
                 caller.uid = user.uid;
-                match forwarder.jobs_cleanup(self, &caller, &params).await {
+                match forwarder.call(method, self, &caller, &params).await {
                     Ok(report) => Ok(json!(report)),
                     Err(error) => Err(Failure { code: error.code, message: error.message, data: error.data }),
                 }
@@ -122,10 +122,7 @@ async fn rpc(
 async fn hero_proc(State(store): State<Arc<Path>>, Json(call): Json<Call>) -> Json<Value> {
     let Call { id, method, params } = call;
     let report = tokio::task::spawn_blocking(move || {
-        if method != CLEANUP_BY_TAG {
-            return Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {method:?}")));
-        }
-        cleanup_by_tag(&*store, &Host::new(Guard::codescaler()), &params, chrono::Utc::now())
+        hero_proc_cleanup::call(&method, &params, &*store, &Host::new(Guard::codescaler()), chrono::Utc::now())
     });
     Json(match report.await.unwrap_or_else(|error| Err(RpcError::internal(&error))) {
         Ok(report) => json!({ "jsonrpc": "2.0", "id": id, "result": report }),

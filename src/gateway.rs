@@ -4,18 +4,21 @@
 
 use std::time::Instant;
 
-use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::audit::audit;
 use crate::client::Client;
 use crate::method::{CLEANUP_BY_TAG, Params};
 use crate::rpc::{Kind, RpcError};
 use crate::tag::{Guard, codescaler_tags};
 
-/// The method's name.
+/// The name of the method that deletes.
 pub const JOBS_CLEANUP: &str = "jobs.cleanup";
+
+/// The names of all methods of codescalers' side.
+pub const METHODS: &[&str] = &[JOBS_CLEANUP];
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,15 +61,16 @@ impl Forwarder {
         Self { hero_proc }
     }
 
-    /// Carries out `jobs.cleanup` with `params` for `caller`, if `gate` lets it; leaves a line in the log (target
-    /// `audit`) for every call that changes something or is refused.
+    /// Carries out `method`, one of [`METHODS`], with `params` for `caller`, if `gate` lets the caller; leaves a line in the log
+    /// (target `audit`) for every call that changes something or is refused.
     ///
     /// # Errors
     ///
     /// [`Kind::NotAdmin`] before anything else; [`Kind::InvalidParams`]; whatever hero_proc answers, unchanged; and what
     /// [`Client`] says of a call that did not reach it, or was answered with something else. It is never sent twice.
-    pub async fn jobs_cleanup<'de>(
+    pub async fn call<'de>(
         &self,
+        method: &str,
         gate: &dyn AdminGate,
         caller: &Caller,
         params: impl Deserializer<'de>,
@@ -74,24 +78,22 @@ impl Forwarder {
         let started = Instant::now();
         // Params are read before anything is awaited: a deserializer need not be `Send`.
         let params = Params::read(params);
-        let asked = params.as_ref().ok().map(ToString::to_string);
-        let result = match params {
+        let asked = params.as_ref().map(ToString::to_string).unwrap_or_default();
+        let result = match (params, method) {
+            (_, method) if !METHODS.contains(&method) => return Err(RpcError::no_method(method)),
             _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
-            Ok(params) => match to_upstream(params) {
-                Ok(call) => self.forward(&call).await,
+            (Ok(params), _) => match to_upstream(params) {
+                Ok(call) => self.hero_proc.call_raw(CLEANUP_BY_TAG, &call).await,
                 Err(error) => Err(error),
             },
-            Err(error) => Err(error),
+            (Err(error), _) => Err(error),
         };
-        audit(caller, asked.as_deref(), result.as_ref().map(|(_, counts)| counts), started);
-        result.map(|(report, _)| report)
-    }
-
-    /// hero_proc's report, as it came, and what the log says of it.
-    async fn forward(&self, call: &Map<String, Value>) -> Result<(Box<RawValue>, Counts), RpcError> {
-        let report = self.hero_proc.call_raw(CLEANUP_BY_TAG, call).await?;
-        let counts = self.hero_proc.read_report(&report)?;
-        Ok((report, counts))
+        let outcome = result.and_then(|report| {
+            let outcome = self.hero_proc.read_report(&report)?;
+            audit(method, caller, &asked, Ok(&outcome), started);
+            Ok(report)
+        });
+        outcome.inspect_err(|error| audit(method, caller, &asked, Err(error), started))
     }
 }
 
@@ -105,45 +107,4 @@ fn to_upstream(mut params: Params) -> Result<Map<String, Value>, RpcError> {
     params.add_tags(tags)?;
     params.check(&Guard::codescaler())?;
     Ok(params.into())
-}
-
-/// One line in the log. What others chose is written as Rust would, so that it can't end the line.
-fn audit(caller: &Caller, asked: Option<&str>, outcome: Result<&Counts, &RpcError>, started: Instant) {
-    let Caller { name, uid, pid } = caller;
-    let cut = |text: &str| text.chars().take(MOST_WRITTEN).collect::<String>();
-    let asked = asked.map(cut).unwrap_or_default();
-    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
-    match outcome {
-        Ok(Counts { dry_run, plan, jobs_deleted, actions_deleted, errors }) => {
-            if !dry_run {
-                let plan = plan.as_deref().map(cut);
-                let (plan, errors) = (plan.as_ref().map(tracing::field::debug), errors.as_ref().map(Vec::len));
-                tracing::info!(
-                    target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", plan, jobs_deleted,
-                    actions_deleted, errors, duration_ms, "{JOBS_CLEANUP}",
-                );
-            }
-        }
-        Err(error) => {
-            let outcome = error.kind().map_or("other", Kind::as_str);
-            let (code, message) = (error.code, cut(&error.message));
-            tracing::warn!(
-                target: "audit", user = ?name, uid, pid, ?asked, outcome, code, ?message, duration_ms, "{JOBS_CLEANUP}",
-            );
-        }
-    }
-}
-
-/// The most characters that a line in the log holds of what a caller, or another server, wrote.
-const MOST_WRITTEN: usize = 2000;
-
-/// What the log says of a report, which may name a million rows. What a report lacks is not said.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Counts {
-    dry_run: bool,
-    plan: Option<String>,
-    jobs_deleted: Option<u64>,
-    actions_deleted: Option<u64>,
-    errors: Option<Vec<serde::de::IgnoredAny>>,
 }

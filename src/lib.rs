@@ -62,6 +62,8 @@
 pub mod server;
 
 #[cfg(feature = "client")]
+mod audit;
+#[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]
 pub mod gateway;

@@ -19,7 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::cleanup::cleanup;
 use crate::host::Host;
 use crate::report::Report;
-use crate::rpc::{Kind, RpcError, excerpt};
+use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
 #[cfg(feature = "client")]
@@ -61,7 +61,7 @@ pub fn call<'s, 'de>(
 ) -> Result<Box<RawValue>, RpcError> {
     match method {
         CLEANUP_BY_TAG => cleanup_by_tag(store, host, params, now).and_then(|report| json(&report)),
-        _ => Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {:?}", excerpt(method)))),
+        _ => Err(RpcError::no_method(method)),
     }
 }
 

@@ -140,6 +140,11 @@ impl RpcError {
         Self::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
     }
 
+    /// An error of [`Kind::MethodNotFound`].
+    pub(crate) fn no_method(method: &str) -> Self {
+        Self::new(Kind::MethodNotFound, format_args!("there is no method {:?}", excerpt(method)))
+    }
+
     /// An error of [`Kind::StoreBusy`]: a later call may succeed.
     pub(crate) fn busy(message: impl fmt::Display) -> Self {
         Self::new(Kind::StoreBusy, message).with("retryable", true)
@@ -181,7 +186,7 @@ impl fmt::Display for RpcError {
 impl std::error::Error for RpcError {}
 
 /// The part of a caller's text that an error repeats: enough to recognize it.
-pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_REPEATED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),

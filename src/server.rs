@@ -27,7 +27,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
-pub use admin::{PeerGate, UnknownUser};
+pub use admin::{GateError, PeerGate};
 pub use service::Service;
 pub use socket::{BindError, Listener, socket_dir};
 

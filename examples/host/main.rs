@@ -107,7 +107,7 @@ impl Host {
         connection.execute_batch(include_str!("../../schema/hero_proc.sql"))?;
         let store = Arc::new(Mutex::new(connection));
         let children = Children::new(Arc::clone(&store), dir.join("logs"))?;
-        let server = Arc::new(Server { path, store, children });
+        let server = Arc::new(Server::new(path, store, children));
 
         let ticks = Arc::default();
         let ticking = tokio::spawn(scheduler::run(Arc::clone(&server), Arc::clone(&ticks)));

@@ -20,6 +20,8 @@ pub(crate) struct Server {
     /// The one connection. While it is held, every handler and the scheduler wait.
     pub(crate) store: SharedStore,
     pub(crate) children: Arc<Children>,
+    /// The extension's settings, made once.
+    pub(crate) cleanup: hero_proc_cleanup::Host,
 }
 
 /// A JSON-RPC error object, as this host has them.
@@ -55,6 +57,14 @@ async fn rpc(State(server): State<Arc<Server>>, Json(call): Json<Call>) -> Json<
 }
 
 impl Server {
+    pub(crate) fn new(path: PathBuf, store: SharedStore, children: Arc<Children>) -> Self {
+        // mounting the extension: begin
+        let mut cleanup = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
+        cleanup.control = Some(children.clone());
+        // mounting the extension: end
+        Self { path, store, children, cleanup }
+    }
+
     async fn dispatch(&self, method: &str, params: Value) -> Result<Value, Failure> {
         match method {
             "job.create" => create_job(&lock(&self.store), read(params)?),
@@ -62,15 +72,13 @@ impl Server {
             "job.cancel" => self.cancel_job(read(params)?).await,
             "job.delete" => delete_job(&lock(&self.store), read(params)?),
             // mounting the extension: begin
-            hero_proc_cleanup::CLEANUP_BY_TAG => {
-                let mut host = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
-                host.control = Some(self.children.clone());
-                let store = self.path.clone();
-                let report = tokio::task::spawn_blocking(move || {
-                    hero_proc_cleanup::cleanup_by_tag(store.as_path(), &host, &params, chrono::Utc::now())
+            method if hero_proc_cleanup::METHODS.contains(&method) => {
+                let (method, store, host) = (method.to_owned(), self.path.clone(), self.cleanup.clone());
+                let result = tokio::task::spawn_blocking(move || {
+                    hero_proc_cleanup::call(&method, &params, store.as_path(), &host, chrono::Utc::now())
                 });
-                match report.await? {
-                    Ok(report) => Ok(json!(report)),
+                match result.await? {
+                    Ok(result) => Ok(json!(result)),
                     Err(error) => Err(Failure { code: error.code, message: error.message, data: error.data }),
                 }
             }

@@ -137,7 +137,10 @@ impl World {
     }
 
     fn post(&mut self, body: &[u8]) -> (u16, Vec<u8>) {
-        let head = format!("POST /rpc HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /rpc HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         let sent = self.stream.write_all(&[head.as_bytes(), body].concat());
         let mut answer = Vec::new();
         let head = loop {

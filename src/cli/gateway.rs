@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::gateway::Forwarder;
-use hero_proc_cleanup::server::{Listener, PeerGate, Service};
+use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -56,8 +56,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
 /// `jobs.cleanup` for `admins`, forwarded to `hero_proc`.
 pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, Failure> {
-    let gate = PeerGate::new(admins.iter().map(String::as_str))
-        .map_err(|error| Failure::Usage(format!("--admin can't be: {error}")))?;
+    let gate = PeerGate::new(admins.iter().map(String::as_str)).map_err(|error| match error {
+        GateError::Nobody => Failure::failed("can't serve", error),
+        error => Failure::Usage(format!("--admin can't be: {error}")),
+    })?;
     Ok(Service::jobs_cleanup(Forwarder::new(hero_proc), gate))
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use tokio::net::unix::UCred;
 
+use super::admin::Peer;
 use super::room::{Room, Size};
 use super::service::Service;
 use crate::rpc::{Kind, RpcError};
@@ -23,7 +23,7 @@ const NO_REQUEST: &str = "this is no JSON-RPC 2.0 request";
 /// Calls `service` for one client.
 pub(super) struct Rpc {
     pub(super) service: Arc<Service>,
-    pub(super) peer: Option<UCred>,
+    pub(super) peer: Peer,
     pub(super) room: Arc<Room>,
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -15,6 +16,7 @@ use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::admin::Peer;
 use super::dispatch::{Rpc, refusal};
 use super::room::{Answers, Room};
 use super::service::Service;
@@ -46,6 +48,47 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/health", get(async move || Json(health)))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
         .with_state((service, memory))
+        .layer(from_fn(refuse_browsers))
+}
+
+/// Refuses what a browser sends on behalf of a page, whatever its path, before its body is read.
+///
+/// A page of any origin can make a browser send a request, unless that needs the server's consent beforehand: a `POST`
+/// with the media type of JSON does, and is never given it. The other headers are a browser's own, which no page can
+/// forge.
+async fn refuse_browsers(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let values = |name: HeaderName| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let (status, problem) = if headers.contains_key(header::ORIGIN) {
+        (StatusCode::FORBIDDEN, "a request with an Origin comes from a page, and pages may not call this server")
+    } else if values(SEC_FETCH_SITE).any(|site| !["same-origin", "none"].contains(&site)) {
+        (StatusCode::FORBIDDEN, "a request from another site comes from a page, and pages may not call this server")
+    } else if request.method() == Method::POST
+        && (!headers.contains_key(header::CONTENT_TYPE) || !values(header::CONTENT_TYPE).all(is_json))
+    {
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the media type of a request (its header content-type) must be that of JSON",
+        )
+    } else {
+        return next.run(request).await;
+    };
+    (status, APPLICATION_JSON, refusal(&RpcError::new(Kind::InvalidRequest, problem))).into_response()
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Whether a request says that it came through a proxy.
+fn is_proxied(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .any(|name| ["forwarded", "via", "x-real-ip"].contains(&name) || name.starts_with("x-forwarded"))
 }
 
 /// What bounds the memory that requests take up.
@@ -57,9 +100,10 @@ struct Memory {
 
 async fn rpc(
     State((service, memory)): State<(Arc<Service>, Memory)>,
-    Extension(peer): Extension<Option<UCred>>,
+    Extension(credentials): Extension<Option<UCred>>,
     request: Request,
 ) -> Response {
+    let peer = Peer { credentials, proxied: is_proxied(request.headers()) };
     let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
         Err((status, error)) => return (status, APPLICATION_JSON, refusal(&error)).into_response(),
@@ -70,7 +114,7 @@ async fn rpc(
     (APPLICATION_JSON, Bytes::from_owner(Answer { answer, _room: room, _place: place })).into_response()
 }
 
-const APPLICATION_JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
+const APPLICATION_JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {

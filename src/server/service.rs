@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::value::RawValue;
-use tokio::net::unix::UCred;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::{spawn, spawn_blocking};
 
-use super::admin::caller;
+use super::admin::Peer;
 use super::room::{Room, Size};
-use crate::gateway::{AdminGate, Forwarder, JOBS_CLEANUP};
+use crate::audit::audit;
+use crate::gateway::{self, AdminGate, Forwarder};
 use crate::host::Host;
-use crate::method::{self, METHODS};
-use crate::rpc::{Kind, RpcError, excerpt};
+use crate::method;
+use crate::rpc::{Kind, RpcError};
 
 /// A service: its method, and what it says of itself.
 pub struct Service {
@@ -48,8 +48,9 @@ struct Place {
 
 impl Place {
     /// Gives it up for the room that `answer` takes.
-    fn leave(self, answer: &RawValue) {
+    fn leave(self, answer: Box<RawValue>) -> Box<RawValue> {
         self.room.take(answer.get().len());
+        answer
     }
 }
 
@@ -100,6 +101,68 @@ impl Service {
         drop(self.calls.write().await);
     }
 
+    /// The methods that this service offers, beside `rpc.discover`.
+    fn methods(&self) -> &'static [&'static str] {
+        match self.method {
+            Method::CleanupByTag { .. } => method::METHODS,
+            Method::JobsCleanup { .. } => gateway::METHODS,
+        }
+    }
+
+    /// Carries out a call. Once it has begun it goes on to its end, whether this is dropped or not.
+    ///
+    /// A call that is refused here leaves its line in the log here; a call that has begun leaves it when it ends.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+        peer: Peer,
+        room: &Arc<Room>,
+        size: Size,
+    ) -> Result<Box<RawValue>, RpcError> {
+        let started = Instant::now();
+        if method == "rpc.discover" {
+            room.admit(size)?;
+            room.take(self.openrpc.len());
+            return RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error));
+        }
+        let known = self.methods().iter().find(|known| **known == method);
+        let params = params.unwrap_or(RawValue::NULL).to_owned();
+        let place = if peer.proxied {
+            Err(RpcError::new(Kind::NotAdmin, "a call through a proxy is nobody's: call the socket itself"))
+        } else if known.is_none() {
+            return Err(RpcError::no_method(method));
+        } else {
+            self.begin(room, size).await
+        };
+        let method = known.copied().unwrap_or("unknown method");
+        let done = match (place, &self.method) {
+            (Err(error), _) => spawn_blocking(move || {
+                audit(method, &peer.caller(), params.get(), Err(&error), started);
+                Err(error)
+            }),
+            (Ok(place), Method::CleanupByTag { store, host }) => {
+                let (store, host) = (store.clone(), host.clone());
+                spawn_blocking(move || {
+                    let report = method::call(method, &*params, store.as_path(), &host, Utc::now());
+                    let outcome =
+                        report.as_deref().map(|report| serde_json::from_str(report.get()).unwrap_or_default());
+                    audit(method, &peer.caller(), params.get(), outcome.as_ref().map_err(|error| *error), started);
+                    Ok(place.leave(report?))
+                })
+            }
+            (Ok(place), Method::JobsCleanup { forwarder, gate }) => {
+                let (forwarder, gate) = (forwarder.clone(), Arc::clone(gate));
+                spawn(async move {
+                    let caller = spawn_blocking(move || peer.caller()).await;
+                    let caller = caller.map_err(|panic| RpcError::internal(&panic))?;
+                    Ok(place.leave(forwarder.call(method, gate.as_ref(), &caller, &*params).await?))
+                })
+            }
+        };
+        done.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
+    }
+
     /// A call's place. A caller who leaves before there is one leaves nothing undone.
     async fn begin(&self, room: &Arc<Room>, size: Size) -> Result<Place, RpcError> {
         let call = Arc::clone(&self.calls).read_owned().await;
@@ -108,49 +171,5 @@ impl Service {
         // Only now: those that ran before may have left little.
         room.admit(size)?;
         Ok(Place { room: Arc::clone(room), _place: place, _call: call })
-    }
-
-    /// Carries out a call. Once it has begun it goes on to its end, whether this is dropped or not.
-    pub(super) async fn call(
-        &self,
-        method: &str,
-        params: Option<&RawValue>,
-        peer: Option<UCred>,
-        room: &Arc<Room>,
-        size: Size,
-    ) -> Result<Box<RawValue>, RpcError> {
-        let params = params.unwrap_or(RawValue::NULL).to_owned();
-        match &self.method {
-            _ if method == "rpc.discover" => {
-                room.admit(size)?;
-                room.take(self.openrpc.len());
-                RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error))
-            }
-            Method::CleanupByTag { store, host } if METHODS.contains(&method) => {
-                let method = method.to_owned();
-                let (store, host, place) = (store.clone(), host.clone(), self.begin(room, size).await?);
-                let report = spawn_blocking(move || {
-                    let report = method::call(&method, &*params, store.as_path(), &host, Utc::now())?;
-                    place.leave(&report);
-                    Ok(report)
-                });
-                report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
-            }
-            Method::JobsCleanup { forwarder, gate } if method == JOBS_CLEANUP => {
-                let (forwarder, gate) = (forwarder.clone(), Arc::clone(gate));
-                let place = self.begin(room, size).await?;
-                let report = spawn(async move {
-                    let caller =
-                        spawn_blocking(move || caller(peer)).await.map_err(|panic| RpcError::internal(&panic))?;
-                    let report = forwarder.jobs_cleanup(gate.as_ref(), &caller, &*params).await?;
-                    place.leave(&report);
-                    Ok(report)
-                });
-                report.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
-            }
-            Method::CleanupByTag { .. } | Method::JobsCleanup { .. } => {
-                Err(RpcError::new(Kind::MethodNotFound, format_args!("there is no method {:?}", excerpt(method))))
-            }
-        }
     }
 }

@@ -15,6 +15,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use thiserror::Error;
 use tokio::net::UnixListener;
 
+use super::admin::own_uid;
+
 /// Where Hero services have their sockets: `$PATH_SOCKET`, else `$HERO_SOCKET_DIR`, else `~/hero/var/sockets`. An empty
 /// variable counts as unset.
 #[must_use]
@@ -80,6 +82,8 @@ impl Listener {
     /// refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { path: path.to_owned(), source };
+        // A file of nobody's is every unknown user's: no directory could be trusted.
+        own_uid().map_err(|nobody| failed(io::Error::other(nobody)))?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(BindError::Path(path.to_owned()));
         };

@@ -151,7 +151,7 @@ fn a_body_over_a_mebibyte_is_refused() {
     assert_eq!(Answer::last_of(&mut stream).status, 413);
 
     let chunked = format!(
-        "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        "POST /rpc HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
         body.len()
     );
     let answer = server.send(chunked.as_bytes());

@@ -27,7 +27,7 @@ fn assert_answers(server: &Server) {
 
 /// Every way to begin a request and not to end it.
 fn stalled() -> Vec<(&'static str, Vec<u8>)> {
-    let head = "POST /rpc HTTP/1.1\r\nhost: x\r\n";
+    let head = "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
     vec![
         ("not a word", Vec::new()),
         ("half a line", b"POST /rpc HT".to_vec()),
@@ -87,8 +87,11 @@ fn a_byte_now_and_then_is_not_in_time() {
     let before = sample.dump();
     let server = sample.serve_with(&CLIENT_TIMEOUT);
     let head = b"POST /rpc HTTP/1.1\r\nhost: x\r\nx: ".to_vec();
-    let body = b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n".to_vec();
-    let chunks = b"POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let body =
+        b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    let chunks =
+        b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
     let mut clients = [(head, "x"), (body, " "), (chunks, "1\r\n \r\n")].map(|(begin, part)| {
         let mut stream = server.connect();
         stream.write_all(&begin).unwrap();
@@ -246,7 +249,7 @@ fn connections_do_not_use_up_what_the_store_needs() {
     let socket = sample.directory.path().join("rpc.sock");
     let server = Server::serve_after("ulimit -n 128", &sample.path, &socket, &CLIENT_TIMEOUT);
     let mut early = server.connect();
-    early.write_all(b"POST /rpc HTTP/1.1\r\nhost: x\r\n").unwrap();
+    early.write_all(b"POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n").unwrap();
     let others: Vec<UnixStream> = (0..100).map(|_| server.connect()).collect();
     let rest = format!("connection: close\r\ncontent-length: {}\r\n\r\n{DRY_RUN}", DRY_RUN.len());
     early.write_all(rest.as_bytes()).unwrap();
@@ -356,53 +359,104 @@ fn what_is_no_http_is_refused() {
     let mebibyte = "x".repeat(1 << 20);
     let length = DELETE.len();
     for (what, request) in [
-        ("a huge header", format!("POST /rpc HTTP/1.1\r\nhost: x\r\nx: {mebibyte}\r\n\r\n")),
-        ("a huge name", format!("POST /rpc HTTP/1.1\r\nhost: x\r\n{mebibyte}: x\r\n\r\n")),
-        ("many headers", format!("POST /rpc HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1 << 18))),
+        (
+            "a huge header",
+            format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx: {mebibyte}\r\n\r\n"),
+        ),
+        (
+            "a huge name",
+            format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{mebibyte}: x\r\n\r\n"),
+        ),
+        (
+            "many headers",
+            format!("POST /rpc HTTP/1.1\r\ncontent-type: application/json\r\n{}\r\n", "x: y\r\n".repeat(1 << 18)),
+        ),
         ("a huge path", format!("GET /{mebibyte} HTTP/1.1\r\nhost: x\r\n\r\n")),
         ("a huge verb", format!("{mebibyte} /rpc HTTP/1.1\r\nhost: x\r\n\r\n")),
-        ("a huge version", format!("POST /rpc HTTP/1.1{mebibyte}\r\nhost: x\r\n\r\n")),
+        (
+            "a huge version",
+            format!("POST /rpc HTTP/1.1{mebibyte}\r\ncontent-type: application/json\r\nhost: x\r\n\r\n"),
+        ),
         ("no HTTP", "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()),
         ("the body alone", format!("{DELETE}\r\n\r\n")),
         ("TLS", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\r\n\r\n".to_owned()),
         ("HTTP/0.9", "GET /health\r\n\r\n".to_owned()),
         ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
-        ("HTTP/3", format!("POST /rpc HTTP/3.0\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{DELETE}")),
-        ("a negative length", format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n{DELETE}")),
-        ("a length in words", format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: all\r\n\r\n{DELETE}")),
+        (
+            "HTTP/3",
+            format!(
+                "POST /rpc HTTP/3.0\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{DELETE}"
+            ),
+        ),
+        (
+            "a negative length",
+            format!(
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n{DELETE}"
+            ),
+        ),
+        (
+            "a length in words",
+            format!(
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: all\r\n\r\n{DELETE}"
+            ),
+        ),
         (
             "two lengths",
-            format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\ncontent-length: 2\r\n\r\n{DELETE}"),
+            format!(
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\ncontent-length: 2\r\n\r\n{DELETE}"
+            ),
         ),
         (
             "a length beyond counting",
-            format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999999\r\n\r\n{DELETE}"),
+            format!(
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999999999999999999\r\n\r\n{DELETE}"
+            ),
         ),
         (
             "chunks of no number",
-            format!("POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n{DELETE}\r\n0\r\n\r\n"),
+            format!(
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n{DELETE}\r\n0\r\n\r\n"
+            ),
         ),
         (
             "chunks beyond counting",
             format!(
-                "POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n{DELETE}"
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n{DELETE}"
             ),
         ),
         (
             "a coding unknown here",
             format!(
-                "POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\ncontent-length: {length}\r\n\r\n{DELETE}"
+                "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: gzip\r\ncontent-length: {length}\r\n\r\n{DELETE}"
             ),
         ),
-        ("a zero in a header", format!("POST /rpc HTTP/1.1\r\nhost: \0\r\ncontent-length: {length}\r\n\r\n{DELETE}")),
-        ("a space in a name", format!("POST /rpc HTTP/1.1\r\nhost : x\r\ncontent-length: {length}\r\n\r\n{DELETE}")),
+        (
+            "a zero in a header",
+            format!(
+                "POST /rpc HTTP/1.1\r\ncontent-type: application/json\r\nhost: \0\r\ncontent-length: {length}\r\n\r\n{DELETE}"
+            ),
+        ),
+        (
+            "a space in a name",
+            format!(
+                "POST /rpc HTTP/1.1\r\ncontent-type: application/json\r\nhost : x\r\ncontent-length: {length}\r\n\r\n{DELETE}"
+            ),
+        ),
     ] {
         let answer = server.send(request.as_bytes());
         assert!([0, 400, 413, 414, 431, 505].contains(&answer.status), "{what}: {answer:?}");
         answer.assert_discreet();
         assert_eq!(server.get("/health").status, 200, "{what}");
     }
-    assert_eq!(server.send(format!("POST /rpc HTTP/1.1\r\nhost: x\r\nx: {mebibyte}\r\n\r\n").as_bytes()).status, 431);
+    assert_eq!(
+        server
+            .send(
+                format!("POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx: {mebibyte}\r\n\r\n")
+                    .as_bytes()
+            )
+            .status,
+        431
+    );
     assert_eq!(sample.dump(), before);
 }
 
@@ -425,7 +479,7 @@ fn a_request_that_breaks_off_is_not_carried_out() {
         }
     }
     let chunked = format!(
-        "POST /rpc HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{DELETE}\r\n",
+        "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{DELETE}\r\n",
         DELETE.len()
     );
     for end in ["", "0", "0\r\n"] {

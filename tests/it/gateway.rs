@@ -20,7 +20,7 @@ use crate::support::fake::{Fake, http, read_request};
 use crate::support::process::{BINARY, jobs_cleanup};
 use crate::support::sample::Sample;
 use crate::support::server::{Server, assert_discreet, post};
-use crate::support::{NOBODY, skipped};
+use crate::support::{DAEMON, skipped};
 
 /// Jobs of every actor, kind, target and age; each filter and all together leave what a plain predicate leaves.
 #[test]
@@ -355,7 +355,7 @@ fn an_unknown_admin_is_an_error_at_the_start() {
     assert!(!directory.path().join("gateway.sock").exists());
 }
 
-/// Real users, by the kernel's word: nobody is refused, and hears nothing; as an admin, nobody is let in.
+/// Real users, by the kernel's word: the daemon is refused, and hears nothing; as an admin, it is let in.
 #[test]
 fn only_admins_are_let_in() {
     if !geteuid().is_root() {
@@ -364,15 +364,15 @@ fn only_admins_are_let_in() {
     let sample = Sample::new();
     let before = sample.dump();
     let directory = sample.directory.path();
-    // Somewhere where nobody can run it.
+    // Somewhere where others can run it.
     let binary = directory.join("hero_proc_cleanup");
     fs::copy(BINARY, &binary).unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o600)).unwrap();
-    let as_nobody = |args: &[&str], socket: &Path| {
+    let as_daemon = |args: &[&str], socket: &Path| {
         let output = Command::new(&binary)
-            .uid(NOBODY)
-            .gid(NOBODY)
+            .uid(DAEMON)
+            .gid(DAEMON)
             .current_dir("/")
             .args(args)
             .arg("--socket")
@@ -388,29 +388,29 @@ fn only_admins_are_let_in() {
     // The mode of the socket keeps others out already.
     let socket = directory.join("gateway.sock");
     let deaf = Server::gateway(&socket, &directory.join("heard.sock"), &[]);
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
     assert_eq!(code, Some(6), "{error}");
     // So does the gate, where the mode does not.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
     assert_eq!(code, Some(5), "{error}");
     assert!(error.contains("only admins"), "{error}");
     assert!(heard.accept().is_err(), "hero_proc hears nothing of it");
     deaf.signal(Signal::TERM);
     let (_, log) = deaf.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
-    assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=65534"), "{log}");
+    assert!(!audit.is_empty() && audit[0].contains("not_admin") && audit[0].contains("uid=1 "), "{log}");
 
     let store = Server::serve(&sample.path, &store_socket);
-    let open = Server::gateway(&socket, &store_socket, &["--admin", "nobody"]);
+    let open = Server::gateway(&socket, &store_socket, &["--admin", "daemon"]);
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let (code, error) = as_nobody(&["jobs-cleanup", "--dry-run"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--dry-run"], &socket);
     assert_eq!(code, Some(0), "{error}");
     assert_eq!(sample.dump(), before);
-    let (code, error) = as_nobody(&["jobs-cleanup", "--yes", "--older-than", "1d"], &socket);
+    let (code, error) = as_daemon(&["jobs-cleanup", "--yes", "--older-than", "1d"], &socket);
     assert_eq!(code, Some(0), "{error}");
     assert_ne!(sample.dump(), before);
-    let (code, _) = as_nobody(&["jobs-cleanup", "--yes"], &store_socket);
+    let (code, _) = as_daemon(&["jobs-cleanup", "--yes"], &store_socket);
     assert_eq!(code, Some(6), "hero_proc's own socket stays shut");
     drop((store, open));
 }
@@ -433,7 +433,7 @@ fn headers_are_no_identity() {
         "X-Hero-Claims: {\"uid\":0,\"admin\":true}",
         "x-hero-user: root\r\nx-hero-admin: true",
         "authorization: Basic cm9vdDpyb290",
-        "x-forwarded-user: root\r\nx-forwarded-for: 127.0.0.1\r\nremote-user: root",
+        "remote-user: root\r\nx-remote-user: root",
         "cookie: admin=1",
     ];
 
@@ -442,7 +442,7 @@ fn headers_are_no_identity() {
     let gateway = Server::gateway(&socket, &upstream, &[]);
     reachable();
     for claim in claims {
-        let answer = as_nobody(|| gateway.send(&post(&format!("connection: close\r\n{claim}"), call)).json());
+        let answer = as_daemon(|| gateway.send(&post(&format!("connection: close\r\n{claim}"), call)).json());
         let expected =
             json!({ "code": -32002, "message": "only admins may clean up jobs", "data": { "kind": "not_admin" } });
         assert_eq!(answer["error"], expected, "{claim}: {answer}");
@@ -452,26 +452,31 @@ fn headers_are_no_identity() {
     let (_, log) = gateway.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
     assert_eq!(audit.len(), claims.len(), "{log}");
-    assert!(audit.iter().all(|line| line.contains("uid=65534") && line.contains("not_admin")), "{log}");
+    assert!(audit.iter().all(|line| line.contains("uid=1 ") && line.contains("not_admin")), "{log}");
     drop(heard);
     fs::remove_file(&upstream).unwrap();
 
     // As little as they let anybody in do they keep anybody out.
-    let gateway = Server::gateway(&socket, &upstream, &["--admin", &NOBODY.to_string()]);
+    let gateway = Server::gateway(&socket, &upstream, &["--admin", &DAEMON.to_string()]);
     reachable();
     let request = post("connection: close\r\nx-hero-claims: guest", call);
-    for answer in [as_nobody(|| gateway.send(&request).json()), gateway.send(&request).json()] {
+    for answer in [as_daemon(|| gateway.send(&request).json()), gateway.send(&request).json()] {
         assert_eq!(answer["error"]["data"]["kind"], "upstream_unreachable", "{answer}");
     }
 }
 
-/// Does `act` on a thread that belongs to nobody: what the kernel says of a connection is who opened it, and on Linux
-/// each thread has credentials of its own.
-fn as_nobody<R: Send>(act: impl FnOnce() -> R + Send) -> R {
+fn as_daemon<R: Send>(act: impl FnOnce() -> R + Send) -> R {
+    as_user(DAEMON, act)
+}
+
+/// Does `act` on a thread that belongs to the user `id`: what the kernel says of a connection is who opened it, and on
+/// Linux each thread has credentials of its own.
+pub(crate) fn as_user<R: Send>(id: u32, act: impl FnOnce() -> R + Send) -> R {
+    let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
     let thread = move || {
         set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
-        set_thread_res_uid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
+        set_thread_res_gid(group, group, group).unwrap();
+        set_thread_res_uid(user, user, user).unwrap();
         act()
     };
     thread::scope(|scope| scope.spawn(thread).join().unwrap())

@@ -1,6 +1,8 @@
 //! All integration tests, in one binary: real SQLite files, real sockets, the real binary.
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
+mod admission;
+mod audit;
 mod bad_input;
 mod cli;
 mod clients;

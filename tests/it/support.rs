@@ -13,8 +13,8 @@ pub(crate) mod server;
 pub(crate) mod sides;
 pub(crate) mod steps;
 
-/// A user who is not root, whom every system has.
-pub(crate) const NOBODY: u32 = 65534;
+/// The user `daemon`, who is not root, and whom every system has.
+pub(crate) const DAEMON: u32 = 1;
 
 /// Says that a test is skipped, where it is seen: what tests print with macros is shown only if they fail.
 pub(crate) fn skipped(why: &str) {

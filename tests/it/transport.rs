@@ -17,7 +17,7 @@ use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::NOBODY;
+use crate::support::DAEMON;
 use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::Sample;
 use crate::support::server::{Server, serve};
@@ -206,7 +206,7 @@ fn a_lock_that_is_left_is_taken_over() {
     fs::remove_file(&lock).unwrap();
     if geteuid().is_root() {
         fs::write(&lock, "").unwrap();
-        chown(&lock, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(&lock, Some(DAEMON), Some(DAEMON)).unwrap();
         assert_refused(&sample, &socket, "can't be bound");
         assert!(lock.exists());
     }
@@ -321,25 +321,25 @@ fn a_directory_of_others_is_refused() {
         return assert_refused(&sample, &directory.join("other.sock"), "can't be bound");
     }
     mode(0o755);
-    chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(&directory, Some(DAEMON), Some(DAEMON)).unwrap();
     assert_refused(&sample, &directory.join("rpc.sock"), "belongs to another user");
 
-    // The other way round: nobody in a directory of root's, and beside a socket of root's.
+    // The other way round: the daemon in a directory of root's, and beside a socket of root's.
     let binary = sample.directory.path().join("hero_proc_cleanup");
     fs::copy(BINARY, &binary).unwrap();
     fs::set_permissions(sample.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let as_nobody = |socket: &Path| {
+    let as_daemon = |socket: &Path| {
         let mut command = Command::new(&binary);
-        command.uid(NOBODY).gid(NOBODY).current_dir("/").args(["serve", "--store"]).arg(&sample.path);
+        command.uid(DAEMON).gid(DAEMON).current_dir("/").args(["serve", "--store"]).arg(&sample.path);
         command.arg("--socket").arg(socket);
         assert_says(command, "can't be bound");
     };
-    as_nobody(&sample.directory.path().join("rpc.sock"));
+    as_daemon(&sample.directory.path().join("rpc.sock"));
     let roots = directory.join("root.sock");
     let _live = UnixListener::bind(&roots).unwrap();
     fs::set_permissions(&roots, fs::Permissions::from_mode(0o600)).unwrap();
     let before = fs::symlink_metadata(&roots).unwrap().ino();
-    as_nobody(&roots);
+    as_daemon(&roots);
     assert_eq!(fs::symlink_metadata(&roots).unwrap().ino(), before, "a live server keeps its socket");
 }
 
@@ -352,7 +352,12 @@ fn who_closes_its_side_after_a_request_is_answered() {
         json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": { "tags": ["codescaler"] } });
     let body = body.to_string();
     let mut stream = UnixStream::connect(&server.socket).unwrap();
-    write!(stream, "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(
+        stream,
+        "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
