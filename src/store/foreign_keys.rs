@@ -12,7 +12,7 @@
 //!
 //! A chain of `CASCADE` that ends in a key that holds keeps the job at its other end. A store whose keys can't be
 //! carried out like this does not fit: keys of several columns, keys on another column of `jobs`, a circle, a cascade
-//! into one of the host's own tables, a key on `actions`.
+//! into one of the host's own tables, a key on `actions`; and keys that lead too far, or too many ways.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -135,8 +135,11 @@ pub(super) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Res
             problems.push(format!("table {} has a foreign key on actions", key.child));
         }
     }
-    let mut walk = Walk { connection, keys: &keys, found: ForeignKeys::default(), effects: Vec::new() };
-    walk.from("jobs", &mut Vec::new(), problems)?;
+    let mut walk = Walk { connection, keys: &keys, found: ForeignKeys::default(), effects: Vec::new(), ways: 0 };
+    match walk.from("jobs", &mut Vec::new(), problems) {
+        Err(StoreError::Unfit { problems: too_far }) => problems.extend(too_far),
+        done => done?,
+    }
     let Walk { mut found, mut effects, .. } = walk;
     effects.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
     found.effects = effects.into_iter().map(|(_, effect)| effect).collect();
@@ -196,7 +199,15 @@ struct Walk<'w> {
     found: ForeignKeys,
     /// Effects with their distance from `jobs`.
     effects: Vec<(usize, Effect)>,
+    /// The ways that have been gone.
+    ways: usize,
 }
+
+/// The most ways: two keys of each table on the one before double them with each table, and each way costs a scan.
+const MOST_WAYS: usize = 64;
+
+/// The longest way: SQLite before 3.46 does not parse subqueries within more than about ten others.
+const LONGEST_WAY: usize = 8;
 
 /// One step of a way: the rows of `table` whose `column` is in `parent_column` of the step before.
 struct Step {
@@ -210,6 +221,15 @@ impl Walk<'_> {
     fn from(&mut self, parent: &str, way: &mut Vec<Step>, problems: &mut Vec<String>) -> Result<(), StoreError> {
         let keys = self.keys;
         for key in keys.iter().filter(|key| key.parent.eq_ignore_ascii_case(parent)) {
+            self.ways += 1;
+            if self.ways > MOST_WAYS {
+                return Err(StoreError::unfit(format!("foreign keys lead from jobs more than {MOST_WAYS} ways")));
+            }
+            if way.len() == LONGEST_WAY {
+                return Err(StoreError::unfit(format!(
+                    "foreign keys lead from jobs more than {LONGEST_WAY} tables deep"
+                )));
+            }
             let name = format!("the foreign key {}.{} on {}", key.child, key.column, key.parent);
             let Some(parent_column) = self.parent_column(key)? else {
                 problems.push(format!("{name} has no single column to refer to"));
