@@ -1,11 +1,15 @@
 //! The text of a CREATE statement, in words: what no pragma of SQLite's says of a table.
 
+use std::ops::Range;
+
 /// A word of a statement: a name, a keyword, a literal, or a mark of one character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
     text: String,
     /// It is a name or a text literal in quotes, which SQLite takes for a name where only a name can stand.
     quoted: bool,
+    /// Where it stands in the statement.
+    at: Range<usize>,
 }
 
 impl Word {
@@ -15,23 +19,47 @@ impl Word {
     }
 }
 
+/// Whether `sql` names `column`. Any text literal may be its name.
+pub(super) fn names(sql: &str, column: &str) -> bool {
+    words(sql).iter().any(|word| word.text.eq_ignore_ascii_case(column))
+}
+
+/// The expressions in `sql` that stand in parentheses behind `keyword`, with their parentheses.
+pub(super) fn expressions<'s>(sql: &'s str, keyword: &str) -> Vec<&'s str> {
+    let words = words(sql);
+    let begins = |pair: &&[Word]| pair[0].is(keyword) && pair[1].is("(");
+    words.windows(2).filter(begins).map(|pair| parenthesized(sql, &words, pair[1].at.start)).collect()
+}
+
+/// What stands in the parentheses that open at `start`, with these. `words` are those of `sql`.
+fn parenthesized<'s>(sql: &'s str, words: &[Word], start: usize) -> &'s str {
+    let mut depth = 0;
+    let closes = |word: &&Word| {
+        depth += i32::from(word.is("(")) - i32::from(word.is(")"));
+        depth == 0
+    };
+    let end = words.iter().skip_while(|word| word.at.start < start).find(closes);
+    &sql[start..end.map_or(sql.len(), |end| end.at.end)]
+}
+
 /// The words of `sql`, without comments.
 pub(super) fn words(sql: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
+        let start = sql.len() - rest.len();
         let end = match first {
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest[2..].find("*/").map_or(rest.len(), |end| end + 4),
             '"' | '\'' | '`' | '[' => {
                 let (text, end) = quoted(rest, if first == '[' { ']' } else { first });
-                words.push(Word { text, quoted: true });
+                words.push(Word { text, quoted: true, at: start..start + end });
                 end
             }
             _ if first.is_ascii_whitespace() => 1,
             _ => {
                 let end = rest.find(|char: char| !of_a_name(char)).unwrap_or(rest.len()).max(first.len_utf8());
-                words.push(Word { text: rest[..end].to_owned(), quoted: false });
+                words.push(Word { text: rest[..end].to_owned(), quoted: false, at: start..start + end });
                 end
             }
         };
@@ -86,6 +114,16 @@ mod tests {
         ] {
             assert!(!has(without), "{without}");
         }
+    }
+
+    #[test]
+    fn an_expression_ends_where_its_parentheses_do() {
+        let sql = "CREATE TABLE t (a CHECK (a > (1)), b AS (a || ')') STORED, check (b -- )
+            in ('(')), \"CHECK\" (c))";
+        assert_eq!(expressions(sql, "CHECK"), ["(a > (1))", "(b -- )\n            in ('('))"]);
+        assert_eq!(expressions(sql, "AS"), ["(a || ')')"]);
+        assert_eq!(expressions("CHECK (a", "CHECK"), ["(a"]);
+        assert!(names("(x + \"A b\")", "a B") && names("'x'", "X") && !names("xx + y", "x"));
     }
 
     #[test]
