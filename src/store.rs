@@ -26,6 +26,7 @@
 //! SQLite: versions before 3.26.0 lack `pragma_table_xinfo` and are refused.
 
 mod connection;
+mod definition;
 mod foreign_keys;
 mod layout;
 mod locked;

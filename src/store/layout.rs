@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::StoreError;
+use super::definition::words;
 use super::foreign_keys::{self, ForeignKeys};
 
 /// The layout of a store that fits.
@@ -26,6 +27,10 @@ pub(crate) struct Jobs {
     pub(crate) pid: Option<&'static str>,
     pub(crate) attempt: Option<&'static str>,
     pub(crate) started_at: Option<&'static str>,
+    pub(crate) finished_at: Option<&'static str>,
+    pub(crate) run_id: Option<&'static str>,
+    /// Whether no id is ever used again.
+    pub(crate) autoincrement: bool,
 }
 
 /// The columns of `actions`.
@@ -33,6 +38,8 @@ pub(crate) struct Jobs {
 pub(crate) struct Actions {
     pub(crate) context: &'static str,
     pub(crate) spec: &'static str,
+    pub(crate) created_at: Option<&'static str>,
+    pub(crate) updated_at: Option<&'static str>,
 }
 
 /// The columns of `services`. A service lists its actions in its spec, under `actions`, or in a column of that name, a
@@ -47,7 +54,9 @@ pub(crate) struct Services {
 const CONTEXT: [&str; 2] = ["context_name", "context"];
 const SPEC: [&str; 2] = ["spec_json", "spec"];
 const CREATED_AT: [&str; 2] = ["created_at_ms", "created_at"];
+const UPDATED_AT: [&str; 2] = ["updated_at_ms", "updated_at"];
 const STARTED_AT: [&str; 2] = ["started_at_ms", "started_at"];
+const FINISHED_AT: [&str; 2] = ["finished_at_ms", "finished_at"];
 
 impl Layout {
     /// What each column was read as: meaning → `table.column`.
@@ -68,6 +77,8 @@ impl Layout {
             ("pid", jobs.pid),
             ("attempt", jobs.attempt),
             ("started_at", jobs.started_at),
+            ("finished_at", jobs.finished_at),
+            ("run_id", jobs.run_id),
         ] {
             if let Some(column) = column {
                 read("jobs", meaning, column);
@@ -78,6 +89,11 @@ impl Layout {
         }
         read("actions", "context", actions.context);
         read("actions", "spec", actions.spec);
+        for (meaning, column) in [("created_at", actions.created_at), ("updated_at", actions.updated_at)] {
+            if let Some(column) = column {
+                read("actions", meaning, column);
+            }
+        }
         if let Some(services) = services {
             read("services", "name", "name");
             read("services", "context", services.context);
@@ -108,12 +124,20 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             pid: table.find(&["pid"]),
             attempt: table.find(&["attempt"]),
             started_at: table.find(&STARTED_AT),
+            finished_at: table.find(&FINISHED_AT),
+            run_id: table.find(&["run_id"]),
+            autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
     });
     let actions = Table::read(connection, "actions", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         table.require(&["name"], &mut problems);
-        Actions { context: table.require(&CONTEXT, &mut problems), spec: table.require(&SPEC, &mut problems) }
+        Actions {
+            context: table.require(&CONTEXT, &mut problems),
+            spec: table.require(&SPEC, &mut problems),
+            created_at: table.find(&CREATED_AT),
+            updated_at: table.find(&UPDATED_AT),
+        }
     });
     let services = if exists(connection, "services")? {
         Table::read(connection, "services", &mut problems)?.map(|table| {
@@ -143,6 +167,8 @@ struct Table {
     columns: Vec<Column>,
     /// Whether the primary key is an index of its own, and so no alias of the row id.
     indexed_key: bool,
+    /// The statement that would make the table.
+    sql: String,
 }
 
 struct Column {
@@ -168,14 +194,15 @@ impl Table {
             problems.push(format!("there is no table {name}"));
             return Ok(None);
         }
-        let is_table: bool = connection.query_row(
+        let (is_table, sql): (bool, String) = connection.query_row(
             "SELECT type = 'table'
-                    AND sql NOT LIKE 'CREATE VIRTUAL TABLE %'
+                    AND sql NOT LIKE 'CREATE VIRTUAL TABLE %',
+                    sql
              FROM sqlite_master
              WHERE name = :name COLLATE NOCASE
                AND type IN ('table', 'view')",
             &[(":name", name)],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         if !is_table {
             problems.push(format!("{name} is no ordinary table"));
@@ -188,7 +215,7 @@ impl Table {
         let indexed_key = connection
             .prepare("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")?
             .exists(&[(":name", name)])?;
-        Ok(Some(Self { name, columns, indexed_key }))
+        Ok(Some(Self { name, columns, indexed_key, sql }))
     }
 
     /// `id` must be the row id: ids then ascend in the order in which a table is read, and name one row for good.

@@ -27,6 +27,7 @@ mod question;
 mod races;
 mod readme;
 mod rows;
+mod schemas;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
