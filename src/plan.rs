@@ -38,56 +38,78 @@
 //! changed or removed at any time is either seen by that decision or comes after the commit.
 
 mod actions;
+mod choice;
+mod groups;
 mod jobs;
+mod order;
 pub(crate) mod references;
 mod token;
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroUsize;
 
 use crate::host::{Job, JobControl};
 use crate::report::{JobsKept, KeptAction};
+use crate::request::{KeepLast, Request};
 use crate::store::{Snapshot, StoreError};
-use crate::tag::Tags;
 
 use references::Keys;
 use token::Digest;
 pub use token::{PlanToken, PlanTokenError};
 
-/// The lowest creation time that can be one in milliseconds: anything below would be before 1973.
+/// The lowest time that can be one in milliseconds: anything below would be before 1973.
 pub(crate) const FIRST_MS: i64 = 100_000_000_000;
 
-/// The terminal phases that are known or plausible, compared without case. Anything else is not finished.
-const TERMINAL: [&str; 15] = [
-    "succeeded",
-    "success",
-    "completed",
-    "done",
-    "ok",
-    "failed",
-    "error",
-    "cancelled",
-    "canceled",
-    "stopped",
-    "halted",
-    "killed",
-    "timeout",
-    "timed_out",
-    "skipped",
-];
-
-/// Whether a job in `phase` has finished.
-pub(crate) fn is_finished(phase: &str) -> bool {
-    TERMINAL.iter().any(|terminal| phase.eq_ignore_ascii_case(terminal))
+/// The criteria by which jobs and actions are chosen: the request, and the call's moments and means.
+pub(crate) struct Criteria<'c> {
+    pub(crate) request: &'c Request,
+    /// No job may have been created or have ended after this moment, and no action may have been set.
+    pub(crate) cutoff_ms: Option<i64>,
+    /// The moment from which the grace is counted.
+    pub(crate) now_ms: i64,
+    /// An action that was set after this moment stays: its job may not be there yet.
+    pub(crate) grace_from_ms: i64,
+    /// Whether an unfinished job keeps the others of its run.
+    pub(crate) runs: Runs,
+    pub(crate) unfinished: Unfinished<'c>,
 }
 
-/// The criteria by which jobs and actions are chosen.
-pub(crate) struct Criteria<'c> {
-    pub(crate) tags: &'c Tags,
-    pub(crate) older_than_ms: Option<u64>,
-    pub(crate) cutoff_ms: Option<i64>,
-    pub(crate) limit: NonZeroUsize,
-    pub(crate) unfinished: Unfinished<'c>,
+/// Whether jobs of one run belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Hold,
+    Ignored,
+}
+
+impl Criteria<'_> {
+    fn runs_hold(&self) -> bool {
+        self.runs == Runs::Hold
+    }
+
+    /// The job `id` as it was before this call stopped it, if it did.
+    fn stopped(&self, id: i64) -> Option<&Stopped> {
+        match self.unfinished {
+            Unfinished::Stopped(stops) => stops.stopped.get(&id),
+            Unfinished::Stay | Unfinished::Stop(_) => None,
+        }
+    }
+
+    /// The jobs that this call has stopped.
+    fn all_stopped(&self) -> impl Iterator<Item = i64> {
+        let stops = match self.unfinished {
+            Unfinished::Stopped(stops) => Some(stops),
+            Unfinished::Stay | Unfinished::Stop(_) => None,
+        };
+        stops.into_iter().flat_map(|stops| stops.stopped.keys().copied())
+    }
+
+    /// Whether jobs are grouped by `tag`.
+    fn groups_by(&self, tag: &str) -> bool {
+        match &self.request.keep_last {
+            Some(KeepLast { by: Some(prefixes), .. }) => prefixes.iter().any(|prefix| tag.starts_with(prefix.as_str())),
+            Some(KeepLast { by: None, .. }) => true,
+            None => false,
+        }
+    }
 }
 
 /// The fate of jobs that have not finished.
@@ -105,9 +127,16 @@ pub(crate) enum Unfinished<'c> {
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     /// The stopped jobs, as they were before.
-    pub(crate) stopped: HashMap<i64, Job>,
+    pub(crate) stopped: HashMap<i64, Stopped>,
     /// Why each of the others could not be stopped.
     pub(crate) failed: HashMap<i64, String>,
+}
+
+/// A job that has not finished, before it is stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopped {
+    pub(crate) job: Job,
+    pub(crate) finished_at: Option<i64>,
 }
 
 /// The decision about one snapshot.
@@ -118,53 +147,56 @@ pub(crate) struct Plan {
     pub(crate) jobs: Vec<i64>,
     pub(crate) jobs_kept: JobsKept,
     /// Those of `jobs` that have not finished.
-    pub(crate) to_stop: Vec<Job>,
+    pub(crate) to_stop: Vec<Stopped>,
     /// Why each other job that has not finished can't be stopped.
     pub(crate) unstoppable: HashMap<i64, String>,
     /// Row ids, ascending.
     pub(crate) actions: Vec<i64>,
     /// The names of `actions`, sorted.
     pub(crate) action_names: Vec<String>,
-    /// Sorted by name.
+    /// The number of `actions` that no planned job refers to.
+    pub(crate) actions_leaked: u64,
+    /// The candidates that stay, sorted by name, as far as they are listed.
     pub(crate) actions_kept: Vec<KeptAction>,
+    /// The number of candidates that stay.
+    pub(crate) actions_kept_count: u64,
     /// Rows of other tables that foreign keys on the planned jobs take along or set to NULL, by table.
     pub(crate) dependents: BTreeMap<String, u64>,
     pub(crate) errors: Vec<String>,
+    /// The limit left jobs or leaked actions to further calls, and this call takes something.
+    pub(crate) more: bool,
     pub(crate) token: PlanToken,
+}
+
+impl Plan {
+    /// Whether nothing goes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.actions.is_empty()
+    }
 }
 
 /// Decides about `snapshot`.
 pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result<Plan, StoreError> {
     let keys = Keys::new();
-    let mut digest = Digest::of(criteria);
+    let mut digest = Digest::new();
     let mut jobs = jobs::decide(snapshot, criteria, &keys, &mut digest)?;
     let actions = actions::decide(snapshot, criteria, &keys, &mut jobs)?;
-    let dependents = snapshot.dependents(&jobs.ids)?;
-    let token = digest.token(jobs.ids.len(), &actions, &dependents, criteria.cutoff_ms);
+    let token = digest.token(criteria, jobs.ids.len(), &actions, &jobs.dependents);
+    let takes = !jobs.ids.is_empty() || !actions.ids.is_empty();
     Ok(Plan {
         jobs_matched: jobs.matched,
+        more: takes && (jobs.kept.over_limit > 0 || actions.left > 0),
         jobs: jobs.ids,
         jobs_kept: jobs.kept,
         to_stop: jobs.to_stop,
         unstoppable: jobs.unstoppable,
         actions: actions.ids,
         action_names: actions.names,
+        actions_leaked: actions.leaked,
         actions_kept: actions.kept,
-        dependents,
+        actions_kept_count: actions.kept_count,
+        dependents: jobs.dependents,
         errors: jobs.errors,
         token,
     })
-}
-
-/// The context of what is in no other.
-pub(crate) const DEFAULT_CONTEXT: &str = "core";
-
-/// The context of a row, which is the default one where the row has none.
-pub(crate) fn context_of(own: Option<&str>) -> &str {
-    own.unwrap_or(DEFAULT_CONTEXT)
-}
-
-/// An action's name for people: alone in the default context, else behind its context.
-pub(crate) fn display(context: &str, name: &str) -> String {
-    if context == DEFAULT_CONTEXT { name.to_owned() } else { format!("{context}/{name}") }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The result of a cleanup.
 ///
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// The params that chose what goes, as they were understood, in canonical form.
+    #[serde(default)]
+    pub asked: Map<String, Value>,
     /// Jobs that carry every tag, whatever their age or phase.
     pub jobs_matched: u64,
     /// Jobs that go.
@@ -27,7 +31,10 @@ pub struct Report {
     pub actions_planned: u64,
     /// Actions that went.
     pub actions_deleted: u64,
-    /// Actions that a planned job refers to and that stay all the same, sorted by `action_id`.
+    /// The planned actions that no job of this call referred to.
+    #[serde(default)]
+    pub actions_leaked: u64,
+    /// Candidates that stay all the same, sorted by `action_id`.
     pub actions_kept: Vec<KeptAction>,
     /// How many such actions there are, however many are listed.
     pub actions_kept_count: u64,
@@ -41,7 +48,7 @@ pub struct Report {
     pub dependents: BTreeMap<String, u64>,
     /// One line for each job that could not be stopped or is held by a foreign key. Empty: nothing went wrong.
     pub errors: Vec<String>,
-    /// Whether jobs were left only because of the request's limit.
+    /// Whether the request's limit left jobs or leaked actions to further calls, and this call took something, or would.
     pub more: bool,
     /// The cut-off in milliseconds since the Unix epoch; none without an age.
     pub cutoff_ms: Option<i64>,
@@ -70,6 +77,22 @@ impl Report {
         errors.truncate(max_ids.max(1));
     }
 
+    /// The same report with empty lists of ids.
+    pub(crate) fn without_ids(&self) -> Self {
+        let (job_ids, action_ids) = (Vec::new(), Vec::new());
+        let Self { actions_kept, dependents, errors, plan, asked, .. } = self;
+        Self {
+            job_ids,
+            action_ids,
+            actions_kept: actions_kept.clone(),
+            dependents: dependents.clone(),
+            errors: errors.clone(),
+            plan: plan.clone(),
+            asked: asked.clone(),
+            ..*self
+        }
+    }
+
     /// Adds `later`, the report of a call that went on where this one stopped: this becomes the report of both.
     ///
     /// Work adds up: jobs and actions planned and deleted, dependents, bytes and durations. The state at the end is the
@@ -85,12 +108,14 @@ impl Report {
         // A new field does not compile until it is added up here.
         let Self {
             dry_run,
+            asked: _,
             jobs_matched: _,
             jobs_planned,
             jobs_deleted,
             jobs_kept,
             actions_planned,
             actions_deleted,
+            actions_leaked,
             actions_kept,
             actions_kept_count,
             job_ids,
@@ -112,6 +137,7 @@ impl Report {
         self.jobs_matched = self.jobs_planned + self.jobs_kept.sum();
         self.actions_planned += actions_planned;
         self.actions_deleted += actions_deleted;
+        self.actions_leaked += actions_leaked;
         self.actions_kept = actions_kept;
         self.actions_kept_count = actions_kept_count;
         self.job_ids.extend(job_ids);
@@ -142,27 +168,57 @@ fn to_microseconds(ms: f64) -> f64 {
 /// How many matching jobs stay, by reason. A job with several reasons counts once, under the first in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(default)]
 pub struct JobsKept {
+    /// They carry a tag that was excepted.
+    pub excepted: u64,
+    /// Their phase was not asked for.
+    pub other_phase: u64,
     /// No usable creation time, though an age was asked for.
     pub undated: u64,
-    /// Created after the cut-off.
+    /// Created after the cut-off, or ended after it.
     pub recent: u64,
     /// Not finished, and `force` was not asked for.
     pub active: u64,
     /// Not finished, and could not be stopped.
     pub unstoppable: u64,
-    /// Another table holds on to them by a foreign key that forbids the deletion.
+    /// Their run goes on: another job of it has not finished and does not go.
+    pub run_active: u64,
+    /// Among the last of their group.
+    pub kept_last: u64,
+    /// A row that stays holds them by a foreign key.
     pub referenced: u64,
     /// Left for the next call.
     pub over_limit: u64,
 }
 
 impl JobsKept {
-    /// All of them.
+    /// The number of jobs that stay, whatever the reason.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        let Self { undated, recent, active, unstoppable, referenced, over_limit } = self;
-        undated + recent + active + unstoppable + referenced + over_limit
+        // A new reason does not compile until it is added up here.
+        let Self {
+            excepted,
+            other_phase,
+            undated,
+            recent,
+            active,
+            unstoppable,
+            run_active,
+            kept_last,
+            referenced,
+            over_limit,
+        } = self;
+        excepted
+            + other_phase
+            + undated
+            + recent
+            + active
+            + unstoppable
+            + run_active
+            + kept_last
+            + referenced
+            + over_limit
     }
 }
 
@@ -246,6 +302,10 @@ pub enum Reason {
     Schedule,
     /// Its own spec does not carry the root tag.
     Untagged,
+    /// It was set after the cut-off, or so recently that its job may not be there yet.
+    Recent,
+    /// No job refers to it, and nothing says when it was set.
+    Undated,
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Deleted, Locked};
-pub(crate) use rows::{ActionRow, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
 pub(crate) use snapshot::{Facts, Snapshot};
 
 /// The place of a store.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
 use super::StoreError;
 use super::connection::Store;
@@ -72,6 +72,45 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
+    /// Calls `read` with each of the jobs `ids` that is there, its spec included.
+    pub(crate) fn jobs_by_id(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(JobRow<'_>),
+    ) -> Result<(), StoreError> {
+        self.by_id(&rows::sql::job_by_id(&self.layout), ids, |row| read(JobRow::read(row)))
+    }
+
+    /// Calls `read` with each of the actions `ids` that is there.
+    pub(crate) fn actions_by_id(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(ActionRow<'_>),
+    ) -> Result<(), StoreError> {
+        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row)))
+    }
+
+    fn by_id(
+        &self,
+        statement: &str,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(&Row<'_>),
+    ) -> Result<(), StoreError> {
+        let mut ids = ids.into_iter().peekable();
+        if ids.peek().is_none() {
+            return Ok(());
+        }
+        let mut statement = self.transaction.prepare(statement)?;
+        for id in ids {
+            self.go_on()?;
+            let mut rows = statement.query([id])?;
+            if let Some(row) = rows.next()? {
+                read(row);
+            }
+        }
+        Ok(())
+    }
+
     /// The job `id` as the host knows it.
     pub(crate) fn job(&self, id: i64) -> Result<Job, StoreError> {
         rows::job(&self.transaction, &self.layout, id)
@@ -80,6 +119,16 @@ impl<'c> Snapshot<'c> {
     /// The jobs that rows of other tables hold on to by a foreign key, with the table.
     pub(crate) fn held(&self) -> Result<HashMap<i64, &str>, StoreError> {
         self.layout.foreign_keys.held(&self.transaction)
+    }
+
+    /// The jobs that other jobs hold by a foreign key, each with the one that holds it.
+    pub(crate) fn held_by_jobs(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+        self.layout.foreign_keys.held_by_jobs(&self.transaction)
+    }
+
+    /// For each of `jobs`, the number of rows of other tables that it takes along or sets to NULL and none before it does.
+    pub(crate) fn dependents_of_each(&self, jobs: &[i64]) -> Result<Vec<u64>, StoreError> {
+        self.layout.foreign_keys.count_each(&self.transaction, jobs)
     }
 
     /// The number of rows of each other table that deleting `jobs` takes along or sets to NULL.
