@@ -21,7 +21,7 @@ fn an_age_is_digits_and_a_unit_and_nothing_else() {
     let socket = missing.path().join("none.sock");
     let code = |age: &str| {
         let mut command = binary();
-        command.args(["jobs-cleanup", "--older-than", age, "--socket"]).arg(&socket);
+        command.args(["jobs-cleanup", "--yes", "--older-than", age, "--socket"]).arg(&socket);
         let output = command.output().expect("the binary runs");
         assert_eq!(text(&output.stdout), "");
         output.status.code()
@@ -91,7 +91,7 @@ fn tables_are_for_people() {
     let sides = Sides::with(&(old_jobs(1, 3) + &running_job(4, 0)));
     let output = sides.run(&["--dry-run", "-o", "table"]);
     let table = text(&output.stdout);
-    for part in ["would go", "stay: not finished", "Dry run", "nothing was deleted", "Plan: none."] {
+    for part in ["would go", "stay: not finished", "Dry run", "nothing was deleted", "--plan none."] {
         assert!(table.contains(part), "{part:?} is missing:\n{table}");
     }
     let output = sides.run(&["-o", "table"]);
@@ -374,14 +374,14 @@ fn check_tells_all() {
     let table = text(&output.stdout);
     let rows: Vec<Vec<&str>> = table
         .lines()
-        .map(|line| line.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .map(|line| line.split(['│', '┆', '|']).map(str::trim).filter(|cell| !cell.is_empty()).collect())
         .collect();
     let shows = |row: &[&str]| assert!(rows.contains(&row.to_vec()), "{row:?} is missing:\n{table}");
     for row in [
         &["all", "10", "6"][..],
         &["with the root tag", "5", "5"],
         &["of these, in their spec only", "1"],
-        &["without a creation time", "4"],
+        &["without a creation time in milliseconds", "4"],
         &["with tags that can't be read", "2"],
         &["that nothing refers to", "3"],
         &["(no text)", "1"],
@@ -397,7 +397,14 @@ fn check_tells_all() {
     for key in keys {
         shows(&[&format!("Foreign key: {key}")]);
     }
-    for part in ["The store fits.", "journal mode delete", "auto_vacuum none", "free pages", rusqlite::version()] {
+    for part in [
+        "The store fits.",
+        "pages of 4 KiB",
+        "journal mode delete",
+        "auto_vacuum none",
+        "free pages",
+        rusqlite::version(),
+    ] {
         assert!(table.contains(part), "{part:?} is missing:\n{table}");
     }
     assert_eq!(dump(&sides.path("hero_proc.db")), before);
@@ -427,11 +434,21 @@ fn every_exit_code_means_one_thing() {
         (0, "a dry run", with_socket(&gateway, &["--dry-run"]), ""),
         (1, "no store", run(&["check", "--store", &missing]), "error: the store does not fit"),
         (2, "no such option", with_socket(&gateway, &["--dryrun"]), "error: unexpected argument '--dryrun' found"),
-        (2, "a bad param", with_socket(&gateway, &["--plan", "x"]), "is no plan that a dry run could have given"),
+        (
+            2,
+            "a bad param",
+            with_socket(&gateway, &["--yes", "--plan", "x"]),
+            "is no plan that a dry run could have given",
+        ),
         (3, "a job that lives", with_socket(&gateway, &["--force", "--yes"]), "error: done, but some jobs stay"),
-        (4, "a plan that was", with_socket(&gateway, &["--plan", &shown]), "the set is no longer that of the plan"),
+        (
+            4,
+            "a plan that was",
+            with_socket(&gateway, &["--yes", "--plan", &shown]),
+            "the set is no longer that of the plan",
+        ),
         (5, "refused", with_socket(&refuses.gateway.socket, &["--yes"]), "error: only for others"),
-        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the server can't be reached"),
+        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the gateway can't be reached"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
         assert!(text(&output.stderr).contains(says), "{what}: {output:?}");
@@ -466,7 +483,7 @@ impl Refuses {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions"] {
+    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Example"), "{command}");

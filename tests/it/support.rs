@@ -9,6 +9,7 @@ pub(crate) mod model;
 pub(crate) mod process;
 pub(crate) mod round;
 pub(crate) mod sample;
+pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod sides;
 pub(crate) mod steps;

@@ -58,9 +58,11 @@ impl Sides {
         column(&self.store(), "SELECT id FROM jobs ORDER BY id")
     }
 
-    /// `jobs-cleanup` at the gateway, with stdout piped.
+    /// `jobs-cleanup` at the gateway, with stdout piped, as scripts run it: without a question.
     pub(crate) fn cleanup(&self, arguments: &[&str]) -> Command {
-        self.cleanup_as(binary(), arguments)
+        let mut command = self.cleanup_as(binary(), arguments);
+        command.args((!arguments.iter().any(|given| ["--yes", "--dry-run"].contains(given))).then_some("--yes"));
+        command
     }
 
     /// The same, begun by `command`, such as a wrapper around the binary.
