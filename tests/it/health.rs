@@ -92,7 +92,7 @@ fn health_leaves_the_store_as_it_is() {
 fn a_store_without_permission_is_unreachable() {
     let sample = Sample::new();
     if !geteuid().is_root() {
-        fs::set_permissions(&sample.path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o000)).unwrap();
         return assert_store(&Server::serve(&sample.path, &sample.directory.path().join("rpc.sock")), "unreachable");
     }
     let (binary, sockets) = (sample.directory.path().join("binary"), sample.directory.path().join("sockets"));
