@@ -1,6 +1,6 @@
 //! `jobs.cleanup`, codescalers' side: the admin gate, the tags, one call to hero_proc, its report unchanged.
 //!
-//! It needs no server of ours: codescalers mounts [`Forwarder::jobs_cleanup`] behind its own.
+//! It needs no server of ours: codescalers mounts [`Forwarder::call`] behind its own.
 
 use std::time::Instant;
 

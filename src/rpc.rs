@@ -150,7 +150,7 @@ impl RpcError {
         Self::new(Kind::StoreBusy, message).with("retryable", true)
     }
 
-    /// An error of [`Kind::Internal`] that says nothing about `cause`. [`log`](Self::log) says it, under the same incident.
+    /// An error of [`Kind::Internal`] that says nothing about `cause`, which is for the log, under the same incident.
     #[must_use]
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         let causes: Vec<_> =

@@ -4,7 +4,6 @@
 mod admission;
 mod audit;
 mod bad_input;
-mod bound;
 mod cli;
 mod clients;
 mod dependencies;
@@ -23,7 +22,6 @@ mod jsonrpc;
 mod kill;
 mod matrix;
 mod openrpc;
-mod plan;
 mod printable;
 mod property;
 mod question;
@@ -35,7 +33,9 @@ mod soak;
 #[cfg(not(oldest_rusqlite))]
 mod statements;
 mod stopping;
+mod store;
 mod support;
 mod terminal;
+mod token;
 mod told;
 mod transport;

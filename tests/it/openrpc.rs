@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Host, Kind, MAX_LIMIT, Request, RpcError, cleanup_by_tag, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, Request, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
+use crate::support::call::{all_with, call, dry_run};
 use crate::support::sample::Sample;
 use crate::support::server::Server;
 
@@ -52,12 +53,11 @@ fn params_are_those_of_the_method() {
     assert_eq!(schema("older_than_ms")["maximum"], i64::MAX);
 
     let sample = Sample::new();
-    let host = Host::new(Guard::codescaler());
-    let call = |params: Value| cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now());
+    let call = |params: Value| call(&sample, params);
     for (name, schema) in params.iter().map(|(name, param)| (name, &param["schema"])) {
         for edge in ["minimum", "maximum"] {
             let Some(number) = schema.get(edge).and_then(Value::as_i64) else { continue };
-            let mut params = json!({ "tags": ["codescaler"], "dry_run": true });
+            let mut params = dry_run();
             params[name] = number.into();
             assert!(call(params.clone()).is_ok(), "{params}");
             let beyond = if edge == "minimum" { number.checked_sub(1) } else { number.checked_add(1) };
@@ -80,9 +80,7 @@ fn params_are_those_of_the_method() {
 #[test]
 fn the_result_is_a_report() {
     let sample = Sample::new();
-    let host = Host::new(Guard::codescaler());
-    let params = json!({ "tags": ["codescaler"], "older_than_ms": 86_400_000 });
-    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    let report = call(&sample, all_with(json!({ "older_than_ms": 86_400_000 }))).unwrap();
     let report = serde_json::to_value(&report).unwrap();
     for text in [openrpc::HERO_PROC, openrpc::CODESCALERS] {
         let document = document(text);
@@ -212,7 +210,7 @@ fn errors_are_answered_as_documented() {
     let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
     let ask = |params: Value| call(params).to_string();
     let plan = format!("none.{:064}", 0);
-    let dry = call(json!({ "tags": ["codescaler"], "dry_run": true }));
+    let dry = call(dry_run());
     let mut bodies = vec![
         ("parse_error", "{".to_owned()),
         ("invalid_request", "{}".to_owned()),
@@ -224,7 +222,7 @@ fn errors_are_answered_as_documented() {
     ];
     // A param that is null is refused, whichever it is.
     for param in params(&document["methods"][0]).keys() {
-        let mut with_null = json!({ "tags": ["codescaler"], "dry_run": true });
+        let mut with_null = dry_run();
         with_null[param] = Value::Null;
         bodies.push(("invalid_params", ask(with_null)));
     }
