@@ -13,6 +13,7 @@ mod faults;
 mod force;
 mod foreign_keys;
 mod gateway;
+mod health;
 mod help;
 mod hostile;
 mod interleavings;
