@@ -196,7 +196,7 @@ pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result
         actions_kept: actions.kept,
         actions_kept_count: actions.kept_count,
         dependents: jobs.dependents,
-        errors: jobs.errors,
+        errors: jobs.errors.into_values().collect(),
         token,
     })
 }

@@ -324,9 +324,11 @@ mod tests {
                 "dry_run": false,
                 "jobs_matched": 7, "jobs_planned": 5, "jobs_deleted": 5,
                 "jobs_kept": {
-                    "undated": 0, "recent": 0, "active": 1, "unstoppable": 1, "referenced": 0, "over_limit": 0,
+                    "excepted": 0, "other_phase": 0, "undated": 0, "recent": 0, "active": 1, "unstoppable": 1,
+                    "run_active": 0, "kept_last": 0, "referenced": 0, "over_limit": 0,
                 },
-                "actions_planned": 3, "actions_deleted": 3,
+                "asked": { "tags": ["codescaler"] },
+                "actions_planned": 3, "actions_deleted": 3, "actions_leaked": 1,
                 // No referrer is named that the last call deleted, and no action that it deleted is listed.
                 "actions_kept": [
                     { "action_id": "codescaler_c", "reason": "schedule", "by": null },
@@ -403,7 +405,7 @@ mod tests {
         report(json!({
             "jobs_matched": 7, "jobs_planned": 3, "jobs_deleted": 3,
             "jobs_kept": { "undated": 0, "recent": 0, "active": 1, "unstoppable": 1, "referenced": 0, "over_limit": 2 },
-            "actions_planned": 2, "actions_deleted": 2,
+            "actions_planned": 2, "actions_deleted": 2, "actions_leaked": 1, "asked": { "tags": ["codescaler"] },
             "actions_kept": [
                 { "action_id": "codescaler_b", "reason": "job", "by": "job 2" },
                 { "action_id": "codescaler_c", "reason": "job", "by": "job 5" },

@@ -349,7 +349,7 @@ mod tests {
             (r#"{"depends_on":[{"name":"a","optional":true}]}"#, vec!["name", "a", "optional"]),
             (r#"{"depends_on":{"a":{"after":1.5}}}"#, vec!["a", "after"]),
             (r#"{"actions":["\u0061"],"depends_on":null}"#, vec!["a"]),
-            (r#"{"actions":["a"],"status":"#, vec!["actions", ":[", "a", "],", "status", ":"]),
+            (r#"{"actions":["a"],"status":"#, vec!["a", "actions", ":[", "a", "],", "status", ":"]),
             (r#"{"tags":["a"]}"#, vec![]),
         ] {
             assert_eq!(referred_to(json.as_bytes()), found, "{json}");

@@ -129,7 +129,7 @@ impl Reader<'_> {
                 has_root |= tag == criteria.request.tags.root().as_str();
                 excepted |= criteria.request.except_tags.iter().any(|except| except.as_str() == tag);
             },
-            &mut |name| self.keys.meant(action.context(), name, |meant| on.extend((meant != target).then_some(meant))),
+            &mut |name| self.keys.meant(action.context(), name, |meant| on.push(meant)),
         );
         if !on.is_empty() {
             on.sort_unstable();
@@ -299,6 +299,16 @@ impl Found {
         depended_on
     }
 
+    /// The places of the candidates on which `dependant` depends, itself aside.
+    fn on<'f>(
+        &'f self,
+        dependant: &'f Dependant,
+        depended_on: &'f HashedMap<Vec<usize>>,
+    ) -> impl Iterator<Item = usize> + 'f {
+        let candidates = dependant.on.iter().filter_map(|target| depended_on.get(target)).flatten().copied();
+        candidates.filter(|index| self.candidates[*index].id != dependant.id)
+    }
+
     /// The place of the candidate `id`.
     fn candidate(&self, id: i64) -> Option<usize> {
         self.candidates.binary_search_by_key(&id, |candidate| candidate.id).ok()
@@ -317,12 +327,12 @@ impl Found {
             if std::mem::replace(&mut followed[place], true) {
                 continue;
             }
-            let dependant = &self.dependants[place];
-            for index in dependant.on.iter().filter_map(|target| depended_on.get(target)).flatten() {
-                if kept[*index].is_none() {
-                    kept[*index] = Some((Reason::Action, By::Action(dependant.id)));
+            for index in self.on(&self.dependants[place], depended_on) {
+                // A reason of its own comes after this one.
+                if kept[index].is_none_or(|(reason, _)| reason > Reason::Action) {
+                    kept[index] = Some((Reason::Action, By::Action(self.dependants[place].id)));
                 }
-                staying.extend(self.dependant(self.candidates[*index].id));
+                staying.extend(self.dependant(self.candidates[index].id));
             }
         }
     }
@@ -340,8 +350,8 @@ impl Found {
         let mut waits_for: HashMap<usize, Vec<usize>> = HashMap::new();
         for dependant in &self.dependants {
             let Some(from) = self.candidate(dependant.id).filter(|from| goes[*from]) else { continue };
-            for on in dependant.on.iter().filter_map(|target| depended_on.get(target)).flatten() {
-                waits_for.entry(*on).or_default().push(from);
+            for on in self.on(dependant, &depended_on) {
+                waits_for.entry(on).or_default().push(from);
             }
         }
         let (mut taken, mut left) = (0, goes.clone());

@@ -226,11 +226,13 @@ mod tests {
         assert_eq!(against(&finished, &active), [Some(Against::RunActive), None, None]);
         // One that would go, but is held, keeps the others; it is none of its own mates.
         let held = Applicant { held: true, ..in_run(2, 7, true) };
-        let run = [in_run(1, 7, false), held, in_run(3, 7, true)];
+        let run = [in_run(1, 7, false), held, in_run(3, 8, true)];
         assert_eq!(
             against(&run, &Relations::default()),
-            [Some(Against::RunActive), Some(Against::Referenced), Some(Against::RunActive)]
+            [Some(Against::RunActive), Some(Against::Referenced), None]
         );
+        let run = [held, in_run(3, 7, true)];
+        assert_eq!(against(&run, &Relations::default()), [Some(Against::RunActive); 2], "each for the other");
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(super) struct Jobs {
     pub(super) to_stop: Vec<Stopped>,
     /// Why each other job that has not finished can't be stopped.
     pub(super) unstoppable: HashMap<i64, String>,
-    pub(super) errors: Vec<String>,
+    /// One line for each job that could not be stopped or is held, by id.
+    pub(super) errors: BTreeMap<i64, String>,
     /// Rows of other tables that foreign keys on `ids` take along or set to NULL, by table.
     pub(super) dependents: BTreeMap<String, u64>,
     /// The actions that may go with `ids`.
@@ -465,6 +466,6 @@ impl Jobs {
 
     /// The one place where an error is told.
     fn fail(&mut self, id: i64, error: &str) {
-        self.errors.push(format!("job {id}: {error}"));
+        self.errors.insert(id, format!("job {id}: {error}"));
     }
 }

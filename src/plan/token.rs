@@ -137,6 +137,7 @@ impl Digest {
             self.bytes(Some(table.as_bytes()));
             self.number(rows.cast_signed());
         }
+        self.bytes(criteria.cutoff_ms.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         // The lengths say where each list ends.
         for length in [jobs, actions.ids.len(), dependents.len()] {
             self.number(length as i64);

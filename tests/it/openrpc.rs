@@ -44,7 +44,7 @@ fn params_are_those_of_the_method() {
         params.iter().filter(|(_, param)| param["required"] == true).map(|(name, _)| name).collect();
     assert_eq!(required, ["tags"]);
     let schema = |name: &str| &params[name]["schema"];
-    assert_eq!(schema("limit")["default"], Request::new(Guard::codescaler().everything()).limit.get());
+    assert_eq!(Request::new(Guard::codescaler().everything()).limit, None);
     assert_eq!(schema("max_ids")["default"], DEFAULT_MAX_IDS);
     assert_eq!(schema("dry_run")["default"], false);
     assert_eq!(schema("force")["default"], false);
