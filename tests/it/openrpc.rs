@@ -173,7 +173,7 @@ fn every_error_is_documented_with_its_code() {
         let error = (i64::from(kind.code()), kind.as_str().to_owned());
         let (on_store, on_gate) = match kind {
             // The others are what a hero_proc may answer, whatever its guard is around.
-            Kind::NotAdmin | Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
+            Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
             _ => (true, true),
         };
         assert_eq!((store.contains(&error), gate.contains(&error)), (on_store, on_gate), "{error:?}");
