@@ -44,7 +44,8 @@ mod tests {
         for phase in ["succeeded", "SUCCESS", "Completed", "done", "oK"] {
             assert_eq!(outcome(phase), Some(Outcome::Succeeded), "{phase}");
         }
-        for phase in ["failed", "Error", "cancelled", "canceled", "stopped", "halted", "killed", "timeout", "timed_out"] {
+        for phase in ["failed", "Error", "cancelled", "canceled", "stopped", "halted", "killed", "timeout", "timed_out"]
+        {
             assert_eq!(outcome(phase), Some(Outcome::DidNotSucceed), "{phase}");
         }
         for phase in ["", "running", "pending", "done ", "faild", "timed-out", "ſkipped"] {
