@@ -32,6 +32,12 @@ pub(crate) fn bound(token: &str) -> Value {
     all_with(json!({ "expect_plan": token }))
 }
 
+/// The last part of a plan, which names the params and the set: plans that differ only in their moment share it.
+#[track_caller]
+pub(crate) fn digest(plan: &str) -> &str {
+    plan.rsplit_once('.').unwrap().1
+}
+
 /// A host that can stop no jobs.
 pub(crate) fn host() -> Host {
     Host::new(Guard::codescaler())
