@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::StoreError;
 use super::definition::words;
 use super::foreign_keys::{self, ForeignKeys};
+use super::triggers;
 
 /// The layout of a store that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Layout {
     pub(crate) actions: Actions,
     pub(crate) services: Option<Services>,
     pub(crate) foreign_keys: ForeignKeys,
+    /// Whether triggers of the host's run with a deletion.
+    pub(crate) triggers: bool,
 }
 
 /// The columns of `jobs`. Those not named here are called alike in every variant.
@@ -61,7 +64,7 @@ const FINISHED_AT: [&str; 2] = ["finished_at_ms", "finished_at"];
 impl Layout {
     /// What each column was read as: meaning → `table.column`.
     pub(crate) fn columns(&self) -> BTreeMap<String, String> {
-        let Self { jobs, actions, services, foreign_keys: _ } = self;
+        let Self { jobs, actions, services, foreign_keys: _, triggers: _ } = self;
         let mut columns = BTreeMap::new();
         let mut read = |table: &str, meaning: &str, column: &str| {
             columns.insert(format!("{table}.{meaning}"), format!("{table}.{column}"));
@@ -154,9 +157,12 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         None
     };
     let foreign_keys = foreign_keys::detect(connection, &mut problems)?;
+    let triggers = triggers::any(connection, ["jobs", "actions"].into_iter().chain(foreign_keys.tables()))?;
 
     match (jobs, actions) {
-        (Some(jobs), Some(actions)) if problems.is_empty() => Ok(Layout { jobs, actions, services, foreign_keys }),
+        (Some(jobs), Some(actions)) if problems.is_empty() => {
+            Ok(Layout { jobs, actions, services, foreign_keys, triggers })
+        }
         _ => Err(StoreError::Unfit { problems }),
     }
 }

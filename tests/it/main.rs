@@ -35,3 +35,4 @@ mod stopping;
 mod support;
 mod terminal;
 mod transport;
+mod triggers;
