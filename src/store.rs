@@ -134,3 +134,9 @@ impl From<rusqlite::Error> for StoreError {
         }
     }
 }
+
+/// Whether `error`, of preparing a statement, is about the statement and the schema, and not about the moment.
+fn is_about_the_statement(error: &rusqlite::Error) -> bool {
+    // Some versions of rusqlite give such an error no code.
+    matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown))
+}

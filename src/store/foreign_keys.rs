@@ -111,8 +111,8 @@ impl ForeignKeys {
         Ok(counts)
     }
 
-    /// Deletes the rows that go with the doomed jobs, sets to NULL what is set to NULL, and returns how many rows of each
-    /// table it deleted.
+    /// Deletes the rows that go with the doomed jobs, sets to NULL what is set to NULL, and returns the number of rows that
+    /// it deleted, by table.
     pub(super) fn carry_out(&self, connection: &Connection) -> Result<BTreeMap<String, usize>, StoreError> {
         let mut deleted = BTreeMap::new();
         for effect in &self.effects {
@@ -122,6 +122,25 @@ impl ForeignKeys {
             }
         }
         Ok(deleted)
+    }
+
+    /// Calls `check` with each statement on the rows of other tables, and the table.
+    pub(super) fn each_statement(
+        &self,
+        connection: &Connection,
+        mut check: impl FnMut(&str, &str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.none() {
+            return Ok(());
+        }
+        self.doom(connection, &[])?;
+        for (table, statement) in &self.holding {
+            check(table, statement)?;
+        }
+        for effect in &self.effects {
+            check(&effect.table, &effect.carry_out())?;
+        }
+        self.forget(connection)
     }
 
     /// The statements that count, by table.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::definition::words;
+use super::definition::{self, words};
 use super::foreign_keys::{self, ForeignKeys};
 use super::triggers;
 
@@ -119,6 +119,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         for column in ["action", "tags", "phase"] {
             table.require(&[column], &mut problems);
         }
+        table.compares_plainly(&[&CONTEXT[..], &["action", "action_id"]].concat(), &mut problems);
         Jobs {
             context: table.require(&CONTEXT, &mut problems),
             spec: table.require(&SPEC, &mut problems),
@@ -135,6 +136,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let actions = Table::read(connection, "actions", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         table.require(&["name"], &mut problems);
+        table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
         Actions {
             context: table.require(&CONTEXT, &mut problems),
             spec: table.require(&SPEC, &mut problems),
@@ -145,6 +147,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let services = if exists(connection, "services")? {
         Table::read(connection, "services", &mut problems)?.map(|table| {
             table.require(&["name"], &mut problems);
+            table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
             let context = table.require(&CONTEXT, &mut problems);
             let actions = table.find(&["actions"]);
             let spec = table.find(&SPEC);
@@ -230,6 +233,16 @@ impl Table {
         let mut key = self.columns.iter().filter(|column| column.key);
         if self.indexed_key || !key.next().is_some_and(alias) || key.next().is_some() {
             problems.push(format!("{}.id is no INTEGER PRIMARY KEY", self.name));
+        }
+    }
+
+    /// These columns hold names, which are compared without case and spaces at the end, or byte by byte.
+    fn compares_plainly(&self, columns: &[&str], problems: &mut Vec<String>) {
+        for column in columns {
+            let Some(collation) = definition::collation(&self.sql, column) else { continue };
+            if !["BINARY", "NOCASE", "RTRIM"].iter().any(|known| collation.eq_ignore_ascii_case(known)) {
+                problems.push(format!("{}.{column} is compared by a collation of the host's own", self.name));
+            }
         }
     }
 

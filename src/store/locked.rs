@@ -87,11 +87,11 @@ impl<'s> Locked<'s> {
         Ok(deleted)
     }
 
-    /// The one place where anything is committed, and only if exactly `jobs` and `actions` were deleted, with what foreign
-    /// keys take along.
+    /// The one place where anything is committed: the deletion of exactly `jobs` and `actions`, with what foreign keys
+    /// take along.
     ///
-    /// Where triggers of the host's ran, nothing that was deleted may have come back, no row may refer to it, and no other
-    /// row of the host's own tables may have gone.
+    /// Where triggers of the host's ran, no deleted row may have come back, no row may refer to one, and no other row of
+    /// the host's own tables may have gone.
     pub(crate) fn commit(mut self, jobs: &[i64], actions: &[i64]) -> Result<Committed, StoreError> {
         for (table, ids) in [("jobs", jobs), ("actions", actions)] {
             let (deleted, decided) = (self.deleted(table), ids.len());
