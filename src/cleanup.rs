@@ -49,17 +49,6 @@ pub enum Error {
     /// The store failed, could not be had, or the call was cancelled.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The deletion did not delete what was decided, and was undone.
-    #[non_exhaustive]
-    #[error("{deleted} of {planned} {table} would have been deleted")]
-    Diverged {
-        /// `jobs` or `actions`.
-        table: &'static str,
-        /// Rows that were to go.
-        planned: usize,
-        /// Rows that would have gone.
-        deleted: usize,
-    },
     /// Nothing was deleted, but jobs had been stopped by then. Their rows are all there.
     #[non_exhaustive]
     #[error("{source}; {} jobs had been stopped by then, their rows are all there", stopped.len())]

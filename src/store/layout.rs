@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::definition::words;
+use super::definition::{self, words};
 use super::foreign_keys::{self, ForeignKeys};
+use super::triggers;
 
 /// The layout of a store that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Layout {
     pub(crate) actions: Actions,
     pub(crate) services: Option<Services>,
     pub(crate) foreign_keys: ForeignKeys,
+    /// Whether triggers of the host's run with a deletion.
+    pub(crate) triggers: bool,
 }
 
 /// The columns of `jobs`. Those not named here are called alike in every variant.
@@ -61,7 +64,7 @@ const FINISHED_AT: [&str; 2] = ["finished_at_ms", "finished_at"];
 impl Layout {
     /// What each column was read as: meaning → `table.column`.
     pub(crate) fn columns(&self) -> BTreeMap<String, String> {
-        let Self { jobs, actions, services, foreign_keys: _ } = self;
+        let Self { jobs, actions, services, foreign_keys: _, triggers: _ } = self;
         let mut columns = BTreeMap::new();
         let mut read = |table: &str, meaning: &str, column: &str| {
             columns.insert(format!("{table}.{meaning}"), format!("{table}.{column}"));
@@ -116,6 +119,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         for column in ["action", "tags", "phase"] {
             table.require(&[column], &mut problems);
         }
+        table.compares_plainly(&[&CONTEXT[..], &["action", "action_id"]].concat(), &mut problems);
         Jobs {
             context: table.require(&CONTEXT, &mut problems),
             spec: table.require(&SPEC, &mut problems),
@@ -132,6 +136,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let actions = Table::read(connection, "actions", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         table.require(&["name"], &mut problems);
+        table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
         Actions {
             context: table.require(&CONTEXT, &mut problems),
             spec: table.require(&SPEC, &mut problems),
@@ -142,6 +147,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let services = if exists(connection, "services")? {
         Table::read(connection, "services", &mut problems)?.map(|table| {
             table.require(&["name"], &mut problems);
+            table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
             let context = table.require(&CONTEXT, &mut problems);
             let actions = table.find(&["actions"]);
             let spec = table.find(&SPEC);
@@ -154,9 +160,12 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         None
     };
     let foreign_keys = foreign_keys::detect(connection, &mut problems)?;
+    let triggers = triggers::any(connection, ["jobs", "actions"].into_iter().chain(foreign_keys.tables()))?;
 
     match (jobs, actions) {
-        (Some(jobs), Some(actions)) if problems.is_empty() => Ok(Layout { jobs, actions, services, foreign_keys }),
+        (Some(jobs), Some(actions)) if problems.is_empty() => {
+            Ok(Layout { jobs, actions, services, foreign_keys, triggers })
+        }
         _ => Err(StoreError::Unfit { problems }),
     }
 }
@@ -224,6 +233,16 @@ impl Table {
         let mut key = self.columns.iter().filter(|column| column.key);
         if self.indexed_key || !key.next().is_some_and(alias) || key.next().is_some() {
             problems.push(format!("{}.id is no INTEGER PRIMARY KEY", self.name));
+        }
+    }
+
+    /// These columns hold names, which are compared without case and spaces at the end, or byte by byte.
+    fn compares_plainly(&self, columns: &[&str], problems: &mut Vec<String>) {
+        for column in columns {
+            let Some(collation) = definition::collation(&self.sql, column) else { continue };
+            if !["BINARY", "NOCASE", "RTRIM"].iter().any(|known| collation.eq_ignore_ascii_case(known)) {
+                problems.push(format!("{}.{column} is compared by a collation of the host's own", self.name));
+            }
         }
     }
 

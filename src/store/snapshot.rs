@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
-use super::StoreError;
 use super::connection::Store;
 use super::layout::{self, Layout};
 use super::rows::{self, ActionRow, JobRow, ServiceRow};
 use super::scan::scan;
+use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
 
 /// The store at one moment. Every read of it looks at the call's cancel.
@@ -30,6 +30,7 @@ impl<'c> Snapshot<'c> {
     /// The snapshot that `transaction` has of the store.
     pub(super) fn of(transaction: Transaction<'c>, cancel: Cancel) -> Result<Self, StoreError> {
         let layout = layout::detect(&transaction)?;
+        works(&transaction, &layout)?;
         Ok(Self { transaction, layout, cancel, second: None })
     }
 
@@ -196,6 +197,40 @@ impl<'c> Snapshot<'c> {
     pub(super) fn into_transaction(self) -> Transaction<'c> {
         self.transaction
     }
+}
+
+/// An error unless SQLite can prepare the statements of every call. An index or a trigger can need a function, a collation
+/// or a module that only the host's connections have: then nothing could ever be deleted, and a dry run must not show it.
+fn works(connection: &Connection, layout: &Layout) -> Result<(), StoreError> {
+    let mut problems = Vec::new();
+    let mut needs = |sql: &str, what: &str| {
+        let Err(error) = connection.prepare(sql) else { return Ok(()) };
+        problems.push(format!("{what}{}", missing(error, sql)?));
+        Ok::<_, StoreError>(())
+    };
+    needs(&rows::sql::jobs(layout).rows, "jobs can't be read")?;
+    needs(&rows::sql::actions(layout).rows, "actions can't be read")?;
+    if let Some(services) = &layout.services {
+        needs(&rows::sql::services(services), "services can't be read")?;
+    }
+    needs(rows::sql::DELETE_JOB, "jobs can't be deleted from")?;
+    needs(rows::sql::DELETE_ACTION, "actions can't be deleted from")?;
+    layout
+        .foreign_keys
+        .each_statement(connection, |table, sql| needs(sql, &format!("foreign keys can't be followed to {table}")))?;
+    if problems.is_empty() { Ok(()) } else { Err(StoreError::Unfit { problems }) }
+}
+
+/// What SQLite misses in the schema when it can't prepare `sql`. Any other error is passed on.
+fn missing(error: rusqlite::Error, sql: &str) -> Result<String, StoreError> {
+    if !is_about_the_statement(&error) {
+        return Err(error.into());
+    }
+    let text = error.to_string();
+    // Some versions of rusqlite add the statement. Of what SQLite says, only names may be shown.
+    let said = text.split_once(&format!(" in {sql}")).map_or(&*text, |(said, _)| said);
+    let named = ["no such ", "unknown function: ", "unsafe use of "].iter().any(|start| said.starts_with(start));
+    Ok(if named { format!(": {said}") } else { String::new() })
 }
 
 /// What SQLite says of the store's file.

@@ -40,3 +40,4 @@ mod terminal;
 mod token;
 mod told;
 mod transport;
+mod triggers;
