@@ -109,7 +109,7 @@ impl StoreError {
         Self::Diverged { what }
     }
 
-    fn damaged() -> Self {
+    pub(crate) fn damaged() -> Self {
         Self::unfit("the database file is damaged")
     }
 }

@@ -264,7 +264,7 @@ impl ForeignKeys {
 }
 
 /// An identifier from the schema, as SQL.
-fn quoted(identifier: &str) -> String {
+pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

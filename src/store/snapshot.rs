@@ -1,6 +1,7 @@
 //! The store at one moment: its layout, its rows, and facts about its file. A snapshot can't write.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Mutex;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
@@ -40,13 +41,15 @@ impl<'c> Snapshot<'c> {
     }
 
     /// Calls `gather` with each job, on whichever connection reads it; and `take` with each batch of what was gathered, ids
-    /// ascending, until one of the two fails.
+    /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
+        weighed: impl Fn() -> bool + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        scan(self, &rows::sql::jobs(&self.layout), |batch, row| gather(batch, JobRow::read(row)), take)
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
+        scan(self, &rows::sql::jobs(&self.layout), weighed, gather, take)
     }
 
     /// Calls `gather` with each action, and `take` with each batch, as [`jobs`](Self::jobs) does with jobs.
@@ -55,7 +58,8 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        scan(self, &rows::sql::actions(&self.layout), |batch, row| gather(batch, ActionRow::read(row)), take)
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row));
+        scan(self, &rows::sql::actions(&self.layout), || false, gather, take)
     }
 
     /// Calls `each` with every service, names ascending, until it fails.
@@ -89,6 +93,22 @@ impl<'c> Snapshot<'c> {
         mut read: impl FnMut(ActionRow<'_>),
     ) -> Result<(), StoreError> {
         self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row)))
+    }
+
+    /// The bytes of each action that can go, by what `key` makes of its context and name.
+    pub(crate) fn action_bytes<K: Eq + Hash>(
+        &self,
+        key: impl Fn(&str, &str) -> K,
+    ) -> Result<HashMap<K, u64>, StoreError> {
+        let mut bytes = HashMap::new();
+        let mut statement = self.transaction.prepare(&rows::sql::action_bytes(&self.layout))?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.go_on()?;
+            let action = ActionRow::read(row);
+            bytes.extend(action.text_name().map(|(context, name)| (key(context, name), action.bytes())));
+        }
+        Ok(bytes)
     }
 
     fn by_id(
@@ -167,12 +187,12 @@ impl<'c> Snapshot<'c> {
     }
 
     /// The size of the pages that hold nothing, in bytes.
-    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
         Ok(self.number("freelist_count")? * self.number("page_size")?)
     }
 
     /// The size of all pages, in bytes.
-    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
         Ok(self.number("page_count")? * self.number("page_size")?)
     }
 

@@ -4,6 +4,7 @@
 mod admission;
 mod audit;
 mod bad_input;
+mod bytes;
 mod cli;
 mod clients;
 mod dependencies;
