@@ -93,7 +93,7 @@ pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, call};
 pub use plan::{PlanToken, PlanTokenError};
-pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
 pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};

@@ -188,6 +188,8 @@ pub(crate) struct Plan {
     /// Rows of other tables that foreign keys on the planned jobs take along or set to NULL, by table.
     pub(crate) dependents: BTreeMap<String, u64>,
     pub(crate) errors: Vec<String>,
+    /// The bytes of text and blobs in the rows of jobs and actions that go.
+    pub(crate) bytes: u64,
     /// The limit left jobs or leaked actions to further calls, and this call takes something.
     pub(crate) more: bool,
     pub(crate) token: PlanToken,
@@ -210,6 +212,7 @@ pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result
     let takes = !jobs.ids.is_empty() || !actions.ids.is_empty();
     Ok(Plan {
         jobs_matched: jobs.matched,
+        bytes: jobs.bytes + actions.bytes,
         more: takes && (jobs.kept.over_limit > 0 || actions.left > 0),
         jobs: jobs.ids,
         jobs_kept: jobs.kept,
