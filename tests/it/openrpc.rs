@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, RpcError, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
