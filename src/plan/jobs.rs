@@ -154,14 +154,13 @@ impl Reader<'_> {
                 }
             });
         }
+        let phases = criteria.request.phases.as_ref();
+        let phase_asked = phases.is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase)));
         Matching {
             id: job.id,
             excepted,
-            phase_asked: criteria
-                .request
-                .phases
-                .as_ref()
-                .is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase))),
+            // The trial to stop a job may have moved it to a phase in between.
+            phase_asked: phase_asked || outcome.is_none() && criteria.tried_in_vain(job.id),
             outcome,
             created_at: job.created_at(),
             finished_at,
