@@ -31,7 +31,9 @@ mod layout;
 mod locked;
 mod rows;
 mod scan;
+mod size;
 mod snapshot;
+mod weights;
 
 use std::path::Path;
 
@@ -44,7 +46,9 @@ pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Deleted, Locked};
 pub(crate) use rows::{ActionRow, JobRow, JobTags};
+pub use size::StoreSize;
 pub(crate) use snapshot::{Facts, Snapshot};
+pub(crate) use weights::Weights;
 
 /// The place of a store.
 #[derive(Debug)]

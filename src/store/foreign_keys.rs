@@ -322,7 +322,7 @@ fn column_of(statement: &mut rusqlite::Statement<'_>, params: impl Params) -> Re
 }
 
 /// An identifier from the schema, as SQL.
-fn quoted(identifier: &str) -> String {
+pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
