@@ -147,11 +147,11 @@ impl fmt::Display for Params {
     }
 }
 
-fn unknown(name: &str) -> RpcError {
+pub(super) fn unknown(name: &str) -> RpcError {
     RpcError::param(name, "is no param of this method")
 }
 
-fn admit(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
+pub(super) fn admit(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
     guard.tags(tags).map_err(|error| match error {
         TagsError::None | TagsError::TooMany => {
             RpcError::param("tags", format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
@@ -168,18 +168,18 @@ fn admit(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
     })
 }
 
-fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
+pub(super) fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
     let strings = value
         .as_array()
         .and_then(|array| array.iter().map(|string| string.as_str().map(ToOwned::to_owned)).collect::<Option<_>>());
     strings.ok_or_else(|| RpcError::param(name, "must be an array of strings"))
 }
 
-fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
+pub(super) fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
     value.as_str().ok_or_else(|| RpcError::param(name, "must be a string"))
 }
 
-fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
+pub(super) fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
     let in_range = value.as_i64().filter(|number| (lowest..=highest).contains(number));
     in_range.ok_or_else(|| RpcError::param(name, format_args!("must be an integer from {lowest} to {highest}")))
 }
