@@ -33,7 +33,7 @@ use crate::store::{Access, JobRow, JobTags, Snapshot, Store, StoreError, StoreRe
 use crate::tag::{Tag, Tags};
 
 use leaked::Leaks;
-use tally::{Listed, Prefixes, Sum, Tally};
+use tally::{Groups, Listed, Prefixes, Sum, Tally};
 
 /// What a store holds under some tags, and what it weighs.
 ///
@@ -262,6 +262,8 @@ fn jobs(
     leaks: &mut Leaks,
 ) -> Result<Tally, StoreError> {
     let mut tally = Tally::default();
+    // Each prefix has its list, though no job may have anything behind it.
+    tally.by.resize_with(reading.prefixes.len(), Groups::default);
     let mut referred_to = Vec::new();
     snapshot.weighed_jobs(
         columns,

@@ -38,3 +38,4 @@ mod support;
 mod terminal;
 mod told;
 mod transport;
+mod usage;

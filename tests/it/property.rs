@@ -516,7 +516,6 @@ pub(crate) fn create(connection: &Connection, tables: &[Table]) {
 }
 
 /// Each of them, all else as usual.
-#[cfg(not(oldest_rusqlite))]
 pub(crate) fn every_layout() -> Vec<Variant> {
     let mut layouts = Vec::new();
     for bits in 0..32_u8 {
