@@ -124,13 +124,83 @@ impl Snapshot<'_> {
     }
 }
 
-/// The weight of `column` in SQL: the bytes of text and blobs. Numbers have a length as well, that of their text.
 fn weight(column: &str) -> String {
+    weight_in(rusqlite::version_number(), column)
+}
+
+/// The weight of `column` in the SQL of a SQLite: the bytes of text and blobs. Numbers have a length as well, that of their
+/// text, but no bytes of their own.
+fn weight_in(sqlite: i32, column: &str) -> String {
     let column = quoted(column);
-    let bytes = if rusqlite::version_number() >= OCTET_LENGTH {
+    let bytes = if sqlite >= OCTET_LENGTH {
         format!("octet_length({column})")
     } else {
         format!("length(CAST({column} AS BLOB))")
     };
     format!("CASE typeof({column}) WHEN 'text' THEN {bytes} WHEN 'blob' THEN {bytes} END")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::host::Cancel;
+
+    /// Every value has the same weight in every SQLite: that of the bytes that stand in the file.
+    #[test]
+    fn a_weight_is_the_number_of_bytes() {
+        for encoding in ["UTF-8", "UTF-16le"] {
+            let connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(&format!("PRAGMA encoding = '{encoding}'; CREATE TABLE t (\"a\"\"b\")")).unwrap();
+            let wide = if encoding == "UTF-8" { 1 } else { 2 };
+            for (value, bytes) in [
+                ("NULL", None),
+                ("12345", None),
+                ("1.5", None),
+                ("9e999", None),
+                ("''", Some(0)),
+                ("'12345'", Some(5 * wide)),
+                ("'a' || char(0) || 'b'", Some(3 * wide)),
+                ("x''", Some(0)),
+                ("x'00ff'", Some(2)),
+                ("zeroblob(70000)", Some(70_000)),
+                ("printf('%.70000c', 'x')", Some(70_000 * wide)),
+            ] {
+                connection.execute_batch(&format!("DELETE FROM t; INSERT INTO t VALUES ({value})")).unwrap();
+                let weigh = |sqlite| {
+                    let weight = format!("SELECT {} FROM t", weight_in(sqlite, "a\"b"));
+                    connection.query_row(&weight, (), |row| row.get::<_, Option<i64>>(0)).unwrap()
+                };
+                assert_eq!(weigh(OCTET_LENGTH - 1), bytes, "{encoding} {value}");
+                if rusqlite::version_number() >= OCTET_LENGTH {
+                    assert_eq!(weigh(OCTET_LENGTH), bytes, "{encoding} {value}");
+                }
+            }
+        }
+    }
+
+    /// The statements stay one pass from an id on, whatever the columns of the host are called.
+    #[test]
+    fn weighing_is_one_pass() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../../schema/hero_proc.sql")).unwrap();
+        connection.execute_batch("ALTER TABLE jobs ADD COLUMN \"x\"\" FROM main.y\" TEXT").unwrap();
+        let snapshot = Snapshot::begin(&mut connection, Cancel::default()).unwrap();
+        for (table, base) in
+            [("jobs", rows::sql::jobs(snapshot.layout())), ("actions", rows::sql::actions(snapshot.layout()))]
+        {
+            let columns = snapshot.columns(table).unwrap();
+            let weights: Vec<String> = columns.iter().map(|column| weight(column)).collect();
+            let (weighed, first) = snapshot.with(base, &weights).unwrap();
+            let explain = format!("EXPLAIN QUERY PLAN {}", weighed.rows);
+            let mut explain = snapshot.connection().prepare(&explain).unwrap();
+            let steps = explain.query_map([0], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.map(|step| step.unwrap().replace("main.", "")).collect();
+            assert_eq!(steps, [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")]);
+            let results = snapshot.connection().prepare(&weighed.rows).unwrap().column_count();
+            assert_eq!(results, first + columns.len());
+        }
+    }
 }
