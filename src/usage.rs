@@ -16,23 +16,25 @@
 //! The rows are added up while they are read ([`tally`]). Each distinct value of a tag and each distinct phase takes about
 //! 70 bytes, however long its name is: names are looked up at the end, for the values that are listed.
 
-mod leaked;
 mod tally;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::cleanup::criteria;
 use crate::host::Host;
-use crate::plan::references::Keys;
-use crate::plan::{context_of, display};
+use crate::plan::{self, Unfinished};
+use crate::report::StoreSize;
+use crate::request::Request;
 use crate::spec;
-use crate::store::{Access, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef, StoreSize};
+use crate::store::{Access, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef};
 use crate::tag::{Tag, Tags};
 
-use leaked::Leaks;
 use tally::{Groups, Listed, Prefixes, Sum, Tally};
 
 /// What a store holds under some tags, and what it weighs.
@@ -165,40 +167,30 @@ pub(crate) struct Query {
 /// Answers `query`. Writes nothing and takes no write lock.
 pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTime<Utc>) -> Result<Usage, StoreError> {
     let mut store = Store::attach(store, Access::Read, host)?;
+    let size = store.size()?;
     let snapshot = store.read()?;
-    let keys = Keys::new();
-    let now = now.timestamp_millis();
-    let reading = Reading { query, prefixes: Prefixes::new(&query.by), keys: &keys, now };
-    let columns = snapshot.job_columns()?;
-
-    let (actions, mut leaks) = actions(&snapshot, &reading)?;
-    let tally = jobs(&snapshot, &reading, &columns, &mut leaks)?;
-    leaks.services(&snapshot, &keys)?;
-
+    let reading = Reading::new(query, now.timestamp_millis());
+    let actions = actions(&snapshot, &query.tags)?;
+    let tally = jobs(&snapshot, &reading)?;
     let mut by: Vec<Listed> = tally.by.iter().map(|groups| groups.largest(query.top)).collect();
     let mut phases = tally.phases.largest(query.top);
     name(&snapshot, &reading, &mut by, &mut phases)?;
+    let prefixes = reading.prefixes.iter().map(|prefix| prefix.as_str().to_owned());
     Ok(Usage {
-        store: snapshot.size()?,
+        store: size,
         jobs: tally.all.rows,
         finished: tally.finished,
         bytes: tally.all.bytes,
         actions: actions.rows,
-        actions_leaked: leaks.count(),
+        actions_leaked: if actions.rows > 0 { leaked(&snapshot, host, query, now)? } else { 0 },
         actions_bytes: actions.bytes,
         oldest_ms: tally.oldest,
         newest_ms: tally.newest,
-        by: reading
-            .prefixes
-            .iter()
-            .map(Tag::as_str)
-            .map(ToOwned::to_owned)
-            .zip(by.into_iter().map(Listed::tags))
-            .collect(),
+        by: prefixes.zip(by.into_iter().map(Listed::tags)).collect(),
         by_phase: phases.phases(),
         by_age: tally.by_age(),
         by_day: tally.by_day(),
-        by_column: by_column(columns, &tally.columns, query.top),
+        by_column: by_column(snapshot.weighed_columns(), &tally.columns, query.top),
         largest: largest(&snapshot, &tally)?,
     })
 }
@@ -207,80 +199,95 @@ pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTi
 struct Reading<'q> {
     query: &'q Query,
     prefixes: Prefixes<'q>,
-    keys: &'q Keys,
+    /// The key of the hashes by which values are counted, new for each call, so that nobody can choose values that collide.
+    key: RandomState,
     /// In milliseconds since the Unix epoch.
     now: i64,
 }
 
-impl Reading<'_> {
-    /// The tags of `job`, if it carries every tag asked for.
-    fn tags(&self, job: &JobRow<'_>) -> Option<Vec<String>> {
-        match job.tags {
-            JobTags::Column(tags) if spec::tags_hold(tags, &self.query.tags) => spec::tags(tags),
-            JobTags::Spec(spec) if spec::spec_tags_hold(spec, &self.query.tags) => spec::spec_tags(spec),
-            _ => None,
+impl<'q> Reading<'q> {
+    fn new(query: &'q Query, now: i64) -> Self {
+        Self { query, prefixes: Prefixes::new(&query.by), key: RandomState::new(), now }
+    }
+
+    /// Whether `job` carries every tag asked for.
+    fn matches(&self, job: &JobRow<'_>) -> bool {
+        match job.tags() {
+            JobTags::Column(tags) => spec::tags_hold(tags, &self.query.tags),
+            JobTags::Spec(spec) => spec::spec_tags_hold(spec, &self.query.tags),
+            JobTags::Unreadable => false,
         }
     }
 
-    /// What stands for a value behind a prefix while it is counted.
-    fn value(&self, prefix: &Tag, value: &str) -> u64 {
-        self.keys.hash(prefix.as_str(), value)
+    /// Calls `value` with each value that `job`, which matches, has behind a prefix: the place of the prefix, what stands for
+    /// the value while it is counted, and the value itself.
+    fn each_value(&self, job: &JobRow<'_>, value: &mut dyn FnMut(usize, u64, &str)) {
+        let mut tag = |tag: &str| {
+            if let Some((prefix, rest)) = self.prefixes.split(tag) {
+                value(prefix, self.key.hash_one((prefix, rest)), rest);
+            }
+        };
+        match job.tags() {
+            JobTags::Column(tags) => spec::each_tag(tags, &mut tag),
+            JobTags::Spec(spec) => spec::each_tag_of_spec(spec, &mut tag),
+            JobTags::Unreadable => false,
+        };
     }
 
     /// What stands for a phase while it is counted.
     fn phase(&self, phase: &str) -> u64 {
-        self.keys.hash("", phase)
+        self.key.hash_one(phase)
     }
 }
 
-/// Adds up the actions that carry every tag, and reads which of them may have leaked.
-fn actions(snapshot: &Snapshot<'_>, reading: &Reading<'_>) -> Result<(Sum, Leaks), StoreError> {
-    let (mut sum, mut leaks) = (Sum::default(), Leaks::default());
-    snapshot.weighed_actions(
-        |(sum, leaks): &mut (Sum, Leaks), action, set_at, weights| {
-            let spec = spec::spec(action.spec, Some(&reading.query.tags));
-            if spec.tagged {
-                sum.add(weights.sum());
+/// Adds up the actions that carry every tag.
+fn actions(snapshot: &Snapshot<'_>, tags: &Tags) -> Result<Sum, StoreError> {
+    let mut sum = Sum::default();
+    snapshot.actions(
+        |batch: &mut Sum, action| {
+            let mut missing = tags.all_missing();
+            let spec = spec::read(action.spec(), &mut |tag| missing.found(tag), &mut |_| {});
+            if spec.readable && missing.none() {
+                batch.add(action.bytes());
             }
-            leaks.action(&action, &spec, set_at, reading);
             Ok(())
         },
-        |(batch, batch_leaks)| {
+        |batch| {
             sum.merge(batch);
-            leaks.merge(batch_leaks);
             Ok(())
         },
     )?;
-    Ok((sum, leaks))
+    Ok(sum)
 }
 
-/// Adds up the jobs that carry every tag, and tells `leaks` what all jobs refer to.
-fn jobs(
-    snapshot: &Snapshot<'_>,
-    reading: &Reading<'_>,
-    columns: &[String],
-    leaks: &mut Leaks,
-) -> Result<Tally, StoreError> {
+/// The number of actions that a cleanup of everything asked about, without a cut-off and without a limit, would delete as
+/// leaked: what it would decide about this snapshot.
+fn leaked(snapshot: &Snapshot<'_>, host: &Host, query: &Query, now: DateTime<Utc>) -> Result<u64, StoreError> {
+    let mut request = Request::new(query.tags.clone());
+    // What is multiplied with it does not overflow.
+    request.limit = NonZeroUsize::new(usize::MAX / 32);
+    request.max_ids = 0;
+    let plan = plan::decide(snapshot, &criteria(host, &request, Unfinished::Stay, now))?;
+    Ok(plan.actions_leaked)
+}
+
+/// Adds up the jobs that carry every tag.
+fn jobs(snapshot: &Snapshot<'_>, reading: &Reading<'_>) -> Result<Tally, StoreError> {
     let mut tally = Tally::default();
     // Each prefix has its list, though no job may have anything behind it.
     tally.by.resize_with(reading.prefixes.len(), Groups::default);
-    let mut referred_to = Vec::new();
     snapshot.weighed_jobs(
-        columns,
-        |(tally, referred_to): &mut (Tally, Vec<u64>), job, weights| {
-            reading.keys.referred_to(&job, |hash| referred_to.extend(leaks.may_be(hash).then_some(hash)));
-            if let Some(tags) = reading.tags(&job) {
-                tally.add(reading, &job, &tags, &weights);
+        |batch: &mut Tally, job, weights| {
+            if reading.matches(&job) {
+                batch.add(reading, &job, &weights);
             }
             Ok(())
         },
-        |(batch, hashes)| {
+        |batch| {
             tally.merge(batch, reading.query.top);
-            referred_to.extend(hashes);
             Ok(())
         },
     )?;
-    leaks.referred_to(referred_to);
     Ok(tally)
 }
 
@@ -292,12 +299,8 @@ fn name(
     phases: &mut Listed,
 ) -> Result<(), StoreError> {
     let jobs: BTreeSet<i64> = by.iter().chain([&*phases]).flat_map(Listed::first_jobs).collect();
-    snapshot.find_jobs(jobs, |job| {
-        for tag in reading.tags(&job).into_iter().flatten() {
-            if let Some((index, prefix, value)) = reading.prefixes.split(&tag) {
-                by[index].name(reading.value(prefix, value), value);
-            }
-        }
+    snapshot.jobs_by_id(jobs, |job| {
+        reading.each_value(&job, &mut |prefix, value, name| by[prefix].name(value, name));
         if let Some(phase) = job.phase() {
             phases.name(reading.phase(phase), phase);
         }
@@ -305,8 +308,8 @@ fn name(
 }
 
 /// The columns with the most bytes.
-fn by_column(columns: Vec<String>, bytes: &[u64], top: usize) -> Vec<ColumnUsage> {
-    let columns = columns.into_iter().zip(bytes).map(|(value, &bytes)| ColumnUsage { value, bytes });
+fn by_column<'c>(columns: impl Iterator<Item = &'c str>, bytes: &[u64], top: usize) -> Vec<ColumnUsage> {
+    let columns = columns.zip(bytes).map(|(column, &bytes)| ColumnUsage { value: column.to_owned(), bytes });
     let mut columns: Vec<ColumnUsage> = columns.filter(|column| column.bytes > 0).collect();
     // Columns of equal weight stay in the order of the table.
     columns.sort_by_key(|column| Reverse(column.bytes));
@@ -316,15 +319,14 @@ fn by_column(columns: Vec<String>, bytes: &[u64], top: usize) -> Vec<ColumnUsage
 
 /// The largest jobs, as their rows have them.
 fn largest(snapshot: &Snapshot<'_>, tally: &Tally) -> Result<Vec<JobUsage>, StoreError> {
-    let mut largest: Vec<JobUsage> = Vec::new();
     let bytes: HashMap<i64, u64> = tally.largest().map(|(bytes, id)| (id, bytes)).collect();
-    snapshot.find_jobs(tally.largest().map(|(_, id)| id), |job| {
-        let action = job.action_id.filter(|id| !id.is_empty()).or(job.action);
+    let mut largest = Vec::new();
+    snapshot.jobs_by_id(tally.largest().map(|(_, id)| id), |job| {
         largest.push(JobUsage {
             job_id: job.id,
             bytes: bytes.get(&job.id).copied().unwrap_or_default(),
             phase: job.phase().map(ToOwned::to_owned),
-            action_id: action.map(|action| display(context_of(job.context), action)),
+            action_id: job.display_action(),
         });
     })?;
     Ok(largest)

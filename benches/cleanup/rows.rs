@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hero_proc_cleanup::client::{CleanupByTagParams, Client};
 use hero_proc_cleanup::server::{Listener, Service, run};
-use hero_proc_cleanup::{Guard, Host, Report, cleanup_by_tag};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, Guard, Host, Report};
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
 use tracing::span::{Attributes, Id};
@@ -74,7 +74,9 @@ fn params(dry_run: bool, limit: usize) -> Value {
 }
 
 fn call(store: &Path, params: &Value) -> Report {
-    cleanup_by_tag(store, &Host::new(Guard::codescaler()), params, chrono::Utc::now()).unwrap()
+    let host = Host::new(Guard::codescaler());
+    let report = hero_proc_cleanup::call(CLEANUP_BY_TAG, params, store, &host, chrono::Utc::now()).unwrap();
+    serde_json::from_str(report.get()).unwrap()
 }
 
 pub(crate) fn milliseconds(since: Instant) -> f64 {

@@ -5,11 +5,11 @@ use serde::de::Deserializer;
 use serde_json::{Map, Value};
 
 use super::errors;
-use super::params::{Params, admit, read_integer, read_strings, unknown};
+use super::params::{Params, admit_all, read_integer, read_strings, read_tags, unknown};
 use crate::host::Host;
-use crate::rpc::{Kind, RpcError};
+use crate::rpc::RpcError;
 use crate::store::StoreRef;
-use crate::tag::{Guard, MAX_TAG_BYTES, Tag, TagError};
+use crate::tag::{Guard, Tag};
 use crate::usage::{Query, Usage, usage};
 
 /// `top` unless given.
@@ -27,7 +27,7 @@ pub(super) fn answer<'de>(
     now: DateTime<Utc>,
 ) -> Result<Usage, RpcError> {
     let query = query(Params::read(params)?.into(), &host.guard)?;
-    usage(store, host, &query, now).map_err(|error| errors::object(&error.into())).inspect_err(RpcError::log)
+    usage(store, host, &query, now).map_err(|error| errors::object(&error.into()))
 }
 
 /// What `params` ask. A param that is null counts as absent; `tags` must be there.
@@ -37,33 +37,18 @@ pub(super) fn query(params: Map<String, Value>, guard: &Guard) -> Result<Query, 
         match (name.as_str(), &value) {
             ("tags", value) => tags = Some(read_strings(&name, value)?),
             ("by" | "top", Value::Null) => {}
-            ("by", value) => by = prefixes(guard, &read_strings(&name, value)?)?,
+            ("by", value) => by = read_prefixes(guard, value)?,
             ("top", value) => top = read_top(value)?,
             _ => return Err(unknown(&name)),
         }
     }
     let tags = tags.ok_or_else(|| RpcError::param("tags", "is missing"))?;
-    Ok(Query { tags: admit(guard, &tags)?, by, top })
+    Ok(Query { tags: admit_all(guard, &tags)?, by, top })
 }
 
-/// The prefixes in `by`, each once, which the guard admits as it admits tags.
-fn prefixes(guard: &Guard, by: &[String]) -> Result<Vec<Tag>, RpcError> {
-    if by.len() > MAX_PREFIXES {
-        return Err(RpcError::param("by", format_args!("must hold 0 to {MAX_PREFIXES} prefixes, not {}", by.len())));
-    }
-    let root = guard.root().as_str();
-    let admit = |prefix: &String| {
-        guard.admit(prefix).map_err(|error| match error {
-            TagError::TooLong { bytes } => {
-                RpcError::param("by", format_args!("holds a prefix of {bytes} bytes, more than {MAX_TAG_BYTES}"))
-            }
-            TagError::Outside { tag } => {
-                let only = format_args!("only {root:?} and what begins with \"{root}_\" is allowed");
-                RpcError::new(Kind::TagOutsideGuard, format_args!("prefix {tag:?} is refused: {only}")).with("tag", tag)
-            }
-        })
-    };
-    let mut prefixes = by.iter().map(admit).collect::<Result<Vec<_>, _>>()?;
+/// Prefixes, each once, which the guard admits as it admits tags.
+fn read_prefixes(guard: &Guard, value: &Value) -> Result<Vec<Tag>, RpcError> {
+    let mut prefixes = read_tags(guard, "by", value, MAX_PREFIXES)?;
     prefixes.sort_unstable();
     prefixes.dedup();
     Ok(prefixes)

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroI64;
 
 use super::{AgeUsage, DayUsage, PhaseUsage, Reading, TagUsage};
-use crate::plan::{FIRST_MS, is_finished};
+use crate::phase::outcome;
+use crate::plan::FIRST_MS;
 use crate::store::{JobRow, Weights};
 use crate::tag::Tag;
 
@@ -56,10 +57,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds a job with these `tags`.
-    pub(super) fn add(&mut self, reading: &Reading<'_>, job: &JobRow<'_>, tags: &[String], weights: &Weights<'_>) {
+    /// Adds a job that matches.
+    pub(super) fn add(&mut self, reading: &Reading<'_>, job: &JobRow<'_>, weights: &Weights<'_>) {
         let phase = job.phase();
-        let finished = phase.is_some_and(is_finished);
+        let finished = phase.and_then(outcome).is_some();
         let created_at = job.created_at().filter(|at| *at >= FIRST_MS);
         let mut bytes = 0;
         add_each(&mut self.columns, weights.each().inspect(|column| bytes += column));
@@ -74,7 +75,7 @@ impl Tally {
         self.finished += one.finished;
         self.phases.add(phase.map(|phase| reading.phase(phase)), one);
         self.by.resize_with(reading.prefixes.len(), Groups::default);
-        for (groups, values) in self.by.iter_mut().zip(reading.values(tags)) {
+        for (groups, values) in self.by.iter_mut().zip(reading.values(job)) {
             if values.is_empty() {
                 groups.add(None, one);
             }
@@ -176,22 +177,21 @@ impl<'q> Prefixes<'q> {
         self.0.iter().copied()
     }
 
-    /// The prefix under which `tag` counts, with its index, and the value behind it.
-    pub(super) fn split<'t>(&self, tag: &'t str) -> Option<(usize, &'q Tag, &'t str)> {
+    /// The place of the prefix under which `tag` counts, and the value behind it.
+    pub(super) fn split<'t>(&self, tag: &'t str) -> Option<(usize, &'t str)> {
         let mut prefixes = self.iter().enumerate();
-        prefixes.find_map(|(index, prefix)| Some((index, prefix, tag.strip_prefix(prefix.as_str())?)))
+        prefixes.find_map(|(place, prefix)| Some((place, tag.strip_prefix(prefix.as_str())?)))
     }
 }
 
 impl Reading<'_> {
-    /// For each prefix, what stands for the values that `tags` have behind it, each once.
-    fn values(&self, tags: &[String]) -> Vec<Vec<u64>> {
-        let mut values = vec![Vec::new(); self.prefixes.len()];
-        for (index, prefix, value) in tags.iter().filter_map(|tag| self.prefixes.split(tag)) {
-            let (values, value): (&mut Vec<u64>, _) = (&mut values[index], self.value(prefix, value));
-            if !values.contains(&value) {
-                values.push(value);
-            }
+    /// For each prefix, what stands for the values that `job` has behind it, each once.
+    fn values(&self, job: &JobRow<'_>) -> Vec<Vec<u64>> {
+        let mut values: Vec<Vec<u64>> = vec![Vec::new(); self.prefixes.len()];
+        self.each_value(job, &mut |prefix, value, _| values[prefix].push(value));
+        for values in &mut values {
+            values.sort_unstable();
+            values.dedup();
         }
         values
     }
@@ -224,8 +224,8 @@ impl Group {
 
 /// The jobs by what they have: a value behind a prefix, or a phase.
 ///
-/// A value is a hash of it ([`Keys`](crate::plan::references::Keys)). Two of a million fall together by chance with a
-/// probability of 2^-25; then their jobs count as those of one.
+/// A value is counted under a keyed hash of it. Two of a million values collide by chance with a probability of 2^-25; then
+/// their jobs count as those of one.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     /// A tree, since it has no spare room to speak of and never moves: 40 bytes of 70 are the group's own.

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hero_proc_cleanup::Report;
-use rusqlite::TransactionBehavior;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use crate::support::fake::{Fake, http};
 use crate::support::process::{PATIENCE, Running, binary, entries, lines, run, text};
 use crate::support::sample::dump;
 use crate::support::server::Server;
-use crate::support::sides::{Sides, old_jobs, running_job};
+use crate::support::sides::{Sides, Waiting, old_jobs, running_job};
 
 #[test]
 fn an_age_is_digits_and_a_unit_and_nothing_else() {
@@ -184,58 +183,50 @@ fn serve_starts_without_its_store_and_looks_again_at_each_call() {
 
 #[test]
 fn a_locked_store_is_busy() {
-    let sides = Sides::with(&old_jobs(1, 1));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let output = sides.run(&[]);
+    let waiting = Waiting::with(&old_jobs(1, 1));
+    let output = waiting.sides.run(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(6), ""));
-    drop(lock);
-    assert_eq!(sides.jobs(), [1]);
+    waiting.unlock();
+    assert_eq!(waiting.sides.jobs(), [1]);
+}
+
+/// `jobs-cleanup` whose call waits for the lock, and which has had its first signal.
+fn interrupted(waiting: &Waiting, signal: Signal) -> Running {
+    let command = Running::start(waiting.sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
+    command.says("the call begins");
+    command.signal(signal);
+    command.says("Waiting for the running call to end.");
+    command
 }
 
 #[test]
 fn the_first_interrupt_lets_the_running_call_end() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::INT);
-    command.says("Waiting for the running call to end.");
-    drop(lock);
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let command = interrupted(&waiting, Signal::INT);
+    waiting.unlock();
     let (code, stdout) = command.end();
     assert_eq!((code, report(stdout.as_bytes()).jobs_deleted), (Some(0), 2));
 }
 
 #[test]
 fn the_second_interrupt_leaves_it_and_says_that_its_outcome_is_unknown() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::INT);
-    command.says("Waiting for the running call to end.");
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let command = interrupted(&waiting, Signal::INT);
     command.signal(Signal::INT);
     command.says("the call may still delete");
     assert_eq!(command.end(), (Some(6), String::new()));
-    drop(lock);
+    waiting.unlock();
 }
 
 #[test]
 fn an_interrupt_between_batches_keeps_what_was_done() {
-    let sides = Sides::with(&old_jobs(1, 50_002));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::TERM);
-    command.says("Waiting for the running call to end.");
-    drop(lock);
+    let waiting = Waiting::with(&old_jobs(1, 50_002));
+    let command = interrupted(&waiting, Signal::TERM);
+    waiting.unlock();
     let (code, stdout) = command.end();
     let done = report(stdout.as_bytes());
     assert_eq!((code, done.jobs_deleted, done.more), (Some(1), 50_000, true));
-    assert_eq!(sides.jobs(), [50_001, 50_002]);
+    assert_eq!(waiting.sides.jobs(), [50_001, 50_002]);
 }
 
 #[test]
@@ -256,23 +247,17 @@ fn a_signal_ends_serve_and_removes_its_socket() {
 
 #[test]
 fn the_second_signal_ends_the_running_call_before_its_commit() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(&mut sides.cleanup(&[]));
-    // The call has begun once the server has the store open.
-    while !sides.hero_proc.has_open(&sides.path("hero_proc.db")) {
-        std::thread::yield_now();
-    }
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let (sides, command) = (&waiting.sides, waiting.command(&[]));
     sides.hero_proc.signal(Signal::INT);
     sides.hero_proc.says("stopping: the running calls end");
     sides.hero_proc.signal(Signal::INT);
     sides.hero_proc.says("the running calls end before their commit");
-    drop(lock);
+    waiting.unlock();
     command.says("cancelled before the commit: nothing was deleted");
     assert_eq!(command.end(), (Some(1), String::new()));
     assert_eq!(sides.jobs(), [1, 2]);
-    let Sides { hero_proc, .. } = sides;
+    let Sides { hero_proc, .. } = waiting.sides;
     assert_eq!(hero_proc.end().0.code(), Some(0));
 }
 
@@ -346,17 +331,21 @@ fn check_tells_all() {
     ];
     let columns = [
         ("actions.context", "actions.context_name"),
+        ("actions.created_at", "actions.created_at_ms"),
         ("actions.id", "actions.id"),
         ("actions.name", "actions.name"),
         ("actions.spec", "actions.spec_json"),
+        ("actions.updated_at", "actions.updated_at_ms"),
         ("jobs.action", "jobs.action"),
         ("jobs.action_id", "jobs.action_id"),
         ("jobs.attempt", "jobs.attempt"),
         ("jobs.context", "jobs.context_name"),
         ("jobs.created_at", "jobs.created_at_ms"),
+        ("jobs.finished_at", "jobs.finished_at_ms"),
         ("jobs.id", "jobs.id"),
         ("jobs.phase", "jobs.phase"),
         ("jobs.pid", "jobs.pid"),
+        ("jobs.run_id", "jobs.run_id"),
         ("jobs.spec", "jobs.spec_json"),
         ("jobs.started_at", "jobs.started_at_ms"),
         ("jobs.tags", "jobs.tags"),

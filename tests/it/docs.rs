@@ -5,11 +5,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hero_proc_cleanup::{Guard, Host, Kind, cleanup_by_tag, openrpc};
+use hero_proc_cleanup::{Kind, openrpc};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::call::{all, call, dry_run};
 use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::{SCHEMA, Sample, dump};
 
@@ -123,9 +124,7 @@ fn the_terminal_phases_are_those_named() {
     }
     let others = ["pending", "running", "queued", "retrying", "paused", "finished", "", " done", "done "];
     others.into_iter().for_each(insert);
-    let params = json!({ "tags": ["codescaler"], "dry_run": true });
-    let host = Host::new(Guard::codescaler());
-    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    let report = call(&sample, dry_run()).unwrap();
     assert_eq!(report.jobs_planned, 2 * phases.len() as u64);
     assert_eq!(report.jobs_kept.active, others.len() as u64);
 }
@@ -365,9 +364,7 @@ fn with_large_jobs(auto_vacuum: &str) -> Sample {
 
 /// Deletes all of codescaler's jobs, and returns `bytes_freed`.
 fn delete_all(sample: &Sample) -> u64 {
-    let host = Host::new(Guard::codescaler());
-    let params = json!({ "tags": ["codescaler"] });
-    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    let report = call(sample, all()).unwrap();
     assert_eq!(report.jobs_deleted, 100);
     report.bytes_freed
 }

@@ -2,7 +2,9 @@
 
 use std::io::{Write, stderr};
 
+pub(crate) mod call;
 pub(crate) mod fake;
+pub(crate) mod layout;
 pub(crate) mod model;
 pub(crate) mod process;
 pub(crate) mod round;

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::types::{Value as Cell, ValueRef};
 use serde_json::{Value, json};
 
-use crate::property::every_layout;
+use crate::support::layout::every_layout;
 use crate::support::process::{BINARY, binary, text};
 use crate::support::sample::{SCHEMA, Sample};
 use crate::support::scripted::path_text;
@@ -471,42 +471,56 @@ fn a_store_in_memory_is_counted_as_well() {
     assert_eq!((found.store.file_bytes, found.store.wal_bytes), (pages.unsigned_abs(), 0));
 }
 
-/// How many actions have leaked, by the rule: they carry every tag, have no schedule, were set a minute ago or longer, and
-/// nothing refers to them but actions that have leaked as well.
-fn leaked_by_the_model(store: &Connection, asked: &[&str]) -> u64 {
+/// How many actions a cleanup of the same tags without a cut-off would delete as leaked, by the rule of the interface. These
+/// stores have no foreign keys, no runs and no unfinished job that depends on anything.
+fn leaked_by_the_model(store: &Connection, asked: &[&str]) -> usize {
+    let plain = |text: &str| text.trim_end_matches(' ').to_ascii_lowercase();
     let context = |row: &Row| word(row, &["context_name", "context"]).unwrap_or("core").to_owned();
     let name = |row: &Row| word(row, &["name"]).unwrap_or_default().to_owned();
-    let means = |reference: &str, name: &str| reference == name || reference.ends_with(&format!(".{name}"));
+    let means = |reference: &str, name: &str| {
+        let (reference, name) = (plain(reference), plain(name));
+        reference == name || reference.ends_with(&format!(".{name}"))
+    };
+    let carries = |tags: &BTreeSet<String>| tags.contains("codescaler") && asked.iter().all(|tag| tags.contains(*tag));
+    let goes = |job: &Row| carries(&tags(job)) && finished(word(job, &["phase"]));
+    let action_id = |job: &Row| word(job, &["action_id"]).filter(|id| !id.is_empty()).map(ToOwned::to_owned);
+    let own_action = |job: &Row| action_id(job).or(word(job, &["action"]).map(ToOwned::to_owned));
     let (jobs, actions) = (rows(store, "jobs"), rows(store, "actions"));
     let refers = |job: &Row, action: &Row| {
-        let references = [word(job, &["action"]), word(job, &["action_id"])].into_iter().flatten();
-        context(job) == context(action) && references.into_iter().any(|reference| means(reference, &name(action)))
+        let references = [word(job, &["action"]).map(ToOwned::to_owned), action_id(job)].into_iter().flatten();
+        plain(&context(job)) == plain(&context(action))
+            && references.into_iter().any(|reference| means(&reference, &name(action)))
     };
     let depends = |one: &Row, on: &Row| {
         let listed = spec(one)["depends_on"].as_array().cloned().unwrap_or_default();
         let listed = listed.iter().filter_map(|entry| entry.as_str().or(entry["name"].as_str()));
         context(one) == context(on) && name(one) != name(on) && listed.into_iter().any(|entry| means(entry, &name(on)))
     };
-    let mut leaked: Vec<&Row> = actions
+    let of_a_job = |action: &Row| {
+        jobs.iter().any(|job| goes(job) && context(job) == context(action) && own_action(job) == Some(name(action)))
+    };
+    let carried = |action: &Row| strings(&spec(action)["tags"]).unwrap_or_default();
+    let mut going: Vec<&Row> = actions
         .iter()
         .filter(|action| {
-            let tags = strings(&spec(action)["tags"]).unwrap_or_default();
-            let set_at =
-                [&["updated_at_ms", "updated_at"], &["created_at_ms", "created_at"]].map(|names| time(action, names));
-            tags.contains("codescaler")
-                && asked.iter().all(|tag| tags.contains(*tag))
-                && spec(action)["schedule_policy"].is_null()
-                && set_at.into_iter().flatten().max().is_some_and(|at| at <= NOW - 60_000)
-                && !jobs.iter().any(|job| refers(job, action))
+            let times = [&["updated_at_ms", "updated_at"], &["created_at_ms", "created_at"]];
+            let set_at = times.map(|names| time(action, names)).into_iter().flatten().max();
+            let old = set_at.map(|at| at <= NOW - 60_000);
+            let candidate = match of_a_job(action) {
+                true => old != Some(false) && carried(action).contains("codescaler"),
+                false => old == Some(true) && carries(&carried(action)),
+            };
+            let remaining = jobs.iter().any(|job| !goes(job) && refers(job, action));
+            candidate && !remaining && spec(action)["schedule_policy"].is_null()
         })
         .collect();
     loop {
-        let before = leaked.len();
+        let before = going.len();
         let stays: Vec<&Row> =
-            actions.iter().filter(|action| !leaked.iter().any(|leak| std::ptr::eq(*leak, *action))).collect();
-        leaked.retain(|action| !stays.iter().any(|other| depends(other, action)));
-        if leaked.len() == before {
-            return before as u64;
+            actions.iter().filter(|action| !going.iter().any(|goes| std::ptr::eq(*goes, *action))).collect();
+        going.retain(|action| !stays.iter().any(|other| depends(other, action)));
+        if going.len() == before {
+            return going.into_iter().filter(|action| !of_a_job(action)).count();
         }
     }
 }
