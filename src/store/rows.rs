@@ -63,6 +63,11 @@ impl<'r> JobRow<'r> {
         text(self.row, 1).zip(name)
     }
 
+    /// The name of that action for people: alone in the default context, else behind its context.
+    pub(crate) fn display_action(&self) -> Option<String> {
+        self.action_id().or(self.action()).map(|name| display(self.context(), name))
+    }
+
     /// The one place that decides where a job's tags stand.
     pub(crate) fn tags(&self) -> JobTags<'r> {
         let column = match self.row.get_ref(4) {
@@ -143,13 +148,7 @@ impl<'r> ActionRow<'r> {
 
     /// The name for people: alone in the default context, else behind its context.
     pub(crate) fn display_name(&self) -> String {
-        let name = String::from_utf8_lossy(self.name());
-        match self.context() {
-            Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
-                format!("{}/{name}", String::from_utf8_lossy(context))
-            }
-            _ => name.into_owned(),
-        }
+        display(self.context(), self.name())
     }
 
     /// The bytes of the spec as they are.
@@ -169,6 +168,16 @@ impl<'r> ActionRow<'r> {
     /// The bytes of text and blobs in the row.
     pub(crate) fn bytes(&self) -> u64 {
         integer(self.row, 6).map_or(0, i64::unsigned_abs)
+    }
+}
+
+fn display(context: Option<&[u8]>, name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    match context {
+        Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
+            format!("{}/{name}", String::from_utf8_lossy(context))
+        }
+        _ => name.into_owned(),
     }
 }
 
@@ -242,12 +251,20 @@ pub(super) mod sql {
     /// read for every row. So a column is selected only where it says something: the spec of a job whose tags begin like
     /// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for.
     pub(in crate::store) fn jobs(layout: &Layout, times: Times) -> Table {
-        let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
-        let rows = format!("SELECT id, {columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
-        Table { bounds: JOB_BOUNDS, rows }
+        jobs_with(layout, times, "")
     }
 
-    const JOB_BOUNDS: &str = "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)";
+    /// All jobs, as [`jobs`] has them with their times, and behind that the weight of each column.
+    pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
+        let weights = layout.jobs.weights.iter().map(|weight| format!(", {}", weight.bytes));
+        jobs_with(layout, Times::Read, &weights.collect::<String>())
+    }
+
+    fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
+        let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
+        let rows = format!("SELECT id, {columns}{more} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+        Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+    }
 
     /// The jobs of the run ?1.
     pub(in crate::store) fn jobs_of_run(run_id: &str) -> String {
@@ -404,11 +421,12 @@ mod tests {
             let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            for table in [sql::jobs(&layout, Times::Read), sql::actions(&layout)] {
+            for table in [sql::jobs(&layout, Times::Read), sql::weighed_jobs(&layout), sql::actions(&layout)] {
                 let bounds = plan(&connection, table.bounds);
                 assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
             }
             assert_eq!(plan(&connection, &sql::jobs(&layout, Times::Read).rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::weighed_jobs(&layout).rows), range("jobs"));
             assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
             assert_eq!(plan(&connection, &sql::actions(&layout).rows), range("actions"));
             assert_eq!(plan(&connection, &sql::services(services)), ["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);

@@ -42,3 +42,4 @@ mod token;
 mod told;
 mod transport;
 mod triggers;
+mod usage;
