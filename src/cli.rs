@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod moment;
 mod output;
 mod processes;
 mod question;

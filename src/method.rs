@@ -22,10 +22,10 @@ use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
+pub use params::MAX_LIMIT;
 #[cfg(feature = "client")]
 pub use params::Options;
 pub(crate) use params::Params;
-pub use params::MAX_LIMIT;
 
 /// The name of the method that deletes.
 pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";

@@ -1,7 +1,7 @@
 //! The phases in which a job has finished.
 
 /// The terminal phases that are known or plausible, compared without case. A job in any other phase has not finished.
-pub(crate) const TERMINAL: [&str; 15] = [
+pub const TERMINAL: [&str; 15] = [
     "succeeded",
     "success",
     "completed",
@@ -44,7 +44,8 @@ mod tests {
         for phase in ["succeeded", "SUCCESS", "Completed", "done", "oK"] {
             assert_eq!(outcome(phase), Some(Outcome::Succeeded), "{phase}");
         }
-        for phase in ["failed", "Error", "cancelled", "canceled", "stopped", "halted", "killed", "timeout", "timed_out"] {
+        for phase in ["failed", "Error", "cancelled", "canceled", "stopped", "halted", "killed", "timeout", "timed_out"]
+        {
             assert_eq!(outcome(phase), Some(Outcome::DidNotSucceed), "{phase}");
         }
         for phase in ["", "running", "pending", "done ", "faild", "timed-out", "ſkipped"] {

@@ -40,7 +40,13 @@ pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -
     text.grid(&totals(report, screen));
     details(&mut text, report, screen, LINES);
     if report.more {
-        text.line("More jobs match than one call takes: they are left for the next.");
+        text.line(match report.jobs_kept.over_limit {
+            0 => "More actions that no job refers to are there than one call takes: they are left for the next.",
+            _ => "More jobs match than one call takes: they are left for the next.",
+        });
+    }
+    if !report.asked.is_empty() {
+        text.line(asked(report));
     }
     if report.dry_run {
         text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
@@ -74,12 +80,19 @@ fn totals(report: &Report, screen: Screen) -> Grid {
     let mut totals = Grid::new(["", "jobs", "actions"], screen);
     let goes = if report.dry_run { "would go" } else { "deleted" };
     totals.counts(goes, [Some(report.jobs_planned), Some(report.actions_planned)]);
+    if report.actions_leaked > 0 {
+        totals.counts("of these, referred to by no job", [None, Some(report.actions_leaked)]);
+    }
     let kept = &report.jobs_kept;
     for (why, jobs) in [
+        ("excepted", kept.excepted),
+        ("in another phase", kept.other_phase),
         ("no creation time in milliseconds", kept.undated),
         ("too recent", kept.recent),
         ("not finished", kept.active),
         ("could not be stopped", kept.unstoppable),
+        ("their run goes on", kept.run_active),
+        ("the last of their group", kept.kept_last),
         ("held by a foreign key", kept.referenced),
         ("over the limit", kept.over_limit),
     ] {
@@ -117,7 +130,7 @@ fn details(text: &mut Lines, report: &Report, screen: Screen, lines: usize) {
         text.rest(report.errors.len() as u64, lines);
     }
     if let Some(cutoff) = report.cutoff_ms {
-        text.line(format_args!("Only jobs created by {}.", moment(cutoff)));
+        text.line(format_args!("Only jobs created and ended by {}, and actions set by then.", moment(cutoff)));
     }
 }
 
@@ -222,6 +235,30 @@ pub(crate) fn number(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
 }
 
+/// The jobs and actions that go in a call, or went, in words: "12 jobs and their 10 actions, and 45 actions that no job
+/// refers to".
+pub(crate) fn jobs_and_actions(jobs: u64, actions: u64, leaked: u64) -> String {
+    let count = |actions| number(actions, "action", "actions");
+    let mut words = Vec::new();
+    match (jobs, actions.saturating_sub(leaked)) {
+        (0, 0) => {}
+        (0, actions) => words.push(count(actions)),
+        (jobs, 0) => words.push(number(jobs, "job", "jobs")),
+        (1, actions) => words.push(format!("1 job and its {}", count(actions))),
+        (jobs, actions) => words.push(format!("{} and their {}", number(jobs, "job", "jobs"), count(actions))),
+    }
+    if leaked > 0 {
+        words.push(format!("{} that no job refers to", count(leaked)));
+    }
+    words.join(", and ")
+}
+
+/// The params of a call as they were understood: a filter that was lost on the way is missing.
+pub(crate) fn asked(report: &Report) -> String {
+    let asked = serde_json::to_string(&report.asked).unwrap_or_default();
+    format!("Understood as: {}", excerpt(&asked))
+}
+
 /// The size of a page, a power of two from 512 B to 64 KiB, as people know it.
 fn page_size(bytes: u64) -> String {
     if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
@@ -248,6 +285,8 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Action => "an action that stays",
         Reason::Schedule => "its schedule",
         Reason::Untagged => "no root tag of its own",
+        Reason::Recent => "a recent change",
+        Reason::Undated => "no time at which it was set",
         _ => "another reason",
     }
 }

@@ -49,7 +49,8 @@ pub(super) fn decide(
     if doomed.is_empty() && criteria.request.leaked == Leaked::Stay {
         return Ok(Actions::default());
     }
-    let reader = Reader { layout: snapshot.layout(), criteria, keys, doomed, references: std::mem::take(&mut jobs.references) };
+    let reader =
+        Reader { layout: snapshot.layout(), criteria, keys, doomed, references: std::mem::take(&mut jobs.references) };
     let mut found = Found::default();
     snapshot.actions(
         |batch: &mut Batch, action| {
@@ -143,9 +144,9 @@ impl Reader<'_> {
             } else if !(spec.readable && has_root) {
                 Some(Reason::Untagged)
             } else {
-                criteria.set_recently(action).or_else(|| {
-                    (leaked && last_set(action).is_none()).then_some(Reason::Undated)
-                })
+                criteria
+                    .set_recently(action)
+                    .or_else(|| (leaked && last_set(action).is_none()).then_some(Reason::Undated))
             };
             batch.candidates.push(Candidate {
                 id: action.id,

@@ -73,8 +73,13 @@ struct Run {
 /// Chooses among `applicants`, whose ids ascend.
 pub(super) fn choose<'a>(applicants: &'a [Applicant], relations: &Relations) -> Choice<'a> {
     let place = |id: i64| applicants.binary_search_by_key(&id, |applicant| applicant.id).ok();
-    let mut choice =
-        Choice { applicants, against: vec![None; applicants.len()], holds: HashMap::new(), held_by: HashMap::new(), runs: HashMap::new() };
+    let mut choice = Choice {
+        applicants,
+        against: vec![None; applicants.len()],
+        holds: HashMap::new(),
+        held_by: HashMap::new(),
+        runs: HashMap::new(),
+    };
     for (index, applicant) in applicants.iter().enumerate() {
         // A run matters only if one of its jobs has not finished.
         if let Some(run) = applicant.run
@@ -91,7 +96,9 @@ pub(super) fn choose<'a>(applicants: &'a [Applicant], relations: &Relations) -> 
 
     let mut staying = Vec::new();
     for (index, applicant) in applicants.iter().enumerate() {
-        if applicant.kept_last || applicant.held || applicant.run.is_some_and(|run| relations.active_runs.contains(&run))
+        if applicant.kept_last
+            || applicant.held
+            || applicant.run.is_some_and(|run| relations.active_runs.contains(&run))
         {
             staying.push(index);
         }
@@ -227,10 +234,7 @@ mod tests {
         // One that would go, but is held, keeps the others; it is none of its own mates.
         let held = Applicant { held: true, ..in_run(2, 7, true) };
         let run = [in_run(1, 7, false), held, in_run(3, 8, true)];
-        assert_eq!(
-            against(&run, &Relations::default()),
-            [Some(Against::RunActive), Some(Against::Referenced), None]
-        );
+        assert_eq!(against(&run, &Relations::default()), [Some(Against::RunActive), Some(Against::Referenced), None]);
         let run = [held, in_run(3, 7, true)];
         assert_eq!(against(&run, &Relations::default()), [Some(Against::RunActive); 2], "each for the other");
     }
@@ -244,7 +248,11 @@ mod tests {
             [Some(Against::Referenced), Some(Against::Referenced), Some(Against::KeptLast)],
             "along a chain"
         );
-        assert_eq!(against(&jobs[..1], &held_by(&[(1, 99)])), [Some(Against::Referenced)], "by a job that is no applicant");
+        assert_eq!(
+            against(&jobs[..1], &held_by(&[(1, 99)])),
+            [Some(Against::Referenced)],
+            "by a job that is no applicant"
+        );
         assert_eq!(against(&jobs[..1], &held_by(&[(1, 1)])), [None], "by itself");
     }
 

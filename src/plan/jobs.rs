@@ -154,7 +154,11 @@ impl Reader<'_> {
         Matching {
             id: job.id,
             excepted,
-            phase_asked: criteria.request.phases.as_ref().is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase))),
+            phase_asked: criteria
+                .request
+                .phases
+                .as_ref()
+                .is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase))),
             outcome,
             created_at: job.created_at(),
             finished_at,

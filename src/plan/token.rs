@@ -75,7 +75,8 @@ impl FromStr for PlanToken {
 
     fn from_str(token: &str) -> Result<Self, Self::Err> {
         let mut parts = token.split('.');
-        let (Some(cutoff), Some(now), Some(hex), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(cutoff), Some(now), Some(hex), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(PlanTokenError(()));
         };
         let cutoff_ms = match cutoff {
