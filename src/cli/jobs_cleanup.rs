@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
             say("To delete exactly this, or nothing:");
             say(format_args!("  {to_delete}"));
         }
+        self.args.warning(&report).into_iter().for_each(say);
         without_errors(&report)
     }
 
@@ -112,6 +113,7 @@ impl<'a> Session<'a> {
             Ok(Printed::Unread) => say(&what_went),
             _ => {}
         }
+        self.args.warning(&report).into_iter().for_each(say);
         let end = end.and_then(|()| without_errors(&report));
         match (printed, end) {
             (Ok(_), end) => end,
@@ -147,24 +149,22 @@ impl<'a> Session<'a> {
                 return Err(self.interrupted());
             }
             let (report, interrupted) = self.call(plan.take().as_deref()).await?;
-            let left = match self.batches.add(report) {
+            let next = self.batches.add(report);
+            let left = match next {
                 Next::Done => return Ok(()),
-                Next::Again { left } if rest == Rest::Follows => left,
-                Next::Again { left: 0 } => {
-                    say("More actions that no job refers to are left: this call was not for them.");
-                    return Ok(());
-                }
-                Next::Again { left } => {
-                    let left = number(left, "more job matches", "more jobs match");
-                    say(format_args!("{left}: this call was not for them."));
-                    return Ok(());
-                }
-                Next::Stuck { left } => {
-                    let left = number(left, "more job matches", "more jobs match");
-                    say(format_args!("{left}, and none could go in this call."));
-                    return Ok(());
-                }
+                Next::Again { left } | Next::Stuck { left } => left,
             };
+            if next == (Next::Stuck { left }) || rest == Rest::Stays {
+                let left = match left {
+                    0 => "More actions that no job refers to are left".to_owned(),
+                    left => number(left, "more job matches", "more jobs match"),
+                };
+                say(match next {
+                    Next::Stuck { .. } => format!("{left}, and none could go in this call."),
+                    _ => format!("{left}: this call was not for them."),
+                });
+                return Ok(());
+            }
             if interrupted == Interrupted::Yes {
                 return Err(self.interrupted());
             }
@@ -188,8 +188,12 @@ impl<'a> Session<'a> {
             return Ok((Answer::Yes, preview.plan));
         }
         let filter = self.args.filter();
-        let gateway = self.client.socket.display().to_string();
-        let answer = question::ask(terminal, &preview, &filter, &gateway, rest, &mut self.interrupts).await;
+        let mut about =
+            vec![format!("Filter: {}", if filter.is_empty() { "none, all of codescaler's jobs" } else { &filter })];
+        about.extend(table::asked(&preview));
+        about.push(format!("Gateway: {}", self.client.socket.display()));
+        about.extend(self.args.warning(&preview));
+        let answer = question::ask(terminal, &preview, about, rest, &mut self.interrupts).await;
         Ok((answer, preview.plan))
     }
 

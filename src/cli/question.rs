@@ -27,24 +27,19 @@ pub(crate) enum Answer {
     Interrupted,
 }
 
-/// Shows the dry run `preview` with its `filter` and `gateway`, and asks whether that is to go.
+/// Shows the dry run `preview` with the lines `about` it, and asks whether that is to go.
 ///
 /// Only `yes` and `y` are a yes, and, if batches may follow, `all` and `a`.
 pub(crate) async fn ask(
     terminal: &Terminal,
     preview: &Report,
-    filter: &str,
-    gateway: &str,
+    about: Vec<String>,
     rest: Rest,
     interrupts: &mut Interrupts,
 ) -> Answer {
     let mut text = table::preview(preview, Screen::wide(terminal.width()));
     let mut line = |line: String| text.push_str(&(printable(line) + "\n"));
-    line(format!("Filter: {}", if filter.is_empty() { "none, all of codescaler's jobs" } else { filter }));
-    if !preview.asked.is_empty() {
-        line(table::asked(preview));
-    }
-    line(format!("Gateway: {gateway}"));
+    about.into_iter().for_each(&mut line);
     let all = preview.more && rest == Rest::Follows;
     if preview.more {
         line(beyond(preview, all));

@@ -45,8 +45,8 @@ pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -
             _ => "More jobs match than one call takes: they are left for the next.",
         });
     }
-    if !report.asked.is_empty() {
-        text.line(asked(report));
+    if let Some(asked) = asked(report) {
+        text.line(asked);
     }
     if report.dry_run {
         text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
@@ -254,9 +254,9 @@ pub(crate) fn jobs_and_actions(jobs: u64, actions: u64, leaked: u64) -> String {
 }
 
 /// The params of a call as they were understood: a filter that was lost on the way is missing.
-pub(crate) fn asked(report: &Report) -> String {
-    let asked = serde_json::to_string(&report.asked).unwrap_or_default();
-    format!("Understood as: {}", excerpt(&asked))
+pub(crate) fn asked(report: &Report) -> Option<String> {
+    let asked = serde_json::to_string(&report.asked).ok().filter(|_| !report.asked.is_empty())?;
+    Some(format!("Understood as: {}", excerpt(&asked)))
 }
 
 /// The size of a page, a power of two from 512 B to 64 KiB, as people know it.

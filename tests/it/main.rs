@@ -10,6 +10,7 @@ mod dependencies;
 mod docs;
 mod examples;
 mod faults;
+mod flags;
 mod force;
 mod foreign_keys;
 mod gateway;

@@ -54,7 +54,7 @@ fn the_question_stands_below_its_totals() {
     }));
     let filter = ["--kind", "two words", "--older-than", "168h", "--force"];
     let mut terminal = Terminal::start(gateway.cleanup_as(Terminal::session(), &filter), 120, [None, None]);
-    let shown = terminal.until("Delete 12 jobs and 1 action? [yes/no] ");
+    let shown = terminal.until("Delete 12 jobs and their 1 action? [yes/no] ");
     let socket = format!("Gateway: {}", gateway.socket().display());
     let order = [
         "1 row of table job_notes depend",
@@ -126,7 +126,7 @@ fn what_was_typed_before_the_question_is_no_answer_to_it() {
     // The terminal has it.
     terminal.until("yes");
     gateway.reports(json!({ "dry_run": true, "jobs_planned": 1 }));
-    terminal.until("Delete 1 job and 0 actions? [yes/no] ");
+    terminal.until("Delete 1 job? [yes/no] ");
     terminal.types("no\n");
     let (code, _, shown) = terminal.end();
     assert!(code == Some(0) && shown.contains("nothing was deleted"), "{shown}");

@@ -24,7 +24,10 @@ fn a_report_that_cannot_be_written_hides_nothing_that_was_done() {
         let done = sides.cleanup(&["-o", output]).stdout(full()).output().expect("the binary runs");
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{said}");
-        assert!(said.contains("2 jobs and 2 actions were deleted, but the report could not be written"), "{said}");
+        assert!(
+            said.contains("2 jobs and their 2 actions were deleted, but the report could not be written"),
+            "{said}"
+        );
         assert!(said.contains("No space left on device"), "{said}");
         assert_eq!(sides.jobs(), [0; 0]);
     }
@@ -34,7 +37,7 @@ fn a_report_that_cannot_be_written_hides_nothing_that_was_done() {
     let done = sides.cleanup(&["--force"]).stdout(full()).output().expect("the binary runs");
     let said = text(&done.stderr);
     assert_eq!(done.status.code(), Some(3), "{said}");
-    assert!(said.contains("1 job and 1 action were deleted") && said.contains("some jobs stay"), "{said}");
+    assert!(said.contains("1 job and its 1 action were deleted") && said.contains("some jobs stay"), "{said}");
 
     let done = sides.cleanup(&["--dry-run"]).stdout(full()).output().expect("the binary runs");
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
@@ -46,7 +49,7 @@ fn a_reader_that_has_gone_away_does_not_hide_it_either() {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     let done = sides.cleanup(&[]).stdout(writer).output().expect("the binary runs");
-    assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), "2 jobs and 2 actions were deleted\n"));
+    assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), "2 jobs and their 2 actions were deleted\n"));
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn what_is_left_is_told() {
         (
             &["--yes", "--limit", "1"],
             json!({ "more": true, "actions_deleted": 1 }),
-            "More actions are left: this call was not for them.\n",
+            "More actions that no job refers to are left: this call was not for them.\n",
         ),
         (&["--yes"], json!({}), ""),
     ] {

@@ -8,7 +8,7 @@ use chrono::Utc;
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, Command, ValueEnum, ValueHint, value_parser};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, MAX_LIMIT, TERMINAL_PHASES, codescaler_tags};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, MAX_LIMIT, Report, TERMINAL_PHASES, codescaler_tags};
 
 use crate::cli::failure::Failure;
 use crate::cli::moment::MomentError;
@@ -189,6 +189,13 @@ impl Args {
         flags.option("--limit", self.limit.map(|limit| limit.to_string()));
         flags.switch("--force", self.force);
         flags
+    }
+
+    /// What the user of these flags may not have meant, by the report of the call.
+    pub(super) fn warning(&self, report: &Report) -> Option<String> {
+        let kinds = self.except_kind.join(" or ");
+        let none = !kinds.is_empty() && report.jobs_kept.excepted == 0;
+        none.then(|| format!("No job is excepted: none that matches is of kind {kinds}."))
     }
 
     /// The command that deletes what the dry run with this `plan` has shown: the same flags, quoted for a shell.
