@@ -20,7 +20,7 @@ use tracing::info_span;
 
 use crate::host::{ControlError, Host, JobControl};
 use crate::plan::{self, Criteria, Plan, PlanToken, Runs, Unfinished};
-use crate::report::Report;
+use crate::report::{Report, StoreSize};
 use crate::request::{Age, Force, Mode, Request};
 use crate::store::{Access, Committed, Store, StoreError, StoreRef};
 use transaction::Planned;
@@ -49,17 +49,6 @@ pub enum Error {
     /// The store failed, could not be had, or the call was cancelled.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The deletion did not delete what was decided, and was undone.
-    #[non_exhaustive]
-    #[error("{deleted} of {planned} {table} would have been deleted")]
-    Diverged {
-        /// `jobs` or `actions`.
-        table: &'static str,
-        /// Rows that were to go.
-        planned: usize,
-        /// Rows that would have gone.
-        deleted: usize,
-    },
     /// Nothing was deleted, but jobs had been stopped by then. Their rows are all there.
     #[non_exhaustive]
     #[error("{source}; {} jobs had been stopped by then, their rows are all there", stopped.len())]
@@ -122,7 +111,7 @@ pub fn cleanup<'s>(
     })?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.is_empty() {
-        let mut report = report(planned.plan, &criteria, Committed::default(), started);
+        let mut report = report(planned.plan, &criteria, Committed::default(), store.size()?, started);
         report.truncate(request.max_ids);
         return Ok(report);
     }
@@ -136,7 +125,9 @@ pub fn cleanup<'s>(
     let (plan, done) = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan))
         .map_err(|error| stop::after(&stops, error))?;
     store.checkpoint();
-    let mut report = report(plan, &criteria, done, started);
+    // The deletion stands, whatever can be said of the file.
+    let size = store.size().unwrap_or_default();
+    let mut report = report(plan, &criteria, done, size, started);
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
     tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
@@ -205,7 +196,7 @@ fn expect(request: &Request, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-fn report(plan: Plan, criteria: &Criteria<'_>, did: Committed, started: Instant) -> Report {
+fn report(plan: Plan, criteria: &Criteria<'_>, did: Committed, size: StoreSize, started: Instant) -> Report {
     let (jobs, actions) = (plan.jobs.len() as u64, plan.actions.len() as u64);
     let mode = criteria.request.mode;
     let done = |count| if mode == Mode::Delete { count } else { 0 };
@@ -229,7 +220,9 @@ fn report(plan: Plan, criteria: &Criteria<'_>, did: Committed, started: Instant)
         more: plan.more,
         cutoff_ms: criteria.cutoff_ms,
         plan: plan.token.to_string(),
+        bytes_planned: plan.bytes,
         bytes_freed: did.bytes_freed,
+        store: size,
         duration_ms: milliseconds(started.elapsed()),
         lock_ms: milliseconds(did.lock),
     }

@@ -112,11 +112,15 @@ fn jobs(
         counts.count(&job, guard);
         Ok(())
     };
-    snapshot.jobs(count, |(counts, referred_to)| {
-        all.add(counts);
-        references.extend(referred_to);
-        Ok(())
-    })?;
+    snapshot.jobs(
+        || false,
+        count,
+        |(counts, referred_to)| {
+            all.add(counts);
+            references.extend(referred_to);
+            Ok(())
+        },
+    )?;
     Ok(all)
 }
 

@@ -94,7 +94,7 @@ pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, call};
 pub use phase::TERMINAL as TERMINAL_PHASES;
 pub use plan::{PlanToken, PlanTokenError};
-pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
 pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};

@@ -3,32 +3,52 @@
 //! The same code decides for a dry run, before the write lock, and under it. It reads the whole of one snapshot and
 //! writes nothing. Rows may be gathered on two threads; the decision is made on one, in the order of the ids.
 //!
+//! # A scenario
+//!
+//! A build of kind `web` runs each hour. Its creator sets the action, and creates the job a second later. The job ends, and
+//! eight days later `--older-than 7d --keep-last 10` comes by. The job goes, since it has ended long ago and ten younger ones
+//! succeeded; its action goes with it, since nothing else refers to it. An action whose job went in April, and which that
+//! cleanup forgot, goes as *leaked*. The action that was set a second ago stays: its job is not there yet.
+//!
 //! # A job goes only if all of these hold
 //!
 //! 1. Its tags hold every tag asked for and the root tag: those in its column `tags`, or, where that is NULL or a JSON
 //!    null, those in its spec (hero_proc#50). Malformed tags hold nothing.
-//! 2. With an age: its creation time is usable (an integer of at least [`FIRST_MS`]), and not after the cut-off.
-//! 3. Its phase is one of the terminal phases ([`is_finished`]). With `force`, instead: the host has stopped it in this
-//!    call, and its row has not been started again since.
-//! 4. No row of another table holds on to it by a foreign key.
-//! 5. Fewer than `limit` jobs with lower ids go.
+//! 2. It carries no excepted tag (`excepted`).
+//! 3. Its phase is one of those asked for (`other_phase`).
+//! 4. With a cut-off: its creation time is usable, an integer of at least [`FIRST_MS`] (`undated`), and neither that nor the
+//!    end that its row names is after the cut-off (`recent`). A job that ended a minute ago has not been read by anyone yet,
+//!    however long ago it was created.
+//! 5. Its phase is one of the terminal phases (`active`). With `force`, instead: the host has stopped it in this call, and its
+//!    row has not been started again since (`unstoppable`).
+//! 6. No other job of its run is unfinished and stays (`run_active`): the finished half of a run is what the other half may be
+//!    waiting for.
+//! 7. It is not among the last of its group (`kept_last`), of which successes and failures are counted apart.
+//! 8. No row that stays holds on to it by a foreign key (`referenced`). A job that goes in the same call holds nothing.
+//! 9. Fewer than `limit` jobs are taken before it, and none of those that it waits for is left (`over_limit`).
 //!
-//! The first condition that fails is the reason under which it is counted.
+//! The first condition that fails is the reason under which it is counted. A job that this call has stopped is judged as it
+//! was before. Conditions 1 to 5 are decided by the row alone ([`jobs`]), 6 to 8 by all rows together, and the order in which
+//! jobs are taken by what waits for what ([`choice`], [`order`]).
 //!
 //! # An action goes only if all of these hold
 //!
-//! 1. A job that goes in this call refers to it: in the same context, by its `action_id`, else by its `action`.
-//! 2. No job that remains refers to it, by either, whatever its age, phase and tags.
-//! 3. No service of its context lists it.
-//! 4. No action of its context that remains depends on it. This is taken to a fixed point: an action that stays for one
-//!    reason keeps what it depends on, and two that depend only on each other both go.
-//! 5. It has no schedule.
-//! 6. Its own spec carries the root tag.
+//! 1. A job that goes in this call refers to it: in the same context, byte for byte, by its `action_id`, else by its `action`.
+//!    Or it is *leaked*: no job that remains refers to it, and its own spec carries every tag asked for and no excepted one.
+//! 2. No job that remains refers to it (`job`), whatever its age, phase and tags; nor does the spec of one that has not
+//!    finished.
+//! 3. No service of its context lists it (`service`).
+//! 4. No action of its context that remains depends on it (`action`). This is taken to a fixed point: an action that stays for
+//!    one reason keeps what it depends on, and two that depend only on each other both go.
+//! 5. It has no schedule (`schedule`).
+//! 6. Its own spec carries the root tag (`untagged`).
+//! 7. It was set neither after the cut-off nor within the host's grace (`recent`). A leaked action says when it was set
+//!    (`undated`).
+//! 8. If it is leaked: fewer than `limit` leaked ones go before it, and none that depends on it is left.
 //!
-//! The first of 2 to 6 that fails is its [`Reason`]; it names the referrer that comes first (the job with the lowest id,
-//! the service with the first name, the action with the lowest id). A reference is read generously: as the whole name
-//! and as what follows each dot in it, since a job's `action` may be `{service}.{action}`; and a spec that lists something
-//! but can't be read may refer to every word in it.
+//! The first of 2 to 7 that fails is its [`Reason`](crate::Reason), with the referrer that comes first: the job with the lowest
+//! id, the service with the first name, the action with the lowest id. A reference is read generously ([`references`]), since
+//! a reference that is overlooked deletes something that is needed.
 //!
 //! # Why no interleaving breaks this
 //!
@@ -36,6 +56,11 @@
 //! under the write lock, or on a snapshot after which no other connection has committed, which SQLite's `data_version`
 //! tells once the lock is held. Between lock and commit nobody else writes. So a job or a reference that was created,
 //! changed or removed at any time is either seen by that decision or comes after the commit.
+//!
+//! A reference that comes after the commit can miss its action only if its creator has set the action before: setting is an
+//! upsert, so a creator that sets the action later makes it anew. An action that was set less than the grace ago stays
+//! (condition 7), so a creator is safe if its second step follows the first within the grace. An action that somebody set
+//! again while the call ran was set after the call's moment, and is recent as well.
 
 mod actions;
 mod choice;
@@ -163,6 +188,8 @@ pub(crate) struct Plan {
     /// Rows of other tables that foreign keys on the planned jobs take along or set to NULL, by table.
     pub(crate) dependents: BTreeMap<String, u64>,
     pub(crate) errors: Vec<String>,
+    /// The bytes of text and blobs in the rows of jobs and actions that go.
+    pub(crate) bytes: u64,
     /// The limit left jobs or leaked actions to further calls, and this call takes something.
     pub(crate) more: bool,
     pub(crate) token: PlanToken,
@@ -185,6 +212,7 @@ pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result
     let takes = !jobs.ids.is_empty() || !actions.ids.is_empty();
     Ok(Plan {
         jobs_matched: jobs.matched,
+        bytes: jobs.bytes + actions.bytes,
         more: takes && (jobs.kept.over_limit > 0 || actions.left > 0),
         jobs: jobs.ids,
         jobs_kept: jobs.kept,

@@ -54,8 +54,15 @@ pub struct Report {
     pub cutoff_ms: Option<i64>,
     /// The token of the plan: see [`PlanToken`](crate::PlanToken).
     pub plan: String,
-    /// Pages that the transaction put on the freelist, times the page size.
+    /// The bytes of text and blobs in the rows of jobs and actions that go: what a dry run can promise.
+    #[serde(default)]
+    pub bytes_planned: u64,
+    /// Pages that the transaction put on the freelist, times the page size. Small rows scattered over many pages hardly fill
+    /// any.
     pub bytes_freed: u64,
+    /// The store's size after the call.
+    #[serde(default)]
+    pub store: StoreSize,
     /// The whole call, in milliseconds.
     pub duration_ms: f64,
     /// How long the store's write lock was held, in milliseconds.
@@ -126,7 +133,9 @@ impl Report {
             more,
             cutoff_ms,
             plan,
+            bytes_planned,
             bytes_freed,
+            store,
             duration_ms,
             lock_ms,
         } = later;
@@ -154,7 +163,9 @@ impl Report {
         self.more = more;
         self.cutoff_ms = self.cutoff_ms.max(cutoff_ms);
         self.plan = plan;
+        self.bytes_planned += bytes_planned;
         self.bytes_freed += bytes_freed;
+        self.store = store;
         self.duration_ms = to_microseconds(self.duration_ms + duration_ms);
         self.lock_ms = to_microseconds(self.lock_ms + lock_ms);
     }
@@ -163,6 +174,19 @@ impl Report {
 /// `ms` rounded to the microsecond, which is as exact as a duration in a report is.
 fn to_microseconds(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
+}
+
+/// The size of a store, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct StoreSize {
+    /// The file.
+    pub file_bytes: u64,
+    /// The WAL beside it, which holds what no checkpoint has moved into the file yet.
+    pub wal_bytes: u64,
+    /// The pages of the file that hold nothing.
+    pub free_bytes: u64,
 }
 
 /// How many matching jobs stay, by reason. A job with several reasons counts once, under the first in this order.
@@ -342,7 +366,8 @@ mod tests {
                 "more": false,
                 "cutoff_ms": 1_790_000_000_500_i64,
                 "plan": "second",
-                "bytes_freed": 12288,
+                "bytes_planned": 500, "bytes_freed": 12288,
+                "store": { "file_bytes": 3000, "wal_bytes": 20, "free_bytes": 200 },
                 "duration_ms": 3.3, "lock_ms": 1.5,
             })
         );
@@ -417,7 +442,8 @@ mod tests {
             "job_ids": [1, 3, 4], "action_ids": ["codescaler_a", "codescaler_e"],
             "dependents": { "job_notes": 1 },
             "errors": ["job 8: alive"], "more": true, "cutoff_ms": 1_790_000_000_000_i64, "plan": "first",
-            "bytes_freed": 8192, "duration_ms": 1.1, "lock_ms": 0.5,
+            "bytes_planned": 200, "bytes_freed": 8192,
+            "store": { "file_bytes": 4000, "wal_bytes": 10, "free_bytes": 100 }, "duration_ms": 1.1, "lock_ms": 0.5,
         }))
     }
 
@@ -435,7 +461,8 @@ mod tests {
             "dependents": { "job_notes": 2, "job_files": 1 },
             "errors": ["job 8: alive", "job 7: alive"], "more": false, "cutoff_ms": 1_790_000_000_500_i64,
             "plan": "second",
-            "bytes_freed": 4096, "duration_ms": 2.2, "lock_ms": 1.0,
+            "bytes_planned": 300, "bytes_freed": 4096,
+            "store": { "file_bytes": 3000, "wal_bytes": 20, "free_bytes": 200 }, "duration_ms": 2.2, "lock_ms": 1.0,
         }))
     }
 

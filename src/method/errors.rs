@@ -22,7 +22,7 @@ pub(super) fn object(error: &Error) -> RpcError {
             RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone())
         }
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
-        Error::Store(StoreError::Sqlite(_)) | Error::Diverged { .. } => RpcError::internal(error),
+        Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {
             let mut object = object(source)
                 .with("jobs_stopped", &stopped[..stopped.len().min(MOST_STOPPED)])

@@ -26,6 +26,8 @@ pub(super) struct Actions {
     pub(super) ids: Vec<i64>,
     /// Their names, sorted.
     pub(super) names: Vec<String>,
+    /// The bytes of the rows of `ids`.
+    pub(super) bytes: u64,
     /// What the plan shows of each of `ids`.
     pub(super) digests: Vec<ActionDigest>,
     /// The number of `ids` that no planned job refers to.
@@ -97,6 +99,8 @@ struct Candidate {
     /// Why its own row keeps it, if it does.
     own_reason: Option<Reason>,
     digest: ActionDigest,
+    /// The bytes of its row.
+    bytes: u64,
 }
 
 /// An action that depends on others.
@@ -155,6 +159,7 @@ impl Reader<'_> {
                 leaked,
                 own_reason,
                 digest: ActionDigest::of(action, self.layout),
+                bytes: action.bytes(),
             });
         }
     }
@@ -232,6 +237,7 @@ impl Found {
                     actions.digests.push(candidate.digest);
                     actions.names.push(candidate.name.to_string());
                     actions.leaked += u64::from(candidate.leaked);
+                    actions.bytes += candidate.bytes;
                 }
             }
         }

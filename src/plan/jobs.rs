@@ -35,6 +35,8 @@ pub(super) struct Jobs {
     pub(super) errors: BTreeMap<i64, String>,
     /// Rows of other tables that foreign keys on `ids` take along or set to NULL, by table.
     pub(super) dependents: BTreeMap<String, u64>,
+    /// The bytes of the rows of `ids`.
+    pub(super) bytes: u64,
     /// The actions that may go with `ids`.
     pub(super) actions: Vec<Name>,
     /// The actions that the other jobs refer to.
@@ -51,6 +53,7 @@ pub(super) fn decide(
     let reader = Reader { layout: snapshot.layout(), criteria, keys, full: AtomicBool::new(false) };
     let mut found = Found::default();
     snapshot.jobs(
+        || !reader.full.load(Relaxed),
         |batch: &mut Batch, job| {
             reader.gather(batch, &job);
             Ok(())
@@ -104,6 +107,8 @@ struct Shown {
     /// The action that may go with it.
     action: Option<Name>,
     digest: JobDigest,
+    /// The bytes of its row.
+    bytes: u64,
 }
 
 impl Reader<'_> {
@@ -164,15 +169,15 @@ impl Reader<'_> {
             finished_at,
             run: job.run().filter(|_| criteria.runs_hold()),
             group: group.zip(outcome).map(|(tags, outcome)| Group::of(self.keys, tags, outcome)),
-            shown: (!self.full.load(Relaxed)).then(|| self.shown(job)),
+            shown: job.bytes().map(|bytes| self.shown(job, bytes)),
             finished_since: before.is_some() && job.phase().and_then(crate::phase::outcome).is_some(),
         }
     }
 
-    fn shown(&self, job: &JobRow<'_>) -> Shown {
+    fn shown(&self, job: &JobRow<'_>, bytes: u64) -> Shown {
         // A reference from a row without a context protects an action, but makes none a candidate.
         let action = job.own_action().map(|(context, action)| self.keys.name(context, action));
-        Shown { action, digest: JobDigest::of(job, self.criteria.stopped(job.id), self.layout) }
+        Shown { action, digest: JobDigest::of(job, self.criteria.stopped(job.id), self.layout), bytes }
     }
 }
 
@@ -358,14 +363,10 @@ impl Found {
             self.jobs.keep_against(applicant.id, *against, held_by.get(&applicant.id).copied().unwrap_or("jobs"));
         }
         let taken = self.take(snapshot, reader, &choice, &applicants)?;
-        // Those that were read after it seemed that enough go are read again.
-        let mut shown_since: HashMap<i64, Shown> = HashMap::new();
-        let unseen = taken.iter().filter(|index| **index >= self.shown.len()).map(|index| applicants[*index].id);
-        snapshot.jobs_by_id(unseen, |job| shown_since.extend([(job.id, reader.shown(&job))]))?;
-        for index in &taken {
+        for (index, shown) in &taken {
             let id = applicants[*index].id;
-            let Some(shown) = self.shown.get(*index).or_else(|| shown_since.get(&id)) else { continue };
             digest.job(id, &shown.digest);
+            self.jobs.bytes += shown.bytes;
             self.jobs.actions.extend(shown.action);
             self.jobs.to_stop.extend(self.to_stop.remove(&id));
             self.jobs.ids.push(id);
@@ -396,48 +397,76 @@ impl Found {
 /// The most rows of other tables in a batch, for each job of its limit: their deletion holds the lock as well.
 const MOST_DEPENDENTS: u64 = 20;
 
+/// The most bytes of jobs and actions in a batch, unless its limit was given.
+const MOST_BYTES: u64 = 1 << 30;
+
 impl Found {
-    /// The places of the applicants that go in this call, ascending; and, in the jobs, the rows that go with them.
+    /// The applicants that go in this call, ascending, by their places; and, in the jobs, the rows that go with them.
     fn take(
         &mut self,
         snapshot: &Snapshot<'_>,
         reader: &Reader<'_>,
         choice: &Choice<'_>,
         applicants: &[Applicant],
-    ) -> Result<Vec<usize>, StoreError> {
+    ) -> Result<Vec<(usize, Shown)>, StoreError> {
         let limit = reader.criteria.request.limit();
-        // Where each unit ends.
-        let (mut taken, mut ends) = (Vec::with_capacity(applicants.len().min(limit)), Vec::new());
+        let mut units = Vec::new();
+        let mut count = 0;
         for unit in choice.units() {
-            if taken.len() >= limit {
+            if count >= limit {
                 break;
             }
-            taken.extend(unit);
-            ends.push(taken.len());
+            count += unit.len();
+            units.push(unit);
         }
-        let ids = |taken: &[usize]| -> Vec<i64> { taken.iter().map(|index| applicants[*index].id).collect() };
-        self.jobs.dependents = snapshot.dependents(&ids(&taken))?;
-        let most = MOST_DEPENDENTS * limit as u64;
-        if self.jobs.dependents.values().sum::<u64>() > most {
-            let each = snapshot.dependents_of_each(&ids(&taken))?;
-            let mut rows = 0;
-            let mut fits = |end: &usize, start: usize| {
-                rows += each[start..*end].iter().sum::<u64>();
-                rows <= most
-            };
-            let mut end = 0;
-            for next in &ends {
-                // The first unit goes whatever it has.
-                if !fits(next, end) && end > 0 {
+        // Those that were read after it seemed that enough go are read again.
+        let mut shown_since: HashMap<i64, Shown> = HashMap::new();
+        let unseen = units.iter().flatten().filter(|index| **index >= self.shown.len());
+        snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
+            shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
+        })?;
+        let shown = |index: &usize| {
+            let since = || shown_since.get(&applicants[*index].id);
+            self.shown.get(*index).or_else(since).copied().ok_or_else(StoreError::damaged)
+        };
+        let ids =
+            |units: &[Vec<usize>]| -> Vec<i64> { units.iter().flatten().map(|index| applicants[*index].id).collect() };
+
+        if reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES {
+            let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
+            let mut bytes = 0;
+            let mut fitting = 0;
+            for unit in &units {
+                for index in unit {
+                    let Shown { action, bytes: of_job, .. } = shown(index)?;
+                    bytes += of_job + action.and_then(|action| actions.remove(&action)).unwrap_or_default();
+                }
+                if bytes > MOST_BYTES && fitting > 0 {
                     break;
                 }
-                end = *next;
+                fitting += 1;
             }
-            taken.truncate(end);
-            self.jobs.dependents = snapshot.dependents(&ids(&taken))?;
+            units.truncate(fitting);
         }
+        self.jobs.dependents = snapshot.dependents(&ids(&units))?;
+        let most = MOST_DEPENDENTS * limit as u64;
+        if self.jobs.dependents.values().sum::<u64>() > most {
+            let mut each = snapshot.dependents_of_each(&ids(&units))?.into_iter();
+            let (mut rows, mut fitting) = (0, 0);
+            for unit in &units {
+                rows += each.by_ref().take(unit.len()).sum::<u64>();
+                // The first unit goes whatever it has.
+                if rows > most && fitting > 0 {
+                    break;
+                }
+                fitting += 1;
+            }
+            units.truncate(fitting);
+            self.jobs.dependents = snapshot.dependents(&ids(&units))?;
+        }
+        let mut taken: Vec<usize> = units.into_iter().flatten().collect();
         taken.sort_unstable();
-        Ok(taken)
+        taken.into_iter().map(|index| Ok((index, shown(&index)?))).collect()
     }
 }
 

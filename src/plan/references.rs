@@ -21,7 +21,7 @@ pub(crate) struct Keys {
 }
 
 /// An action's context and name, exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
     first: u64,
     second: u64,

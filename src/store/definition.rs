@@ -24,6 +24,23 @@ pub(super) fn names(sql: &str, column: &str) -> bool {
     words(sql).iter().any(|word| word.text.eq_ignore_ascii_case(column))
 }
 
+/// The collation that the definition of `column` in `sql`, a CREATE TABLE, names.
+pub(super) fn collation(sql: &str, column: &str) -> Option<String> {
+    let words = words(sql);
+    let (mut depth, mut begins, mut of_it) = (0, false, false);
+    for (index, word) in words.iter().enumerate() {
+        depth += i32::from(word.is("(")) - i32::from(word.is(")"));
+        if begins {
+            of_it = word.text.eq_ignore_ascii_case(column);
+        }
+        begins = depth == 1 && (word.is("(") || word.is(","));
+        if of_it && depth == 1 && word.is("COLLATE") {
+            return words.get(index + 1).map(|name| name.text.clone());
+        }
+    }
+    None
+}
+
 /// The expressions in `sql` that stand in parentheses behind `keyword`, with their parentheses.
 pub(super) fn expressions<'s>(sql: &'s str, keyword: &str) -> Vec<&'s str> {
     let words = words(sql);
@@ -124,6 +141,16 @@ mod tests {
         assert_eq!(expressions(sql, "AS"), ["(a || ')')"]);
         assert_eq!(expressions("CHECK (a", "CHECK"), ["(a"]);
         assert!(names("(x + \"A b\")", "a B") && names("'x'", "X") && !names("xx + y", "x"));
+    }
+
+    #[test]
+    fn a_collation_is_that_of_its_column() {
+        let sql =
+            "CREATE TABLE t (a TEXT COLLATE \"my own\" NOT NULL, b CHECK (b COLLATE x > ''), [c d] collate nocase,
+                   PRIMARY KEY (b COLLATE y), UNIQUE (e COLLATE z))";
+        for (column, named) in [("A", Some("my own")), ("b", None), ("c d", Some("nocase")), ("e", None), ("t", None)] {
+            assert_eq!(collation(sql, column).as_deref(), named, "{column}");
+        }
     }
 
     #[test]

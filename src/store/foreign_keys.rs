@@ -33,6 +33,10 @@ pub(crate) struct ForeignKeys {
     holding_jobs: Vec<String>,
     /// What is carried out, in this order: what is furthest from `jobs` first.
     effects: Vec<Effect>,
+    /// What is deleted and may itself be referred to.
+    parents: Vec<Parents>,
+    /// Statements that find a row which refers to what was deleted, with its table.
+    references: Vec<(String, String)>,
     /// Each key in words, for people.
     pub(crate) descriptions: Vec<String>,
 }
@@ -41,6 +45,8 @@ pub(crate) struct ForeignKeys {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Effect {
     table: String,
+    /// The rows go; else a column of them is set to NULL.
+    deletes: bool,
     /// `DELETE FROM …` or `UPDATE … SET … = NULL`.
     statement: String,
     /// Which rows, in terms of the temporary table of doomed jobs.
@@ -58,6 +64,15 @@ impl Effect {
 /// A place beyond that of any doomed job.
 const BEYOND: i64 = i64::MAX;
 
+/// The values of a column of those rows of a table that go with the doomed jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parents {
+    /// The name of a temporary table.
+    name: String,
+    /// The statement that selects them.
+    rows: String,
+}
+
 /// The ids of the doomed jobs with their places, in a temporary table that exists only in stores with such keys and for one call.
 const DOOMED: &str = "hero_proc_cleanup_doomed";
 
@@ -65,6 +80,11 @@ impl ForeignKeys {
     /// Whether deleting jobs takes nothing along, and nothing holds on to them.
     pub(crate) fn none(&self) -> bool {
         self.holding.is_empty() && self.holding_jobs.is_empty() && self.effects.is_empty()
+    }
+
+    /// The tables of which rows go with jobs, or are changed.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &str> + Clone {
+        self.effects.iter().map(|effect| effect.table.as_str())
     }
 
     /// The jobs that must stay, with the table that holds on to them.
@@ -97,19 +117,21 @@ impl ForeignKeys {
     /// before it does.
     pub(super) fn count_each(&self, connection: &Connection, jobs: &[i64]) -> Result<Vec<u64>, StoreError> {
         let mut each = vec![0; jobs.len()];
-        self.with_doomed(connection, jobs, || {
-            for statement in self.counts_by_place() {
-                let mut statement = connection.prepare(&statement)?;
-                let mut rows = statement.query(())?;
-                while let Some(row) = rows.next()? {
-                    let (place, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-                    if let Some(each) = usize::try_from(place).ok().and_then(|place| each.get_mut(place)) {
-                        *each += count.unsigned_abs();
-                    }
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(each);
+        }
+        self.doom(connection, jobs)?;
+        for statement in self.counts_by_place() {
+            let mut statement = connection.prepare(&statement)?;
+            let mut rows = statement.query(())?;
+            while let Some(row) = rows.next()? {
+                let (place, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if let Some(each) = usize::try_from(place).ok().and_then(|place| each.get_mut(place)) {
+                    *each += count.unsigned_abs();
                 }
             }
-            Ok(())
-        })?;
+        }
+        self.forget(connection)?;
         Ok(each)
     }
 
@@ -139,26 +161,53 @@ impl ForeignKeys {
     /// lead to it.
     pub(super) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
-        self.with_doomed(connection, jobs, || {
-            for (table, statement) in self.counts() {
-                let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
-                if rows > 0 {
-                    counts.insert(table.to_owned(), rows.unsigned_abs());
-                }
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(counts);
+        }
+        self.doom(connection, jobs)?;
+        for (table, statement) in self.counts() {
+            let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
+            if rows > 0 {
+                counts.insert(table.to_owned(), rows.unsigned_abs());
             }
-            Ok(())
-        })?;
+        }
+        self.forget(connection)?;
         Ok(counts)
     }
 
-    /// Deletes those rows or sets them to NULL.
-    pub(super) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
-        self.with_doomed(connection, jobs, || {
-            for effect in &self.effects {
-                connection.execute(&effect.carry_out(), ())?;
+    /// Deletes the rows that go with the doomed jobs, sets to NULL what is set to NULL, and returns the number of rows that
+    /// it deleted, by table.
+    pub(super) fn carry_out(&self, connection: &Connection) -> Result<BTreeMap<String, usize>, StoreError> {
+        let mut deleted = BTreeMap::new();
+        for effect in &self.effects {
+            let rows = connection.execute(&effect.carry_out(), ())?;
+            if effect.deletes {
+                *deleted.entry(effect.table.to_ascii_lowercase()).or_default() += rows;
             }
-            Ok(())
-        })
+        }
+        Ok(deleted)
+    }
+
+    /// Calls `check` with each statement on the rows of other tables, and the table.
+    pub(super) fn each_statement(
+        &self,
+        connection: &Connection,
+        mut check: impl FnMut(&str, &str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.none() {
+            return Ok(());
+        }
+        self.doom(connection, &[])?;
+        for (table, statement) in &self.holding {
+            check(table, statement)?;
+        }
+        for statement in &self.holding_jobs {
+            check("jobs", statement)?;
+        }
+        for effect in &self.effects {
+            check(&effect.table, &effect.carry_out())?;
+        }
+        self.forget(connection)
     }
 
     /// The statements that count, by table.
@@ -173,28 +222,49 @@ impl ForeignKeys {
         rows.into_iter().map(count).collect()
     }
 
-    fn with_doomed(
-        &self,
-        connection: &Connection,
-        jobs: &[i64],
-        work: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        if self.effects.is_empty() || jobs.is_empty() {
-            return Ok(());
-        }
+    /// Writes down `jobs`, and from then on they are the doomed ones, until they are forgotten or the transaction ends.
+    pub(super) fn doom(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
         connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY, place INTEGER)"))?;
         let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id, place) VALUES (?1, ?2)"))?;
         for (place, job) in (0_i64..).zip(jobs) {
             insert.execute([*job, place])?;
         }
-        drop(insert);
-        work()?;
+        Ok(())
+    }
+
+    /// Writes down to what rows of other tables could refer that [`carry_out`](Self::carry_out) will delete.
+    pub(super) fn remember(&self, connection: &Connection) -> Result<(), StoreError> {
+        for parents in &self.parents {
+            connection.execute_batch(&format!("CREATE TEMP TABLE {} AS {}", parents.name, parents.rows))?;
+        }
+        Ok(())
+    }
+
+    /// An error if a row refers to a doomed job, or to what is remembered. Then forgets both.
+    pub(super) fn leave_nothing(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.none() {
+            return Ok(());
+        }
+        for (table, statement) in &self.references {
+            if connection.prepare(statement)?.exists(())? {
+                let what = format!("a row of {table} would have referred to what was deleted");
+                return Err(StoreError::diverged(what));
+            }
+        }
+        self.forget(connection)
+    }
+
+    /// Forgets what was written down.
+    pub(super) fn forget(&self, connection: &Connection) -> Result<(), StoreError> {
+        for parents in &self.parents {
+            connection.execute_batch(&format!("DROP TABLE IF EXISTS temp.{}", parents.name))?;
+        }
         Ok(connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?)
     }
 }
 
 /// An identifier from the schema, as SQL.
-fn quoted(identifier: &str) -> String {
+pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

@@ -103,6 +103,11 @@ impl<'r> JobRow<'r> {
     pub(crate) fn started_at(&self) -> Option<i64> {
         integer(self.row, 11)
     }
+
+    /// The bytes of text and blobs in the row, if they were asked for: see [`Snapshot::jobs`](super::Snapshot::jobs).
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        integer(self.row, 12).map(i64::unsigned_abs)
+    }
 }
 
 /// An action.
@@ -152,6 +157,11 @@ impl<'r> ActionRow<'r> {
 
     pub(crate) fn updated_at(&self) -> Option<i64> {
         integer(self.row, 5)
+    }
+
+    /// The bytes of text and blobs in the row.
+    pub(crate) fn bytes(&self) -> u64 {
+        integer(self.row, 6).map_or(0, i64::unsigned_abs)
     }
 }
 
@@ -223,14 +233,14 @@ pub(super) mod sql {
     /// The spec is read only where something may stand in it: the tags of a job whose own begin like no array, and what
     /// a job that has not finished depends on.
     pub(in crate::store) fn jobs(layout: &Layout) -> Table {
-        let columns = job_columns(layout, &spec_where_needed(layout));
+        let columns = job_columns(layout, &spec_where_needed(layout), "?2");
         let rows = format!("{columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
         Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
     }
 
     /// One job, as [`jobs`] has it, but with its spec whatever its phase.
     pub(in crate::store) fn job_by_id(layout: &Layout) -> String {
-        format!("{} FROM main.jobs WHERE id = ?1", job_columns(layout, layout.jobs.spec))
+        format!("{} FROM main.jobs WHERE id = ?1", job_columns(layout, layout.jobs.spec, "TRUE"))
     }
 
     fn spec_where_needed(layout: &Layout) -> String {
@@ -246,7 +256,7 @@ pub(super) mod sql {
         )
     }
 
-    fn job_columns(layout: &Layout, spec: &str) -> String {
+    fn job_columns(layout: &Layout, spec: &str, weighed: &str) -> String {
         let jobs = &layout.jobs;
         let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
         format!(
@@ -261,7 +271,9 @@ pub(super) mod sql {
                     {finished_at},
                     {run_id},
                     {attempt},
-                    {started_at}",
+                    {started_at},
+                    CASE WHEN {weighed} THEN {bytes} END",
+            bytes = jobs.bytes,
             context = jobs.context,
             action_id = or_null(jobs.action_id),
             created_at = jobs.created_at,
@@ -293,16 +305,24 @@ pub(super) mod sql {
     }
 
     pub(in crate::store) fn actions(layout: &Layout) -> Table {
-        let rows = format!("{} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id", action_columns(layout));
+        let rows = format!(
+            "{} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id",
+            action_columns(layout, layout.actions.spec)
+        );
         Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
+    }
+
+    /// All actions, as [`actions`] has them, but without their specs.
+    pub(in crate::store) fn action_bytes(layout: &Layout) -> String {
+        format!("{} FROM main.actions NOT INDEXED", action_columns(layout, "NULL"))
     }
 
     /// One action, as [`actions`] has it.
     pub(in crate::store) fn action_by_id(layout: &Layout) -> String {
-        format!("{} FROM main.actions WHERE id = ?1", action_columns(layout))
+        format!("{} FROM main.actions WHERE id = ?1", action_columns(layout, layout.actions.spec))
     }
 
-    fn action_columns(layout: &Layout) -> String {
+    fn action_columns(layout: &Layout, spec: &str) -> String {
         let actions = &layout.actions;
         format!(
             "SELECT id,
@@ -310,9 +330,10 @@ pub(super) mod sql {
                     name,
                     {spec},
                     {created_at},
-                    {updated_at}",
+                    {updated_at},
+                    {bytes}",
+            bytes = actions.bytes,
             context = actions.context,
-            spec = actions.spec,
             created_at = actions.created_at.unwrap_or("NULL"),
             updated_at = actions.updated_at.unwrap_or("NULL"),
         )

@@ -4,6 +4,7 @@
 mod admission;
 mod audit;
 mod bad_input;
+mod bytes;
 mod cli;
 mod clients;
 mod dependencies;
@@ -41,3 +42,4 @@ mod terminal;
 mod token;
 mod told;
 mod transport;
+mod triggers;

@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::quoted;
 use super::walk::Key;
-use crate::store::StoreError;
 use crate::store::definition::{expressions, names};
+use crate::store::{StoreError, is_about_the_statement};
 
 /// The rows of a key's table whose column can be set to NULL.
 pub(super) enum Clearing {
@@ -18,8 +18,8 @@ pub(super) enum Clearing {
 /// Reads what the schema of `key`'s table says. `keys` are all keys of the store.
 ///
 /// A column that is NOT NULL, generated, or the row's id can't be NULL. A CHECK that names the column is tried on each
-/// row as the row would be then. No row is cleared if the CHECK also names another column that may be set to NULL, or if
-/// a generated column or a unique index is computed from this one: nothing tells what the row would be.
+/// row as the row would be then. No row is cleared if the CHECK also names another column that may be set to NULL, or
+/// if a generated column or a unique index is computed from this one: nothing tells what the row would be.
 pub(super) fn clearing(connection: &Connection, key: &Key, keys: &[Key]) -> Result<Clearing, StoreError> {
     let sql: String = connection.query_row(
         "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name",
@@ -39,8 +39,12 @@ pub(super) fn clearing(connection: &Connection, key: &Key, keys: &[Key]) -> Resu
     let others =
         keys.iter().filter(cleared_as_well).any(|other| checks.iter().any(|check| names(check, &other.column)));
     let refused = refused(connection, key, &checks)?;
-    // A CHECK can name what a subquery has not, such as the row's id.
-    let tells = !others && connection.prepare(&refused).is_ok();
+    let tells = match connection.prepare(&refused) {
+        Ok(_) => !others,
+        // A CHECK can name what a subquery has not, such as the row's id.
+        Err(error) if is_about_the_statement(&error) => false,
+        Err(error) => return Err(error.into()),
+    };
     Ok(if tells { Clearing::AllBut(refused) } else { Clearing::None })
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Params};
 
 use super::null::{Clearing, clearing};
-use super::{DOOMED, Effect, ForeignKeys, quoted};
+use super::{DOOMED, Effect, ForeignKeys, Parents, quoted};
 use crate::store::StoreError;
 
 /// Reads the keys from the schema; what can't be carried out is a problem.
@@ -130,6 +130,7 @@ impl Walk<'_> {
                 "{}.{} on {}.{parent_column} ON DELETE {}",
                 key.child, key.column, key.parent, key.on_delete
             ));
+            self.reference(key, way, &parent_column);
             way.push(Step { table: key.child.clone(), column: key.column.clone(), parent_column });
             match key.on_delete.as_str() {
                 "CASCADE" => {
@@ -140,7 +141,7 @@ impl Walk<'_> {
                     } else if circle {
                         problems.push(format!("{name} goes round in a circle"));
                     } else {
-                        self.effect(format!("DELETE FROM main.{}", quoted(&key.child)), way);
+                        self.effect(true, format!("DELETE FROM main.{}", quoted(&key.child)), way);
                         self.from(&key.child, way, problems)?;
                     }
                 }
@@ -151,7 +152,7 @@ impl Walk<'_> {
                     }
                     clearing => {
                         let column = quoted(&key.column);
-                        self.effect(format!("UPDATE main.{} SET {column} = NULL", quoted(&key.child)), way);
+                        self.effect(false, format!("UPDATE main.{} SET {column} = NULL", quoted(&key.child)), way);
                         if let Clearing::AllBut(rows) = clearing {
                             self.holding(way, Some(&rows));
                         }
@@ -164,7 +165,21 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn effect(&mut self, statement: String, way: &[Step]) {
+    /// Notes how to find the rows which refer by `key` to what has gone at the end of `way`.
+    fn reference(&mut self, key: &Key, way: &[Step], parent_column: &str) {
+        let mut to = DOOMED.to_owned();
+        if let Some(parent) = way.last() {
+            to = format!("{DOOMED}_{}", self.found.parents.len());
+            let column = quoted(parent_column);
+            let rows = format!("SELECT {column} AS id FROM main.{} WHERE {}", quoted(&parent.table), doomed(way));
+            self.found.parents.push(Parents { name: to.clone(), rows });
+        }
+        let rows = format!("{} IN (SELECT id FROM temp.{to})", quoted(&key.column));
+        let statement = format!("SELECT 1 FROM main.{} WHERE {rows}", quoted(&key.child));
+        self.found.references.push((key.child.clone(), statement));
+    }
+
+    fn effect(&mut self, deletes: bool, statement: String, way: &[Step]) {
         let Some(last) = way.last() else { return };
         let mut rows = doomed(way);
         if last.table.eq_ignore_ascii_case("jobs") {
@@ -172,7 +187,7 @@ impl Walk<'_> {
             rows = format!("({rows} AND id NOT IN (SELECT id FROM temp.{DOOMED}))");
         }
         let position = position(way);
-        self.effects.push((way.len(), Effect { table: last.table.clone(), statement, rows, position }));
+        self.effects.push((way.len(), Effect { table: last.table.clone(), deletes, statement, rows, position }));
     }
 
     /// The last table of `way` holds what leads to its rows, or to those of which `rows` selects the column. A job holds
