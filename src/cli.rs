@@ -21,7 +21,7 @@ mod terminal;
 mod text;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
@@ -142,7 +142,7 @@ fn log_to_stderr(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().with_default_directive(level.into()).from_env_lossy())
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(terminal::has_colours(io::stderr()))
         // It would report a stderr that is closed on stderr, and panic.
         .log_internal_errors(false)
         .init();

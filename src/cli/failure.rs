@@ -18,6 +18,9 @@ pub(crate) enum Failure {
     /// This user may not connect to the socket of the command line. Nothing was sent.
     #[error(transparent)]
     NoPermission(RpcError),
+    /// Nobody knows what became of the call, which was a dry run.
+    #[error("{0}; it was a dry run, which deletes nothing")]
+    NotShown(RpcError),
     /// Done, but the report could not be written.
     #[error("{what_went}, but the report could not be written")]
     NotReported {
@@ -89,6 +92,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::WithErrors => 3,
             Self::NoPermission(_) => 5,
+            Self::NotShown(_) => 6,
         }
     }
 
@@ -101,7 +105,7 @@ impl Failure {
             cause = error.source();
         }
         say(text);
-        if let Self::Call(error) | Self::NoPermission(error) = self {
+        if let Self::Call(error) | Self::NoPermission(error) | Self::NotShown(error) = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
                 say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
             }
@@ -119,6 +123,7 @@ impl Failure {
                 "set" => Some("A new dry run shows what would go now."),
                 _ => None,
             },
+            Self::Call(error) if error.kind() == Some(Kind::OutcomeUnknown) => Some("A dry run shows what is left."),
             _ => None,
         }
     }

@@ -87,12 +87,13 @@ impl<'a> Session<'a> {
     /// Shows what would go, and how to delete it.
     async fn dry_run(&mut self) -> Result<(), Failure> {
         let report = self.preview(self.args.plan.as_deref()).await?;
-        let to_delete = self.args.to_delete(&report.plan);
+        let goes = report.jobs_planned > 0 || report.actions_planned > 0;
+        let to_delete = goes.then(|| self.args.to_delete(&report.plan));
         let format = self.args.format();
-        output::print_as(format, &report, |report, screen| table::report(report, screen, Some(&to_delete)))?;
-        if format == Format::Json && io::stderr().is_terminal() {
+        output::print_as(format, &report, |report, screen| table::dry_run(report, screen, to_delete.as_deref()))?;
+        if let (Format::Json, true, Some(command)) = (format, io::stderr().is_terminal(), to_delete) {
             say("To delete exactly this, or nothing:");
-            say(format_args!("  {to_delete}"));
+            say(format_args!("  {command}"));
         }
         self.args.warning(&report).into_iter().for_each(say);
         without_errors(&report)
@@ -105,7 +106,7 @@ impl<'a> Session<'a> {
             return end;
         };
         let deleted = report.jobs_deleted + report.actions_deleted;
-        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on, None));
+        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on));
         match &printed {
             Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
                 say("The report is of the calls before; what they deleted is gone.");
@@ -205,7 +206,10 @@ impl<'a> Session<'a> {
             answer = self.client.jobs_cleanup(&params) => answer,
             () = self.interrupts.next() => return Err(self.interrupted()),
         };
-        answer.map_err(|error| Failure::of_call(error, &self.client.socket))
+        answer.map_err(|error| match error.kind() {
+            Some(Kind::OutcomeUnknown) => Failure::NotShown(error),
+            _ => Failure::of_call(error, &self.client.socket),
+        })
     }
 
     /// One call that deletes. The first signal lets it end, the second leaves it.

@@ -33,11 +33,10 @@ impl Screen {
     }
 }
 
-/// What goes or went by count, what stays and why, and what it took. A dry run ends with the command `to_delete` that
-/// deletes exactly this, or else with its plan.
-pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
+/// What goes or went by count, what stays and why, and what it took.
+pub(crate) fn report(report: &Report, screen: Screen) -> String {
     let mut text = Lines::default();
-    text.grid(&totals(report, screen));
+    text.totals(report, screen);
     details(&mut text, report, screen, LINES);
     if report.more {
         text.line(match report.jobs_kept.over_limit {
@@ -50,20 +49,27 @@ pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -
     }
     if report.dry_run {
         text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
-        match to_delete {
-            Some(command) => {
-                text.line("To delete exactly this, or nothing:");
-                text.line(format_args!("  {command}"));
-            }
-            None => text.line(format_args!("Plan: {}", report.plan)),
-        }
-    } else {
-        text.line(format_args!(
-            "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
-            DecimalBytes(report.bytes_freed),
-            report.duration_ms,
-            report.lock_ms,
-        ));
+        return text.0;
+    }
+    text.line(format_args!(
+        "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
+        DecimalBytes(report.bytes_freed),
+        report.duration_ms,
+        report.lock_ms,
+    ));
+    if report.store.file_bytes > 0 {
+        let (file, free) = (DecimalBytes(report.store.file_bytes), DecimalBytes(report.store.free_bytes));
+        text.line(format_args!("The store's file has {file}, of which {free} are free for new rows."));
+    }
+    text.0
+}
+
+/// The report of a dry run, with the command `to_delete` that deletes exactly this.
+pub(crate) fn dry_run(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
+    let mut text = Lines(self::report(report, screen));
+    if let Some(command) = to_delete {
+        text.line("To delete exactly this, or nothing:");
+        text.line(format_args!("  {command}"));
     }
     text.0
 }
@@ -72,7 +78,7 @@ pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -
 pub(crate) fn preview(report: &Report, screen: Screen) -> String {
     let mut text = Lines::default();
     details(&mut text, report, screen, FEW);
-    text.grid(&totals(report, screen));
+    text.totals(report, screen);
     text.0
 }
 
@@ -324,6 +330,14 @@ impl Lines {
 
     fn grid(&mut self, grid: &Grid) {
         self.0.push_str(&format!("{grid}\n"));
+    }
+
+    fn totals(&mut self, report: &Report, screen: Screen) {
+        self.grid(&totals(report, screen));
+        if report.bytes_planned > 0 {
+            let rows = if report.dry_run { "The rows that would go hold" } else { "The rows that went held" };
+            self.line(format_args!("{rows} {} of text.", DecimalBytes(report.bytes_planned)));
+        }
     }
 
     fn rest(&mut self, all: u64, shown: usize) {

@@ -154,18 +154,24 @@ fn tables_respect_the_width_of_the_terminal() {
     }
 }
 
-/// Neither colours nor moves of the cursor where the terminal can't do them, or nobody wants them.
+/// Neither colours nor moves of the cursor where the terminal can't do them, or nobody wants them; in the log either.
 #[test]
 fn a_dumb_terminal_gets_plain_text() {
-    for (name, value) in [("TERM", "dumb"), ("NO_COLOR", "1")] {
-        let sides = Sides::with(&old_jobs(1, 50_002));
+    let sides = Sides::with("");
+    let shown_with = |name: &str, value: &str| {
+        sides.store().execute_batch(&old_jobs(1, 50_002)).expect("rows");
         let mut session = Terminal::session();
-        session.env(name, value);
-        let command = sides.cleanup_as(session, &["--yes"]);
-        let (code, _, shown) = Terminal::start(command, 80, [None, None]).end();
-        assert_eq!(code, Some(0), "{shown}");
+        session.env("RUST_LOG", "hero_proc_cleanup=debug").env(name, value);
+        let (code, _, shown) = Terminal::start(sides.cleanup_as(session, &["--yes"]), 80, [None, None]).end();
+        assert!(code == Some(0) && shown.contains("the call begins"), "{shown}");
+        shown
+    };
+    let is_coloured = |shown: &str| ["\u{1b}[2m", "\u{1b}[3", "\u{1b}[1m"].iter().any(|code| shown.contains(code));
+    assert!(is_coloured(&shown_with("NO_COLOR", "")), "an empty variable is none");
+    for (name, value) in [("TERM", "dumb"), ("NO_COLOR", "1")] {
+        let shown = shown_with(name, value);
+        assert!(!is_coloured(&shown), "{shown:?}");
         assert!(name == "NO_COLOR" || !shown.contains('\u{1b}'), "{shown:?}");
-        assert!(!shown.contains("\u{1b}[3") && !shown.contains("\u{1b}[1m"), "{shown:?}");
     }
 }
 

@@ -148,7 +148,7 @@ fn a_dry_run_ends_with_the_command_that_deletes_what_it_showed() {
 fn a_command_to_paste_keeps_strange_flags() {
     let gateway = Scripted::new();
     let strange = "a\u{1b}[2J\n'\\\u{202e}7";
-    gateway.reports(json!({ "dry_run": true, "plan": "none.1 ; reboot" }));
+    gateway.reports(json!({ "dry_run": true, "jobs_planned": 1, "plan": "none.1 ; reboot" }));
     let arguments = ["--dry-run", "-o", "table", "--force", "--timeout", "90s", "--kind", strange];
     let shown = gateway.cleanup(&arguments).output().expect("the binary runs");
     assert_eq!(gateway.asked()["kind"], strange);
@@ -202,6 +202,52 @@ fn a_call_ends_with_its_timeout() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(said.contains("no answer within 0.05 s: the call may have been carried out"), "{said}");
+    assert!(said.contains("\nA dry run shows what is left.\n") && !said.contains("it was a dry run"), "{said}");
+
+    // Nobody needs to wonder what a dry run has done.
+    let output = run(&["jobs-cleanup", "--dry-run", "--timeout", "50ms", "--socket", path_text(&socket)]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("it was a dry run, which deletes nothing") && !said.contains("what is left"), "{said}");
+}
+
+/// Where nothing would go there is no command to paste.
+#[test]
+fn a_dry_run_of_nothing_offers_nothing() {
+    let gateway = Scripted::new();
+    gateway.reports(json!({ "dry_run": true }));
+    let shown = gateway.cleanup(&["--dry-run", "-o", "table"]).output().expect("the binary runs");
+    let table = text(&shown.stdout);
+    assert!(table.contains("nothing was deleted") && !table.contains("--plan"), "{table}");
+}
+
+#[test]
+fn a_report_tells_what_the_rows_hold_and_what_the_file_has() {
+    let fields = json!({
+        "jobs_planned": 1, "bytes_planned": 1_300_000, "bytes_freed": 1_200_000,
+        "store": { "file_bytes": 9_000_000, "wal_bytes": 0, "free_bytes": 2_000_000 },
+    });
+    for (arguments, dry_run, tells) in [
+        (["--dry-run", "-o", "table"], true, &["The rows that would go hold 1.30 MB of text."][..]),
+        (
+            ["--yes", "-o", "table"],
+            false,
+            &[
+                "The rows that went held 1.30 MB of text.",
+                "1.20 MB freed inside the store's file, in 1.234 ms, with its write lock held for 0.500 ms.",
+                "The store's file has 9.00 MB, of which 2.00 MB are free for new rows.",
+            ],
+        ),
+    ] {
+        let gateway = Scripted::new();
+        let mut fields = fields.clone();
+        fields["dry_run"] = dry_run.into();
+        gateway.reports(fields);
+        let output = gateway.cleanup(&arguments).output().expect("the binary runs");
+        for part in tells {
+            assert!(text(&output.stdout).contains(part), "{part:?} is missing: {}", text(&output.stdout));
+        }
+    }
 }
 
 #[test]

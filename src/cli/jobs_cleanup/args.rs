@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// Also delete jobs that have not finished: they are stopped first
     #[arg(long)]
     force: bool,
-    /// At most this many jobs, in one call [default: 50000 in each call, call after call]
+    /// At most this many jobs, in one call [default: 50000 or 1 GiB in each call, call after call]
     #[arg(long, value_name = "N", value_hint = ValueHint::Other, value_parser = at_most_max::<1>)]
     pub(super) limit: Option<usize>,
     /// At most this many entries in each list of the report [default: 10000, or 1000 for a table]
