@@ -1,6 +1,6 @@
 //! The audit line: who called what, and what came of it. Both sides write it here, under the log's target `audit`.
 //!
-//! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none. At the level
+//! Every call that changes something or is refused leaves one line; a dry run or a read that succeeds leaves none. At the level
 //! `debug`, further lines name the ids of what went. Text that somebody else chose is written as Rust would write it, so
 //! that it can neither end the line nor move the cursor of a terminal, and is cut.
 
@@ -10,9 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::gateway::Caller;
+use crate::gateway::{Caller, JOBS_USAGE};
+use crate::method::USAGE_BY_TAG;
 use crate::rpc::{Kind, RpcError};
 
+/// The methods that change nothing.
+const READS: [&str; 2] = [USAGE_BY_TAG, JOBS_USAGE];
 /// The most characters that a line holds of what a caller, or another server, wrote.
 const MOST_WRITTEN: usize = 2000;
 /// The most characters of an id.
@@ -48,6 +51,7 @@ pub(crate) fn audit(
     let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
     match outcome {
         Ok(Outcome { dry_run: true, .. }) => {}
+        Ok(_) if READS.contains(&method) => {}
         Ok(Outcome { plan, jobs_deleted, actions_deleted, errors, job_ids, action_ids, .. }) => {
             let plan = plan.as_deref().map(|plan| cut(plan, MOST_WRITTEN));
             let (shown, errors) = (plan.as_ref().map(tracing::field::debug), errors.as_ref().map(Vec::len));

@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod jobs_usage;
 mod moment;
 mod output;
 mod processes;
@@ -19,6 +20,7 @@ mod sockets;
 mod table;
 mod terminal;
 mod text;
+mod usage;
 
 use std::ffi::OsString;
 use std::io;
@@ -105,6 +107,8 @@ enum Command {
     Gateway(gateway::Args),
     /// Delete codescaler's jobs, and the actions that nothing refers to any more
     JobsCleanup(jobs_cleanup::Args),
+    /// Say which of codescaler's jobs take the space
+    JobsUsage(jobs_usage::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -131,9 +135,12 @@ impl Command {
     fn log_level(&self) -> LevelFilter {
         match self {
             Self::Serve(_) | Self::Gateway(_) => LevelFilter::INFO,
-            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
-                LevelFilter::WARN
-            }
+            Self::Demo(_)
+            | Self::JobsCleanup(_)
+            | Self::JobsUsage(_)
+            | Self::Check(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => LevelFilter::WARN,
         }
     }
 }
@@ -153,7 +160,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => return check::run(&args),
         Command::Completions { shell } => return output::print(&completions(shell)).map(drop),
         Command::Man { dir } => return man(&dir),
-        Command::Demo(_) | Command::Serve(_) | Command::Gateway(_) | Command::JobsCleanup(_) => {}
+        Command::Demo(_)
+        | Command::Serve(_)
+        | Command::Gateway(_)
+        | Command::JobsCleanup(_)
+        | Command::JobsUsage(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -165,6 +176,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Gateway(args) => gateway::run(args).await,
             Command::JobsCleanup(args) => jobs_cleanup::run(&args).await,
+            Command::JobsUsage(args) => jobs_usage::run(&args).await,
             Command::Check(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     })

@@ -34,6 +34,7 @@ mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
+mod weights;
 
 use std::path::Path;
 
@@ -47,6 +48,7 @@ pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
 pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
 pub(crate) use snapshot::{Facts, Snapshot};
+pub(crate) use weights::Weights;
 
 /// The place of a store.
 #[derive(Debug)]

@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
             return end;
         };
         let deleted = report.jobs_deleted + report.actions_deleted;
-        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on));
+        let printed = output::print_as(self.args.format(), &report, table::report);
         match &printed {
             Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
                 say("The report is of the calls before; what they deleted is gone.");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use chrono::DateTime;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use hero_proc_cleanup::{Inspection, Reason, Report};
 use indicatif::{DecimalBytes, HumanCount};
 
@@ -30,6 +30,10 @@ pub(crate) struct Screen {
 impl Screen {
     pub(crate) fn wide(width: Option<u16>) -> Self {
         Self { width }
+    }
+
+    pub(crate) fn width(self) -> Option<u16> {
+        self.width
     }
 }
 
@@ -212,6 +216,21 @@ impl Grid {
         Self(table)
     }
 
+    /// A table whose columns have room for as many characters as `widths` say, whatever stands in them.
+    pub(crate) fn with_widths(header: &[&str], widths: &[u16]) -> Self {
+        const PADDING: u16 = 2;
+        let mut grid = Self::new([], Screen::default());
+        grid.0.set_content_arrangement(ContentArrangement::Dynamic).set_header(one_line(header));
+        let widths = widths.iter().map(|width| ColumnConstraint::Absolute(Width::Fixed(width + PADDING)));
+        grid.0.set_constraints(widths);
+        grid
+    }
+
+    /// A row of one line: what has no room is cut. All but its first and its last text stand to the right.
+    pub(crate) fn line(&mut self, texts: &[String]) {
+        self.0.add_row(one_line(texts));
+    }
+
     /// A row of texts.
     pub(crate) fn row<const COLUMNS: usize>(&mut self, texts: [&str; COLUMNS]) {
         self.0.add_row(texts.map(|text| printable(excerpt(text))));
@@ -228,6 +247,17 @@ impl Grid {
         let text = |count: Option<u64>| count.map(|count| HumanCount(count).to_string()).unwrap_or_default();
         self.figures(what, counts.map(text));
     }
+}
+
+fn one_line(texts: &[impl AsRef<str>]) -> Row {
+    let cells = texts.iter().enumerate().map(|(index, text)| {
+        let right = index > 0 && index + 1 < texts.len();
+        let alignment = if right { CellAlignment::Right } else { CellAlignment::Left };
+        Cell::new(printable(excerpt(text.as_ref()))).set_alignment(alignment)
+    });
+    let mut row = Row::from(cells.collect::<Vec<_>>());
+    row.max_height(1);
+    row
 }
 
 impl Display for Grid {
@@ -310,6 +340,12 @@ fn moment(ms: i64) -> String {
         .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
+/// The day of a moment, in UTC.
+pub(crate) fn day(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d").to_string())
+}
+
 /// As much of `text` as a table has room for.
 fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST) {
@@ -320,15 +356,15 @@ fn excerpt(text: &str) -> Cow<'_, str> {
 
 /// Text for people, line by line.
 #[derive(Default)]
-struct Lines(String);
+pub(crate) struct Lines(String);
 
 impl Lines {
-    fn line(&mut self, text: impl Display) {
+    pub(crate) fn line(&mut self, text: impl Display) {
         self.0.push_str(&printable(text));
         self.0.push('\n');
     }
 
-    fn grid(&mut self, grid: &Grid) {
+    pub(crate) fn grid(&mut self, grid: &Grid) {
         self.0.push_str(&format!("{grid}\n"));
     }
 
@@ -340,10 +376,16 @@ impl Lines {
         }
     }
 
-    fn rest(&mut self, all: u64, shown: usize) {
+    pub(crate) fn rest(&mut self, all: u64, shown: usize) {
         let rest = all.saturating_sub(shown as u64);
         if rest > 0 {
             self.line(format_args!("  and {} more", HumanCount(rest)));
         }
+    }
+}
+
+impl From<Lines> for String {
+    fn from(lines: Lines) -> Self {
+        lines.0
     }
 }

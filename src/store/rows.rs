@@ -56,6 +56,11 @@ impl<'r> JobRow<'r> {
         text(self.row, 1).zip(name)
     }
 
+    /// The name of that action for people: alone in the default context, else behind its context.
+    pub(crate) fn display_action(&self) -> Option<String> {
+        self.action_id().or(self.action()).map(|name| display(self.context(), name))
+    }
+
     /// The one place that decides where a job's tags stand.
     pub(crate) fn tags(&self) -> JobTags<'r> {
         let column = match self.row.get_ref(4) {
@@ -136,13 +141,7 @@ impl<'r> ActionRow<'r> {
 
     /// The name for people: alone in the default context, else behind its context.
     pub(crate) fn display_name(&self) -> String {
-        let name = String::from_utf8_lossy(self.name());
-        match self.context() {
-            Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
-                format!("{}/{name}", String::from_utf8_lossy(context))
-            }
-            _ => name.into_owned(),
-        }
+        display(self.context(), self.name())
     }
 
     /// The bytes of the spec as they are.
@@ -162,6 +161,16 @@ impl<'r> ActionRow<'r> {
     /// The bytes of text and blobs in the row.
     pub(crate) fn bytes(&self) -> u64 {
         integer(self.row, 6).map_or(0, i64::unsigned_abs)
+    }
+}
+
+fn display(context: Option<&[u8]>, name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    match context {
+        Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
+            format!("{}/{name}", String::from_utf8_lossy(context))
+        }
+        _ => name.into_owned(),
     }
 }
 
@@ -233,8 +242,18 @@ pub(super) mod sql {
     /// The spec is read only where something may stand in it: the tags of a job whose own begin like no array, and what
     /// a job that has not finished depends on.
     pub(in crate::store) fn jobs(layout: &Layout) -> Table {
+        jobs_with(layout, "")
+    }
+
+    /// All jobs, as [`jobs`] has them, and behind that the weight of each column.
+    pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
+        let weights = layout.jobs.weights.iter().map(|weight| format!(",\n                    {}", weight.bytes));
+        jobs_with(layout, &weights.collect::<String>())
+    }
+
+    fn jobs_with(layout: &Layout, more: &str) -> Table {
         let columns = job_columns(layout, &spec_where_needed(layout), "?2");
-        let rows = format!("{columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+        let rows = format!("{columns}{more} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
         Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
     }
 
@@ -383,11 +402,12 @@ mod tests {
             let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            for table in [sql::jobs(&layout), sql::actions(&layout)] {
+            for table in [sql::jobs(&layout), sql::weighed_jobs(&layout), sql::actions(&layout)] {
                 let bounds = plan(&connection, table.bounds);
                 assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
             }
             assert_eq!(plan(&connection, &sql::jobs(&layout).rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::weighed_jobs(&layout).rows), range("jobs"));
             assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
             assert_eq!(plan(&connection, &sql::actions(&layout).rows), range("actions"));
             assert_eq!(plan(&connection, &sql::services(services)), ["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);

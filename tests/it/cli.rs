@@ -487,7 +487,7 @@ impl Refuses {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"] {
+    for command in ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Example"), "{command}");

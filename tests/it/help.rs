@@ -9,7 +9,7 @@ use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"];
+const COMMANDS: [&str; 8] = ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {

@@ -43,3 +43,4 @@ mod token;
 mod told;
 mod transport;
 mod triggers;
+mod usage;
