@@ -10,6 +10,7 @@ mod gateway;
 mod interrupts;
 mod jobs_cleanup;
 mod jobs_usage;
+mod moment;
 mod output;
 mod processes;
 mod question;
@@ -22,7 +23,7 @@ mod text;
 mod usage;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
@@ -148,7 +149,7 @@ fn log_to_stderr(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().with_default_directive(level.into()).from_env_lossy())
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(terminal::has_colours(io::stderr()))
         // It would report a stderr that is closed on stderr, and panic.
         .log_internal_errors(false)
         .init();
