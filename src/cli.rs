@@ -39,7 +39,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return not_parsed(&error),
     };
     log_to_stderr(command.log_level());
-    match run(command) {
+    match interrupts::survive_file_limit().and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.say();

@@ -28,6 +28,7 @@ mod question;
 mod races;
 mod readme;
 mod rows;
+mod signals;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
