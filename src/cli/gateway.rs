@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     timeout: i64,
-    /// How long a client may take to send a request, and to take its answer
+    /// How long a client may take to send a request, and to take each 256 KiB of its answer
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }

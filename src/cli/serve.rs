@@ -18,8 +18,8 @@ use super::{age, sockets};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
-SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with \
-nothing deleted.
+SIGTERM, SIGINT and SIGHUP let the running calls end; a second one, or --stop-timeout, ends them before their commit, \
+with nothing deleted.
 
 Examples:
   hero_proc_cleanup serve --store ~/hero/var/hero_proc.db
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// How long the running calls may take to end, once asked to: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     stop_timeout: i64,
-    /// How long a client may take to send a request, and to take its answer
+    /// How long a client may take to send a request, and to take each 256 KiB of its answer
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }

@@ -29,6 +29,7 @@ mod races;
 mod readme;
 mod rows;
 mod signals;
+mod slow;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
