@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod log;
 mod output;
 mod processes;
 mod question;
@@ -20,38 +21,42 @@ mod terminal;
 mod text;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use failure::Failure;
+use log::{Log, LogFormat, Writing};
 
 /// Parses the command line, carries the command out, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let command = match parse() {
-        Ok(command) => command,
+    let cli = match parse() {
+        Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
-    log_to_stderr(command.log_level());
-    match interrupts::survive_file_limit().and_then(|()| run(command)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let (filter, writing) = cli.command.log();
+    let log = match Log::start(filter, cli.log_format, writing) {
+        Ok(log) => log,
         Err(failure) => {
             failure.say();
-            ExitCode::from(failure.exit_code())
+            return ExitCode::from(failure.exit_code());
         }
+    };
+    let end = interrupts::survive_file_limit().and_then(|()| run(cli.command));
+    if let Err(failure) = &end {
+        log.say(failure);
     }
+    log.end();
+    end.map_or_else(|failure| ExitCode::from(failure.exit_code()), |()| ExitCode::SUCCESS)
 }
 
-fn parse() -> Result<Command, clap::Error> {
+fn parse() -> Result<Cli, clap::Error> {
     let understood = |args: Vec<OsString>| {
         let matches = sockets::in_help(Cli::command()).try_get_matches_from(args)?;
-        Ok(Cli::from_arg_matches(&matches)?.command)
+        Cli::from_arg_matches(&matches)
     };
     understood(env::args_os().collect()).map_err(|error: clap::Error| {
         // An error repeats what was given: this is the same error, of what can be printed.
@@ -90,6 +95,9 @@ Example: watch a store being cleaned
   hero_proc_cleanup demo"
 )]
 pub(crate) struct Cli {
+    /// How the log is written on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -126,25 +134,15 @@ Example:
 }
 
 impl Command {
-    /// What is logged unless `RUST_LOG` says otherwise.
-    fn log_level(&self) -> LevelFilter {
+    /// What is logged unless `RUST_LOG` says otherwise, and who writes it.
+    fn log(&self) -> (&'static str, Writing) {
         match self {
-            Self::Serve(_) | Self::Gateway(_) => LevelFilter::INFO,
+            Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
             Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
-                LevelFilter::WARN
+                ("warn", Writing::AtOnce)
             }
         }
     }
-}
-
-fn log_to_stderr(level: LevelFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().with_default_directive(level.into()).from_env_lossy())
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // It would report a stderr that is closed on stderr, and panic.
-        .log_internal_errors(false)
-        .init();
 }
 
 fn run(command: Command) -> Result<(), Failure> {

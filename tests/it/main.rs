@@ -20,6 +20,7 @@ mod interleavings;
 mod io_faults;
 mod jsonrpc;
 mod kill;
+mod log;
 mod matrix;
 mod openrpc;
 mod printable;
