@@ -17,7 +17,8 @@ use super::{age, sockets};
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
+It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone, \
+which can be known only with --same-pids.
 SIGTERM, SIGINT and SIGHUP let the running calls end; a second one, or --stop-timeout, ends them before their commit, \
 with nothing deleted.
 
@@ -31,6 +32,12 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// hero_proc's processes are seen here under the pids that its rows name: a pid that isn't found is dead
+    #[arg(long)]
+    same_pids: bool,
+    /// Let finished jobs go whose run goes on
+    #[arg(long)]
+    no_runs: bool,
     /// How long the running calls may take to end, once asked to: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     stop_timeout: i64,
@@ -44,7 +51,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     raise_file_limit();
     let socket = sockets::path(args.socket, sockets::SERVE);
     let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Processes));
+    host.control = Some(Arc::new(Processes { same_pids: args.same_pids }));
+    host.runs = !args.no_runs;
     let cancel = host.cancel.clone();
 
     let looks = host.clone();

@@ -24,6 +24,7 @@ mod kill;
 mod log;
 mod matrix;
 mod openrpc;
+mod pids;
 mod printable;
 mod property;
 mod question;
