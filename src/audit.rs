@@ -1,6 +1,7 @@
 //! The audit line: who called what, and what came of it. Both sides write it here, under the log's target `audit`.
 //!
-//! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none. At the level
+//! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none, nor does a method
+//! that only reads. At the level
 //! `debug`, further lines name the ids of what went. Text that somebody else chose is cut, and escaped as Rust writes it, so
 //! that it can neither end the line nor move the cursor of a terminal, whatever writes the log.
 
@@ -48,6 +49,7 @@ pub(crate) fn audit(
     // To the microsecond, as reports have it.
     let duration_ms = started.elapsed().as_micros() as f64 / 1000.0;
     match outcome {
+        Ok(_) if only_reads(method) => {}
         Ok(Outcome { dry_run: true, .. }) => {}
         Ok(Outcome { plan, jobs_deleted, actions_deleted, errors, job_ids, action_ids, .. }) => {
             let (plan, errors) = (plan.as_deref().map(|plan| shown(plan, MOST_WRITTEN)), errors.as_ref().map(Vec::len));
@@ -78,6 +80,12 @@ fn name_ids(method: &str, plan: Option<&str>, list: &str, ids: Option<&RawValue>
     }
 }
 
+/// Whether `method` changes nothing, whatever its params. A report that does not say that it is one of a dry run stands for
+/// a change: it may be another server's.
+fn only_reads(method: &str) -> bool {
+    ["job.usage_by_tag", "jobs.usage"].contains(&method)
+}
+
 /// The beginning of `text`, with every character escaped that does not show as itself.
 fn shown(text: &str, most: usize) -> String {
     let mut shown = String::new();
@@ -88,4 +96,48 @@ fn shown(text: &str, most: usize) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What a call of `method` leaves in the log.
+    fn audited(method: &str, outcome: Result<&Outcome<'_>, &RpcError>) -> String {
+        let (mut reader, writer) = pipe().expect("a pipe");
+        let log = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, || audit(method, &Caller::new("ana"), "{}", outcome, Instant::now()));
+        let mut lines = String::new();
+        reader.read_to_string(&mut lines).expect("UTF-8");
+        lines
+    }
+
+    #[test]
+    fn what_changes_something_or_is_refused_leaves_a_line() {
+        let (changed, dry) = (Outcome::default(), Outcome { dry_run: true, ..Outcome::default() });
+        let refused = RpcError::new(Kind::NotAdmin, "no");
+        for (method, changes) in [
+            ("job.cleanup_by_tag", true),
+            ("jobs.cleanup", true),
+            ("store.reclaim", true),
+            ("jobs.reclaim", true),
+            ("job.usage_by_tag", false),
+            ("jobs.usage", false),
+        ] {
+            assert_eq!(audited(method, Ok(&changed)).lines().count(), usize::from(changes), "{method}");
+            assert_eq!(audited(method, Ok(&dry)), "", "{method}");
+            assert_eq!(audited(method, Err(&refused)).lines().count(), 1, "{method}");
+        }
+    }
+
+    #[test]
+    fn durations_are_to_the_microsecond() {
+        let line = audited("jobs.cleanup", Ok(&Outcome::default()));
+        let duration = line.split_once("duration_ms=").expect(&line).1;
+        let decimals = duration.split_whitespace().next().and_then(|duration| duration.split_once('.')).expect(&line).1;
+        assert!(decimals.len() <= 3, "{line}");
+    }
 }
