@@ -139,7 +139,8 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
             Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
-                ("warn", Writing::AtOnce)
+                // What the client would log is the command's error, which is said anyhow.
+                ("warn,hero_proc_cleanup::client=off", Writing::AtOnce)
             }
         }
     }

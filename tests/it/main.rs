@@ -31,6 +31,7 @@ mod question;
 mod races;
 mod readme;
 mod rows;
+mod said_once;
 mod schemas;
 mod signals;
 mod slow;
