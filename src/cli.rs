@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod limits;
 mod log;
 mod output;
 mod processes;
@@ -148,24 +149,14 @@ impl Command {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Check(args) => return check::run(&args),
-        Command::Completions { shell } => return output::print(&completions(shell)).map(drop),
-        Command::Man { dir } => return man(&dir),
-        Command::Demo(_) | Command::Serve(_) | Command::Gateway(_) | Command::JobsCleanup(_) => {}
+        Command::Demo(args) => limits::for_server()?.block_on(demo::run(&args)),
+        Command::Serve(args) => limits::for_server()?.block_on(serve::run(args)),
+        Command::Gateway(args) => limits::for_server()?.block_on(gateway::run(args)),
+        Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
+        Command::Check(args) => check::run(&args),
+        Command::Completions { shell } => output::print(&completions(shell)).map(drop),
+        Command::Man { dir } => man(&dir),
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("the runtime could not be started", error))?;
-    runtime.block_on(async {
-        match command {
-            Command::Demo(args) => demo::run(&args).await,
-            Command::Serve(args) => serve::run(args).await,
-            Command::Gateway(args) => gateway::run(args).await,
-            Command::JobsCleanup(args) => jobs_cleanup::run(&args).await,
-            Command::Check(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
-        }
-    })
 }
 
 fn completions(shell: Shell) -> String {

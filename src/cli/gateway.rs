@@ -10,7 +10,7 @@ use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::running::{Running, raise_file_limit};
+use super::running::Running;
 use super::{age, sockets};
 
 /// What `gateway` takes.
@@ -41,7 +41,6 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
     hero_proc.timeout = Some(Duration::from_millis(args.timeout.unsigned_abs()));

@@ -11,7 +11,7 @@ use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::processes::Processes;
-use super::running::{Running, raise_file_limit};
+use super::running::Running;
 use super::{age, sockets};
 
 /// What `serve` takes.
@@ -48,7 +48,6 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::SERVE);
     let mut host = Host::new(Guard::codescaler());
     host.control = Some(Arc::new(Processes { same_pids: args.same_pids }));
@@ -61,7 +60,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
     let running = start(service, &socket)?;
     // Beside the server, and nobody waits for it: a store may be large, or locked.
-    std::thread::spawn(move || look_at(&args.store, &looks));
+    let look = move || look_at(&args.store, &looks);
+    if let Err(error) = std::thread::Builder::new().name("look".to_owned()).spawn(look) {
+        tracing::warn!(%error, "the store could not be looked at");
+    }
     running
         .until(interrupts, stop_timeout, || {
             // Said once it holds.

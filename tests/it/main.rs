@@ -21,6 +21,7 @@ mod interleavings;
 mod io_faults;
 mod jsonrpc;
 mod kill;
+mod limits;
 mod log;
 mod matrix;
 mod openrpc;
