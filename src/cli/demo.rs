@@ -43,7 +43,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
-    let mut interrupts = Interrupts::with_hang_up()?;
+    let mut interrupts = Interrupts::new()?;
     let dir = tempfile::Builder::new()
         .prefix("hero-demo-")
         .tempdir()

@@ -96,23 +96,27 @@ impl Failure {
         }
     }
 
-    /// Says on stderr what went wrong, with its causes, with what the error's data adds, and with what may help.
+    /// Says on stderr what went wrong: see [`lines`](Self::lines).
     pub(crate) fn say(&self) {
+        self.lines().iter().for_each(say);
+    }
+
+    /// What went wrong, with its causes, with what the error's data adds, and with what may help. The lines are printable.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
         while let Some(error) = cause {
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        say(text);
+        let mut lines = vec![printable(text)];
         if let Self::Call(error) | Self::NoPermission(error) | Self::NotShown(error) = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
-                say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
+                lines.push(format!("  {}: {}", printable(name), json(&value.to_string())));
             }
         }
-        if let Some(help) = self.help() {
-            say(help);
-        }
+        lines.extend(self.help().map(ToOwned::to_owned));
+        lines
     }
 
     /// What the user can do.

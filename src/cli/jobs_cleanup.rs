@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
             args,
             client: args.client(),
             max_ids,
-            interrupts: Interrupts::with_hang_up()?,
+            interrupts: Interrupts::new()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
         })

@@ -1,7 +1,7 @@
 //! Terminals: their width, and the terminal at which the user sits.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 
 use rustix::process::getpgrp;
@@ -13,12 +13,6 @@ use super::failure::Failure;
 /// How many columns `terminal` has; none if it is no terminal, or does not say.
 pub(crate) fn width(terminal: impl AsFd) -> Option<u16> {
     tcgetwinsize(terminal).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
-}
-
-/// Whether `stream` is a terminal that shows colours, and its user wants them: <https://no-color.org>.
-pub(crate) fn has_colours(stream: impl IsTerminal) -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    stream.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|terminal| terminal != "dumb")
 }
 
 /// The terminal that controls this process, wherever its streams go: `/dev/tty`.
@@ -66,7 +60,8 @@ impl Terminal {
         self.show(text);
         let terminal = self.0.try_clone();
         let (sender, receiver) = oneshot::channel();
-        std::thread::spawn(move || {
+        // Without a thread there is no answer.
+        let _ = std::thread::Builder::new().spawn(move || {
             // Nobody waits any more if a signal came.
             let _ = sender.send(read_line(terminal));
         });

@@ -22,15 +22,21 @@ mod interleavings;
 mod io_faults;
 mod jsonrpc;
 mod kill;
+mod limits;
+mod log;
 mod matrix;
 mod openrpc;
+mod pids;
 mod printable;
 mod property;
 mod question;
 mod races;
 mod readme;
 mod rows;
+mod said_once;
 mod schemas;
+mod signals;
+mod slow;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
