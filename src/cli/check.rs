@@ -13,7 +13,8 @@ use super::table;
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A store that does not fit is reported as {\"fits\": false, \"problems\": [...]}, and the exit code is 1.
+A store that does not fit is reported as {\"fits\": false, \"problems\": [...]}, and one that can't be used by whoever
+asks with \"fits\": null. The exit code of both is 1.
 
 Examples:
   hero_proc_cleanup check --store hero_proc.db -o table
@@ -48,6 +49,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 format!("The store does not fit:\n{}", problems.join("\n"))
             })?;
             Err(Failure::Unfit)
+        }
+        Err(StoreError::Unusable { problem, .. }) => {
+            let json = json!({ "fits": null, "problems": [problem] });
+            output::print_as(args.output, &json, |_| format!("The store can't be used:\n  {}", printable(&problem)))?;
+            Err(Failure::failed("the store can't be used", problem))
         }
         Err(error @ StoreError::Busy) => Err(RpcError::new(Kind::StoreBusy, error).into()),
         Err(error) => Err(Failure::failed("the store could not be read", error)),
