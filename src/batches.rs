@@ -7,15 +7,14 @@ use crate::report::Report;
 /// The reports of calls that followed each other, each of which went on where the one before stopped.
 ///
 /// ```
-/// use hero_proc_cleanup::{Batches, Guard, Host, Next, cleanup_by_tag};
+/// use hero_proc_cleanup::{Batches, Guard, Host, Next, Request, cleanup};
 /// # let mut store = rusqlite::Connection::open_in_memory()?;
 /// # store.execute_batch(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/schema/hero_proc.sql")))?;
 /// # let host = Host::new(Guard::codescaler());
-/// let params = serde_json::json!({ "tags": ["codescaler"], "limit": 1000 });
+/// let request = Request::new(host.guard.everything());
 /// let mut batches = Batches::new(10_000);
 /// loop {
-///     let report = cleanup_by_tag(&mut store, &host, &params, chrono::Utc::now())?;
-///     match batches.add(report) {
+///     match batches.add(cleanup(&mut store, &host, &request, chrono::Utc::now())?) {
 ///         Next::Again { .. } => continue,
 ///         Next::Done | Next::Stuck { .. } => break,
 ///     }

@@ -16,11 +16,16 @@ mod running;
 mod serve;
 mod sockets;
 mod table;
+mod terminal;
+mod text;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, fs};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -29,7 +34,10 @@ use failure::Failure;
 
 /// Parses the command line, carries the command out, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match parse() {
+        Ok(command) => command,
+        Err(error) => return not_parsed(&error),
+    };
     log_to_stderr(command.log_level());
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,11 +48,31 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn parse() -> Result<Command, clap::Error> {
+    let understood = |args: Vec<OsString>| {
+        let matches = sockets::in_help(Cli::command()).try_get_matches_from(args)?;
+        Ok(Cli::from_arg_matches(&matches)?.command)
+    };
+    understood(env::args_os().collect()).map_err(|error: clap::Error| {
+        // An error repeats what was given: this is the same error, of what can be printed.
+        let args = env::args_os().map(|arg| text::printable(arg.to_string_lossy()).into());
+        understood(args.collect()).err().unwrap_or(error)
+    })
+}
+
+/// Prints help or the version, or says what is wrong with the command line.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell that the stream is closed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
 /// Bulk cleanup of hero_proc's jobs and actions by tag: previewed, in one transaction, behind a guard.
 #[derive(Debug, Parser)]
 #[command(
     version,
     propagate_version = true,
+    max_term_width = 100,
     after_help = "\
 Exit codes:
   0  done
@@ -52,7 +80,7 @@ Exit codes:
   2  usage
   3  done, but the report's errors are not empty
   4  the set is no longer that of the plan; nothing was deleted
-  5  refused, by the guard or by the admin gate
+  5  refused: the guard, no admin, or no permission on the socket
   6  unreachable, busy, or the outcome is unknown
 
 Results go to stdout, everything else to stderr. RUST_LOG sets the log level.
@@ -86,6 +114,15 @@ Example:
         /// The shell
         shell: Shell,
     },
+    /// Write the manual pages into a directory
+    #[command(after_help = "\
+Example:
+  hero_proc_cleanup man ~/.local/share/man/man1")]
+    Man {
+        /// Where to: it is made if it is not there
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
 }
 
 impl Command {
@@ -93,7 +130,9 @@ impl Command {
     fn log_level(&self) -> LevelFilter {
         match self {
             Self::Serve(_) | Self::Gateway(_) => LevelFilter::INFO,
-            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } => LevelFilter::WARN,
+            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
+                LevelFilter::WARN
+            }
         }
     }
 }
@@ -111,7 +150,8 @@ fn log_to_stderr(level: LevelFilter) {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Check(args) => return check::run(&args),
-        Command::Completions { shell } => return output::print(&completions(shell)),
+        Command::Completions { shell } => return output::print(&completions(shell)).map(drop),
+        Command::Man { dir } => return man(&dir),
         Command::Demo(_) | Command::Serve(_) | Command::Gateway(_) | Command::JobsCleanup(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -124,7 +164,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Gateway(args) => gateway::run(args).await,
             Command::JobsCleanup(args) => jobs_cleanup::run(&args).await,
-            Command::Check(_) | Command::Completions { .. } => Ok(()),
+            Command::Check(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     })
 }
@@ -134,5 +174,51 @@ fn completions(shell: Shell) -> String {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // clap_complete has bash offer file names for users.
+        Shell::Bash => {
+            let files = format!("--admin)\n{:20}COMPREPLY=($(compgen -f ", "");
+            script.replace(&files, &files.replace("compgen -f", "compgen -u"))
+        }
+        _ => script,
+    }
+}
+
+fn man(dir: &Path) -> Result<(), Failure> {
+    let written = fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
+    written
+        .map_err(|error| Failure::failed(format!("the manual pages could not be written to {}", dir.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, ValueHint};
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Shells offer file names for whatever has no hint.
+    #[test]
+    fn every_value_says_how_it_is_completed() {
+        fn look_at(command: &Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                let path =
+                    ["PATH", "FILE", "DIR"].map(Into::into).contains(&arg.get_value_names().unwrap_or_default()[0]);
+                let hint = arg.get_value_hint();
+                let is_path = [ValueHint::FilePath, ValueHint::DirPath].contains(&hint);
+                assert_eq!(is_path, path, "{name}");
+                assert!(hint != ValueHint::Unknown || !arg.get_possible_values().is_empty(), "{name}");
+            }
+            command.get_subcommands().for_each(look_at);
+        }
+        let mut command = Cli::command();
+        command.build();
+        look_at(&command);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A call is sent once and never again: a deletion whose answer was lost may have been carried out.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 pub use crate::method::Options;
 use crate::report::Report;
@@ -25,8 +26,9 @@ use crate::rpc::{Kind, RpcError};
 pub struct Client {
     /// The socket.
     pub socket: PathBuf,
-    /// How long a call may take, from connecting to the last byte of its answer: 60 s unless set.
-    pub timeout: Duration,
+    /// How long a call may take, from connecting to the last byte of its answer: 60 s unless set, and as long as the
+    /// connection lasts if none.
+    pub timeout: Option<Duration>,
 }
 
 /// Params of `job.cleanup_by_tag`.
@@ -35,6 +37,9 @@ pub struct Client {
 pub struct CleanupByTagParams {
     /// A job must carry all of them.
     pub tags: Vec<String>,
+    /// A job that carries one of these stays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_tags: Vec<String>,
     /// What both methods take.
     #[serde(flatten)]
     pub options: Options,
@@ -44,7 +49,7 @@ impl CleanupByTagParams {
     /// A call for the jobs that carry all of `tags`.
     #[must_use]
     pub fn new(tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { tags: tags.into_iter().map(Into::into).collect(), options: Options::default() }
+        Self { tags: tags.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 }
 
@@ -61,6 +66,15 @@ pub struct JobsCleanupParams {
     /// Only jobs of this actor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// No jobs of these kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_kind: Vec<String>,
+    /// No jobs with these targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_target: Vec<String>,
+    /// No jobs of these actors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_actor: Vec<String>,
     /// What both methods take.
     #[serde(flatten)]
     pub options: Options,
@@ -70,16 +84,21 @@ impl Client {
     /// A client of the server that listens on `socket`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), timeout: Duration::from_secs(60) }
+        Self { socket: socket.into(), timeout: Some(Duration::from_secs(60)) }
     }
 
     /// Calls `job.cleanup_by_tag`, hero_proc's side.
     ///
     /// # Errors
     ///
-    /// What the server answers, unchanged; and, of the client's own, [`Kind::UpstreamUnreachable`] if nothing was sent,
-    /// [`Kind::OutcomeUnknown`] if the call was sent and no whole answer came in time, [`Kind::Internal`] if the answer
-    /// is none of JSON-RPC, or no report.
+    /// What the server answers, unchanged; and, of the client's own:
+    ///
+    /// * [`Kind::UpstreamUnreachable`] if nothing was sent. `data.socket` is the socket's path, and `data.cause` is
+    ///   `not_found`, `connection_refused`, `permission_denied`, `busy`, or the system's own words;
+    /// * [`Kind::OutcomeUnknown`] if the call was sent and no answer came that could be read: in time, of JSON-RPC, and with
+    ///   a report;
+    /// * [`Kind::Internal`] if the call was not carried out: the server refused it by an HTTP status of 400 to 499, or it
+    ///   could not be written.
     pub async fn cleanup_by_tag(&self, params: &CleanupByTagParams) -> Result<Report, RpcError> {
         self.call(crate::method::CLEANUP_BY_TAG, params).await
     }
@@ -111,17 +130,20 @@ impl Client {
     ///
     /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
     pub async fn call_raw(&self, method: &str, params: &impl Serialize) -> Result<Box<RawValue>, RpcError> {
-        let answer = tokio::time::timeout(self.timeout, self.exchange(method, params)).await;
-        match answer.unwrap_or(Err(CallError::Timeout(self.timeout))) {
-            Ok(body) => self.read(&body),
-            Err(error) => Err(self.strange(&error)),
-        }
+        let exchange = self.exchange(method, params);
+        let answer = match self.timeout {
+            Some(limit) => timeout(limit, exchange).await.unwrap_or(Err(CallError::Timeout(limit))),
+            None => exchange.await,
+        };
+        let read = answer.and_then(|(status, body)| read(status, &body));
+        read.unwrap_or_else(|error| Err(self.strange(&error)))
     }
 
-    /// Sends the call, and returns the body of the answer.
-    async fn exchange(&self, method: &str, params: &impl Serialize) -> Result<Bytes, CallError> {
+    /// Sends the call, and returns the status and the body of the answer.
+    async fn exchange(&self, method: &str, params: &impl Serialize) -> Result<(StatusCode, Bytes), CallError> {
         let call = serde_json::to_vec(&Call { jsonrpc: "2.0", id: ID, method, params }).map_err(CallError::Params)?;
-        let stream = UnixStream::connect(&self.socket).await.map_err(CallError::Connect)?;
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|source| CallError::Connect { side: Side::of(method), source })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::broken)?;
         let request = Request::post("/rpc")
@@ -134,43 +156,37 @@ impl Client {
             if body.size_hint().lower() > MOST_ANSWER_BYTES as u64 {
                 return Err(CallError::TooLarge);
             }
-            let body = Limited::new(body, MOST_ANSWER_BYTES).collect().await.map_err(|error| {
-                if error.is::<LengthLimitError>() { CallError::TooLarge } else { CallError::Broken(error) }
+            let body = Limited::new(body, MOST_ANSWER_BYTES).collect().await.map_err(|error| match head.status {
+                status if status.is_client_error() => CallError::Refused(status),
+                _ if error.is::<LengthLimitError>() => CallError::TooLarge,
+                _ => CallError::Broken(error),
             })?;
             Ok((head.status, body.to_bytes()))
         };
         // The connection has to be driven for the answer to come; it may end before the answer has been read, or after.
         let mut answer = std::pin::pin!(answer);
-        let (status, body) = tokio::select! {
-            answer = &mut answer => answer?,
+        tokio::select! {
+            answer = &mut answer => answer,
             ended = connection => {
                 ended.map_err(CallError::broken)?;
-                answer.await?
+                answer.await
             }
-        };
-        if status == StatusCode::OK || body.first() == Some(&b'{') { Ok(body) } else { Err(CallError::Status(status)) }
-    }
-
-    fn read(&self, body: &[u8]) -> Result<Box<RawValue>, RpcError> {
-        let answer: Answer<'_> =
-            serde_json::from_slice(body).map_err(|error| self.strange(&CallError::Answer(error)))?;
-        match answer {
-            Answer { jsonrpc: "2.0", id: Some(ID), result: Some(result), error: None } => Ok(result.to_owned()),
-            // An error that comes before the request was understood has no id.
-            Answer { jsonrpc: "2.0", id: Some(ID) | None, result: None, error: Some(error) } => Err(error),
-            _ => Err(self.strange(&CallError::Envelope)),
         }
     }
 
-    /// What the caller may know of a call that went wrong on this side; the rest goes to the log.
+    /// The part of what went wrong on this side that the caller may know; the rest goes to the log.
     fn strange(&self, error: &CallError) -> RpcError {
+        let socket = self.socket.display();
+        let cause = std::error::Error::source(error).map(ToString::to_string);
         match error {
-            CallError::Connect(_) => {
-                tracing::warn!(socket = %self.socket.display(), %error, cause = cause(error).as_deref(), "call not sent");
-                RpcError::new(Kind::UpstreamUnreachable, error)
+            CallError::Connect { source, .. } => {
+                tracing::warn!(%socket, %error, cause, "call not sent");
+                RpcError::new(Kind::UpstreamUnreachable, format_args!("{error}: nothing was sent"))
+                    .with("socket", socket.to_string())
+                    .with("cause", cause_word(source))
             }
             CallError::Timeout(_) | CallError::Broken(_) => {
-                tracing::error!(socket = %self.socket.display(), %error, cause = cause(error).as_deref(), "call without answer");
+                tracing::error!(%socket, %error, cause, "call without answer");
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: the call may have been carried out"))
             }
             CallError::NoHttp(_)
@@ -179,12 +195,32 @@ impl Client {
             | CallError::Answer(_)
             | CallError::Report(_)
             | CallError::Envelope => {
+                tracing::error!(%socket, %error, cause, "call with an answer that can't be read");
+                let unknown = "this is not the server that was expected, what it did is unknown";
+                RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: {unknown}"))
+            }
+            CallError::Refused(_) => {
                 let mut object = RpcError::internal(error);
-                object.message = format!("{error}: this is not the server that was expected, what it did is unknown");
-                object.with("sent", true)
+                object.message = format!("{error}: nothing was carried out");
+                object
             }
             CallError::Params(_) | CallError::Http(_) => RpcError::internal(error),
         }
+    }
+}
+
+/// The answer in a body: the result as it came, or the server's error.
+fn read(status: StatusCode, body: &[u8]) -> Result<Result<Box<RawValue>, RpcError>, CallError> {
+    let answer = serde_json::from_slice(body).map_err(CallError::Answer).and_then(|answer| match answer {
+        Answer { jsonrpc: "2.0", id: Some(ID), result: Some(result), error: None } => Ok(Ok(result.to_owned())),
+        // An error that comes before the request was understood has no id.
+        Answer { jsonrpc: "2.0", id: Some(ID) | None, result: None, error: Some(error) } => Ok(Err(error)),
+        _ => Err(CallError::Envelope),
+    });
+    match answer {
+        Err(_) if status.is_client_error() => Err(CallError::Refused(status)),
+        Err(_) if status != StatusCode::OK => Err(CallError::Status(status)),
+        answer => answer,
     }
 }
 
@@ -215,15 +251,17 @@ struct Answer<'a> {
 /// What can go wrong between sending a call and having its answer.
 #[derive(Debug, Error)]
 enum CallError {
-    #[error("the server can't be reached: nothing was sent")]
-    Connect(#[source] io::Error),
+    #[error("{}", side.unreached(source))]
+    Connect { side: Side, source: io::Error },
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     #[error("the connection broke before the answer was whole")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the answer is no HTTP")]
     NoHttp(#[source] hyper::Error),
-    #[error("the answer has HTTP status {0} and is no JSON")]
+    #[error("the server refused the call with HTTP status {0}")]
+    Refused(StatusCode),
+    #[error("the answer has HTTP status {0} and is no JSON-RPC response")]
     Status(StatusCode),
     #[error("the answer has more than {MOST_ANSWER_BYTES} bytes")]
     TooLarge,
@@ -245,6 +283,46 @@ impl CallError {
     }
 }
 
-fn cause(error: &CallError) -> Option<String> {
-    std::error::Error::source(error).map(ToString::to_string)
+/// The side that a call is for. Either may be absent, and an error must tell which.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    HeroProc,
+    Gateway,
+}
+
+impl Side {
+    fn of(method: &str) -> Self {
+        if method.starts_with("jobs.") { Self::Gateway } else { Self::HeroProc }
+    }
+
+    /// Why this side can't be reached, and how it is started where it is not there.
+    fn unreached(self, error: &io::Error) -> String {
+        let (name, start) = match self {
+            Self::HeroProc => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
+            Self::Gateway => ("the gateway", "`hero_proc_cleanup gateway`"),
+        };
+        match error.kind() {
+            ErrorKind::NotFound => format!("{name} can't be reached, as its socket does not exist (start {start})"),
+            ErrorKind::ConnectionRefused => {
+                format!("{name} can't be reached, as nobody listens on its socket (start {start})")
+            }
+            ErrorKind::PermissionDenied => {
+                format!("{name} can't be reached, as this user has no permission on its socket")
+            }
+            ErrorKind::WouldBlock => format!("{name} can't be reached, as its queue of callers is full"),
+            _ => format!("{name} can't be reached: {error}"),
+        }
+    }
+}
+
+/// The word of `data.cause` for an error of connecting.
+fn cause_word(error: &io::Error) -> String {
+    let word = match error.kind() {
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::ConnectionRefused => "connection_refused",
+        ErrorKind::PermissionDenied => "permission_denied",
+        ErrorKind::WouldBlock => "busy",
+        _ => return error.to_string(),
+    };
+    word.to_owned()
 }

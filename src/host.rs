@@ -18,6 +18,11 @@ pub struct Host {
     pub control: Option<Arc<dyn JobControl>>,
     /// The longest wait for the store's write lock: 5 s unless set.
     pub lock_timeout: Duration,
+    /// The time within which an action that was set stays, whatever refers to it: 60 s unless set. Creators set the action
+    /// first, and create its job later.
+    pub grace: Duration,
+    /// Whether an unfinished job keeps the finished jobs of its run: so unless set.
+    pub runs: bool,
     /// Ends every running call before its commit, with nothing deleted.
     pub cancel: Cancel,
 }
@@ -26,17 +31,26 @@ impl Host {
     /// A host that bounds callers by `guard`, and has no way to stop jobs.
     #[must_use]
     pub fn new(guard: Guard) -> Self {
-        Self { guard, control: None, lock_timeout: Duration::from_secs(5), cancel: Cancel::default() }
+        Self {
+            guard,
+            control: None,
+            lock_timeout: Duration::from_secs(5),
+            grace: Duration::from_secs(60),
+            runs: true,
+            cancel: Cancel::default(),
+        }
     }
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, cancel } = self;
+        let Self { guard, control, lock_timeout, grace, runs, cancel } = self;
         f.debug_struct("Host")
             .field("guard", guard)
             .field("control", &control.is_some())
             .field("lock_timeout", lock_timeout)
+            .field("grace", grace)
+            .field("runs", runs)
             .field("cancel", cancel)
             .finish()
     }

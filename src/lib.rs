@@ -32,7 +32,7 @@
 //! # Example
 //!
 //! ```
-//! use hero_proc_cleanup::{Guard, Host, cleanup_by_tag};
+//! use hero_proc_cleanup::{CLEANUP_BY_TAG, Guard, Host, Report, call};
 //! use rusqlite::Connection;
 //! use serde_json::json;
 //!
@@ -47,12 +47,14 @@
 //!
 //! let host = Host::new(Guard::codescaler());
 //! let dry_run = json!({ "tags": ["codescaler_ana"], "dry_run": true });
-//! let shown = cleanup_by_tag(&mut store, &host, &dry_run, chrono::Utc::now())?;
+//! let shown = call(CLEANUP_BY_TAG, &dry_run, &mut store, &host, chrono::Utc::now())?;
+//! let shown: Report = serde_json::from_str(shown.get())?;
 //! assert_eq!((shown.jobs_planned, shown.jobs_deleted), (1, 0));
 //!
 //! // What was shown goes, or, if it is no longer the same, nothing does.
 //! let params = json!({ "tags": ["codescaler_ana"], "expect_plan": shown.plan });
-//! let report = cleanup_by_tag(&mut store, &host, &params, chrono::Utc::now())?;
+//! let report = call(CLEANUP_BY_TAG, &params, &mut store, &host, chrono::Utc::now())?;
+//! let report: Report = serde_json::from_str(report.get())?;
 //! assert_eq!(report.job_ids, [1]);
 //! assert_eq!(store.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0))?, 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -80,16 +82,19 @@ mod store;
 
 mod batches;
 mod host;
+mod phase;
 mod report;
+mod request;
 mod tag;
 
 pub use batches::{Batches, Next};
-pub use cleanup::{Error, Force, Mode, Request, cleanup};
+pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, METHODS, call, cleanup_by_tag};
+pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, call};
 pub use plan::{PlanToken, PlanTokenError};
-pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
+pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, Tags, TagsError, codescaler_tags};

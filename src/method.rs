@@ -22,10 +22,10 @@ use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
+pub use params::MAX_LIMIT;
 #[cfg(feature = "client")]
 pub use params::Options;
 pub(crate) use params::Params;
-pub use params::{DEFAULT_MAX_IDS, MAX_LIMIT};
 
 /// The name of the method that deletes.
 pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
@@ -59,28 +59,21 @@ pub fn call<'s, 'de>(
     host: &Host,
     now: DateTime<Utc>,
 ) -> Result<Box<RawValue>, RpcError> {
-    match method {
-        CLEANUP_BY_TAG => cleanup_by_tag(store, host, params, now).and_then(|report| json(&report)),
+    let result = match method {
+        CLEANUP_BY_TAG => cleanup_by_tag(params, store.into(), host, now).and_then(|report| json(&report)),
         _ => Err(RpcError::no_method(method)),
-    }
+    };
+    result.inspect_err(RpcError::log)
 }
 
-/// The report of `job.cleanup_by_tag`.
-///
-/// # Errors
-///
-/// As [`call`].
-pub fn cleanup_by_tag<'s, 'de>(
-    store: impl Into<StoreRef<'s>>,
-    host: &Host,
+fn cleanup_by_tag<'de>(
     params: impl Deserializer<'de>,
+    store: StoreRef<'_>,
+    host: &Host,
     now: DateTime<Utc>,
 ) -> Result<Report, RpcError> {
-    let (request, max_ids) = Params::read(params)?.into_request(&host.guard)?;
-    let report = cleanup(store, host, &request, now).map_err(|error| errors::object(&error));
-    let mut report = report.inspect_err(RpcError::log)?;
-    report.truncate(max_ids);
-    Ok(report)
+    let request = Params::read(params)?.into_request(&host.guard, now)?;
+    cleanup(store, host, &request, now).map_err(|error| errors::object(&error))
 }
 
 fn json(result: &impl Serialize) -> Result<Box<RawValue>, RpcError> {

@@ -150,7 +150,7 @@ impl RpcError {
         Self::new(Kind::StoreBusy, message).with("retryable", true)
     }
 
-    /// An error of [`Kind::Internal`] that says nothing about `cause`. [`log`](Self::log) says it, under the same incident.
+    /// An error of [`Kind::Internal`] that says nothing about `cause`, which is for the log, under the same incident.
     #[must_use]
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         let causes: Vec<_> =
@@ -186,7 +186,7 @@ impl fmt::Display for RpcError {
 impl std::error::Error for RpcError {}
 
 /// The part of a caller's text that an error repeats: enough to recognize it.
-fn excerpt(text: &str) -> Cow<'_, str> {
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_REPEATED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),

@@ -7,11 +7,13 @@
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
 //! dispatch  JSON-RPC 2.0: calls, batches, notifications
 //! service   what is called: job.cleanup_by_tag or jobs.cleanup
+//! health    whether the store can be used
 //! room      the answers in memory, and which calls may add to them
 //! ```
 
 mod admin;
 mod dispatch;
+mod health;
 mod http;
 mod patient;
 mod room;

@@ -47,7 +47,7 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
-pub(crate) use rows::{ActionRow, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
 pub(crate) use snapshot::{Facts, Snapshot};
 
 /// The place of a store.
@@ -122,7 +122,7 @@ impl StoreError {
         Self::Unusable { problem: problem.into() }
     }
 
-    fn damaged() -> Self {
+    pub(crate) fn damaged() -> Self {
         Self::unfit("the database file is damaged")
     }
 }

@@ -1,4 +1,4 @@
-//! Every figure that the README gives, as ratios within one run.
+//! Every figure that docs/scale.md gives, as ratios within one run.
 //!
 //! ```text
 //! cargo bench                        stores of 10k, 100k and 1M jobs, medians of 5; exits 1 if a goal is missed

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hero_proc_cleanup::client::{CleanupByTagParams, Client};
 use hero_proc_cleanup::server::{Listener, Service, run};
-use hero_proc_cleanup::{Guard, Host, Report, cleanup_by_tag};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, Guard, Host, Report};
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
 use tracing::span::{Attributes, Id};
@@ -44,7 +44,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
         row("lock held | the floor, ms", jobs, 1.10, false, lock_quiet);
         row("lock held, others wrote since | the floor, ms", jobs, 1.10, false, lock_busy);
     }
-    // The store is read again beside the deletion, and takes longer than that: see "Scale" in the README.
+    // The store is read again beside the deletion, and takes longer than that: see "Scale" in docs/scale.md.
     row("lock held, others wrote, 50k a call | the floor, ms", 1_000_000, 2.0, false, lock_busy_default_limit);
     for jobs in [100_000, 1_000_000] {
         row("µs for each job | at 10k", jobs, 2.5, false, each_job);
@@ -71,7 +71,9 @@ fn params(dry_run: bool, limit: usize) -> Value {
 }
 
 fn call(store: &Path, params: &Value) -> Report {
-    cleanup_by_tag(store, &Host::new(Guard::codescaler()), params, chrono::Utc::now()).unwrap()
+    let host = Host::new(Guard::codescaler());
+    let report = hero_proc_cleanup::call(CLEANUP_BY_TAG, params, store, &host, chrono::Utc::now()).unwrap();
+    serde_json::from_str(report.get()).unwrap()
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
-use hero_proc_cleanup::{CLEANUP_BY_TAG, CODESCALER, Guard, Report, RpcError, cleanup_by_tag, codescaler_tags};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, CODESCALER, Guard, Report, RpcError, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -241,7 +241,7 @@ impl Teller<'_> {
         let mut host = hero_proc_cleanup::Host::new(Guard::codescaler());
         host.control = Some(self.host.server.children.clone());
         let both = move || {
-            let call = |params| cleanup_by_tag(path.as_path(), &host, &params, chrono::Utc::now());
+            let call = |params| cleanup_by_tag(path.as_path(), &host, &params);
             let shown = call(json!({ "tags": [CODESCALER], "dry_run": true }))?;
             let report = call(json!({ "tags": [CODESCALER], "expect_plan": shown.plan }))?;
             Ok::<_, RpcError>((shown, report))
@@ -283,12 +283,7 @@ impl Teller<'_> {
         let (store, params) = (Arc::clone(&self.host.server.store), json!({ "tags": [CODESCALER], "dry_run": true }));
         let measure = self.measure();
         let held = spawn_blocking(move || {
-            cleanup_by_tag(
-                &mut *lock(&store),
-                &hero_proc_cleanup::Host::new(Guard::codescaler()),
-                &params,
-                chrono::Utc::now(),
-            )
+            cleanup_by_tag(&mut *lock(&store), &hero_proc_cleanup::Host::new(Guard::codescaler()), &params)
         });
         let report = held.await??;
         row("a dry run on the host's own connection", duration(&report), None, &measure.end());
@@ -494,4 +489,14 @@ fn row(what: &str, duration: Duration, lock_ms: Option<f64>, measured: &Measured
     let Measured { gap, ticks, failed, mutex } = measured;
     let failed = if *failed > 0 { format!(" ({failed} failed)") } else { String::new() };
     println!("{what:<52}{:>9}{lock:>9}{:>12}{:>12}{ticks:>7}{failed}", ms(duration), ms(*gap), ms(*mutex));
+}
+
+/// A report of the extension's, without a server in between.
+fn cleanup_by_tag<'s>(
+    store: impl Into<hero_proc_cleanup::StoreRef<'s>>,
+    host: &hero_proc_cleanup::Host,
+    params: &Value,
+) -> Result<Report, RpcError> {
+    let result = hero_proc_cleanup::call(CLEANUP_BY_TAG, params, store, host, chrono::Utc::now())?;
+    serde_json::from_str(result.get()).map_err(|error| RpcError::internal(&error))
 }

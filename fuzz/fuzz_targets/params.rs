@@ -6,7 +6,7 @@ mod store;
 
 use std::cell::RefCell;
 
-use hero_proc_cleanup::{Report, RpcError, cleanup_by_tag};
+use hero_proc_cleanup::{Report, RpcError};
 use libfuzzer_sys::fuzz_target;
 use rusqlite::Connection;
 use serde_json::value::RawValue;
@@ -26,10 +26,10 @@ fuzz_target!(|bytes: &[u8]| {
         let before = store::rows(connection);
         let mut outcome = |raw: Option<&RawValue>| {
             let outcome = match raw {
-                Some(params) => cleanup_by_tag(&mut *connection, &host, params, store::now()),
+                Some(params) => store::call(connection, &host, params),
                 None => {
                     let params = &mut serde_json::Deserializer::from_slice(bytes);
-                    cleanup_by_tag(&mut *connection, &host, params, store::now())
+                    store::call(connection, &host, params)
                 }
             };
             let after = store::rows(connection);

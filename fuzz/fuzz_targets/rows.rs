@@ -10,7 +10,7 @@ mod store;
 
 use std::cell::RefCell;
 
-use hero_proc_cleanup::{Report, cleanup_by_tag, inspect};
+use hero_proc_cleanup::{Report, inspect};
 use libfuzzer_sys::fuzz_target;
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
         let found = inspect(&mut *connection, &host).expect("a store that fits");
 
         let mut call = |params: serde_json::Value| {
-            let outcome = cleanup_by_tag(&mut *connection, &host, &params, store::now());
+            let outcome = store::call(connection, &host, &params);
             let after = store::rows(connection);
             store::check(&before, &after, &outcome);
             (outcome.expect("a report"), after)

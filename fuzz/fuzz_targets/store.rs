@@ -57,6 +57,16 @@ pub fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::DateTime::from_timestamp_millis(NOW).expect("a moment")
 }
 
+/// A call of `job.cleanup_by_tag` on `connection`, as a host makes it.
+pub fn call<'de>(
+    connection: &mut Connection,
+    host: &Host,
+    params: impl serde::Deserializer<'de>,
+) -> Result<Report, RpcError> {
+    let result = hero_proc_cleanup::call(hero_proc_cleanup::CLEANUP_BY_TAG, params, connection, host, now())?;
+    Ok(serde_json::from_str(result.get()).expect("a report"))
+}
+
 /// Replaces every row by those of `rows`.
 pub fn fill(connection: &Connection, rows: &str) {
     connection

@@ -19,6 +19,19 @@ pub(crate) fn parse(text: &str) -> Result<i64, AgeError> {
     number.parse::<i64>().ok().and_then(|number| number.checked_mul(unit)).ok_or(AgeError::TooLong)
 }
 
+/// An age above zero: a limit of time.
+pub(crate) fn parse_limit(text: &str) -> Result<i64, AgeError> {
+    parse(text).and_then(|ms| if ms > 0 { Ok(ms) } else { Err(AgeError::Zero) })
+}
+
+/// The age `ms` as [`parse`] reads it, in the largest unit that it is a multiple of.
+pub(crate) fn text(ms: i64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = units.into_iter().find(|(unit, _)| ms > 0 && ms % unit == 0);
+    let (unit, name) = unit.unwrap_or((1, "ms"));
+    format!("{}{name}", ms / unit)
+}
+
 /// Why this is no age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum AgeError {
@@ -26,6 +39,8 @@ pub(crate) enum AgeError {
     Malformed,
     #[error("this age is longer than 2^63-1 ms")]
     TooLong,
+    #[error("this must be above 0")]
+    Zero,
 }
 
 #[cfg(test)]
@@ -49,6 +64,29 @@ mod tests {
         for (text, ms) in ages {
             assert_eq!(parse(text), Ok(ms), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_age_is_written_as_it_is_read() {
+        for (ms, written) in [
+            (0, "0ms"),
+            (250, "250ms"),
+            (3_000, "3s"),
+            (90_000, "90s"),
+            (7_200_000, "2h"),
+            (604_800_000, "7d"),
+            (i64::MAX, "9223372036854775807ms"),
+        ] {
+            assert_eq!((text(ms).as_str(), parse(&text(ms))), (written, Ok(ms)));
+        }
+    }
+
+    #[test]
+    fn a_limit_is_above_zero() {
+        assert_eq!(parse_limit("3s"), Ok(3_000));
+        assert_eq!(parse_limit("0d"), Err(AgeError::Zero));
+        assert_eq!(parse_limit("3"), Ok(3));
+        assert_eq!(parse_limit("x"), Err(AgeError::Malformed));
     }
 
     #[test]

@@ -10,16 +10,17 @@ use std::path::Path;
 use std::pin::pin;
 
 use chrono::Utc;
-use clap::{Parser, value_parser};
-use comfy_table::{Cell, CellAlignment};
+use clap::{Parser, ValueHint, value_parser};
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::server::Service;
 use hero_proc_cleanup::{Cancel, DEFAULT_MAX_IDS, Guard, Host, Report};
+use indicatif::{DecimalBytes, HumanCount};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::output::print;
-use super::table::{self, bytes, count};
+use super::output::{print, screen};
+use super::table::{self, Grid};
+use super::text::printable;
 use super::{gateway, jobs_cleanup, serve};
 use census::Census;
 use seed::{Seeded, seed};
@@ -34,7 +35,10 @@ Examples:
   hero_proc_cleanup demo --jobs 100000")]
 pub(crate) struct Args {
     /// How many jobs the store holds, at most 200000
-    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = value_parser!(u32).range(1..=200_000))]
+    #[arg(
+        long, value_name = "N", value_hint = ValueHint::Other, default_value_t = 5_000,
+        value_parser = value_parser!(u32).range(1..=200_000),
+    )]
     jobs: u32,
 }
 
@@ -63,7 +67,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
 
 async fn show(args: &Args, dir: &Path, cancel: &Cancel) -> Result<(), Failure> {
     let store = dir.join("hero_proc.db");
-    print(&format!("Making a store in hero_proc's layout: {}", store.display()))?;
+    print(&format!("Making a store in hero_proc's layout: {}", printable(store.display())))?;
     let (path, jobs, stop) = (store.clone(), args.jobs, cancel.clone());
     let seeded =
         blocking("the store could not be made", move || seed(&path, jobs, Utc::now().timestamp_millis(), &stop));
@@ -71,9 +75,9 @@ async fn show(args: &Args, dir: &Path, cancel: &Cancel) -> Result<(), Failure> {
     let before = take_census(&store, cancel).await?;
     print(&format!(
         "It holds {} jobs, {} of them codescaler's, and {} actions.",
-        count(before.count("jobs", |_| true)),
-        count(seeded.jobs.len() as u64),
-        count(before.count("actions", |_| true)),
+        HumanCount(before.count("jobs", |_| true)),
+        HumanCount(seeded.jobs.len() as u64),
+        HumanCount(before.count("actions", |_| true)),
     ))?;
 
     let mut host = Host::new(Guard::codescaler());
@@ -99,14 +103,14 @@ async fn clean(
     print("\n1. What would go\n")?;
     let command = Command::new(args, socket, &["--dry-run"])?;
     let preview = jobs_cleanup::preview(&command.args).await?;
-    print(&table::report(&preview))?;
+    print(&table::report(&preview, screen(), None))?;
     let unchanged = before.until(&take_census(store, cancel).await?) == census::Difference::default();
     expect(unchanged, "The dry run changed nothing: every row of every table is as it was.")?;
 
     print("\n2. That goes, or nothing\n")?;
     let command = Command::new(args, socket, &["--plan", &preview.plan, "--yes"])?;
     let report = jobs_cleanup::delete_once(&command.args).await?;
-    print(&table::report(&report))?;
+    print(&table::report(&report, screen(), None))?;
 
     print("\n3. Before and after\n")?;
     let after = take_census(store, cancel).await?;
@@ -136,17 +140,15 @@ impl Command {
         }
         words.extend(more);
         words.extend(["-o", "table", "--socket", &socket]);
-        print(&format!("$ hero_proc_cleanup jobs-cleanup {}", words.join(" ")))?;
+        print(&printable(format_args!("$ hero_proc_cleanup jobs-cleanup {}", words.join(" "))))?;
         Self::try_parse_from(words).map_err(|error| Failure::failed("the demo's own command is wrong", error))
     }
 }
 
 fn before_and_after(before: &Census, after: &Census, seeded: &Seeded) -> String {
-    let mut text = table::plain_table(&["", "before", "after"]);
-    let mut row = |what: &str, of: &dyn Fn(&Census) -> String| {
-        let right = |text| Cell::new(text).set_alignment(CellAlignment::Right);
-        text.add_row(vec![Cell::new(what), right(of(before)), right(of(after))]);
-    };
+    let mut text = Grid::new(["", "before", "after"], screen());
+    let mut row = |what: &str, of: &dyn Fn(&Census) -> String| text.figures(what, [of(before), of(after)]);
+    let count = |rows: u64| HumanCount(rows).to_string();
     let (jobs, actions) = (&seeded.jobs, &seeded.actions);
     row("jobs: codescaler's", &|census| count(census.count("jobs", |id| jobs.contains(&id))));
     row("jobs: others'", &|census| count(census.count("jobs", |id| !jobs.contains(&id))));
@@ -155,8 +157,8 @@ fn before_and_after(before: &Census, after: &Census, seeded: &Seeded) -> String 
     for table in ["services", "runs", "secrets"] {
         row(table, &|census| count(census.count(table, |_| true)));
     }
-    row("the store's file", &|census| bytes(census.file));
-    row("of it, free pages", &|census| bytes(census.free));
+    row("the store's file", &|census| DecimalBytes(census.file).to_string());
+    row("of it, free pages", &|census| DecimalBytes(census.free).to_string());
     text.to_string()
 }
 
@@ -181,7 +183,7 @@ fn prove(before: &Census, after: &Census, seeded: &Seeded, preview: &Report, rep
 /// Prints `claim`, or fails with it.
 fn expect(holds: bool, claim: &str) -> Result<(), Failure> {
     if holds {
-        return print(&format!("holds: {claim}"));
+        return print(&format!("holds: {claim}")).map(drop);
     }
     Err(Failure::Failed { what: format!("this does not hold: {claim}"), source: None })
 }

@@ -6,6 +6,7 @@ use hero_proc_cleanup::{Kind, RpcError};
 use thiserror::Error;
 
 use super::output::say;
+use super::text::{json, printable};
 
 /// Why a command did not end with 0.
 #[derive(Debug, Error)]
@@ -13,6 +14,13 @@ pub(crate) enum Failure {
     /// The call was answered with an error, or not at all.
     #[error(transparent)]
     Call(#[from] RpcError),
+    /// Done, but the report could not be written.
+    #[error("{what_went}, but the report could not be written")]
+    NotReported {
+        /// What had been deleted.
+        what_went: String,
+        source: Box<Failure>,
+    },
     /// Done, but not everything could be.
     #[error("done, but some jobs stay that should have gone: the report's errors say why")]
     WithErrors,
@@ -49,6 +57,8 @@ impl Failure {
                 Some(Kind::InvalidParams) => 2,
                 Some(Kind::PlanChanged) => 4,
                 Some(Kind::TagOutsideGuard | Kind::NotAdmin) => 5,
+                // This user may not connect.
+                Some(Kind::UpstreamUnreachable) if error.data["cause"] == "permission_denied" => 5,
                 Some(Kind::StoreBusy | Kind::UpstreamUnreachable | Kind::OutcomeUnknown) => 6,
                 Some(
                     Kind::ParseError
@@ -61,13 +71,13 @@ impl Failure {
                 )
                 | None => 1,
             },
-            Self::Interrupted { .. } | Self::Unfit | Self::Failed { .. } => 1,
+            Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
             Self::WithErrors => 3,
         }
     }
 
-    /// Says on stderr what went wrong, with its causes and with what the error's data adds.
+    /// Says on stderr what went wrong, with its causes, with what the error's data adds, and with what may help.
     pub(crate) fn say(&self) {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
@@ -75,12 +85,26 @@ impl Failure {
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
+        say(text);
         if let Self::Call(error) = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
-                text.push_str(&format!("\n  {name}: {value}"));
+                say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
             }
         }
-        say(&text);
+        if let Some(help) = self.help() {
+            say(help);
+        }
+    }
+
+    /// What the user can do.
+    fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Call(error) if error.kind() == Some(Kind::PlanChanged) => match error.data.get("reason")?.as_str()? {
+                "params" => Some("A plan goes with the very flags of its dry run: give the same ones, and no others."),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 

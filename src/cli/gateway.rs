@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueHint;
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::gateway::Forwarder;
 use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
@@ -22,19 +23,19 @@ Examples:
   hero_proc_cleanup gateway --socket /tmp/gateway.sock --hero-proc /tmp/cleanup.sock")]
 pub(crate) struct Args {
     /// Where to listen [default: hero_codescalers_cleanup/rpc.sock in the directory of sockets]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     /// hero_proc's socket, or that of `serve` [default: hero_proc/rpc.sock in the directory of sockets]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     hero_proc: Option<PathBuf>,
     /// A user who may call, by name or uid; may be given several times
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
     admin: Vec<String>,
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
-    #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     timeout: i64,
     /// How long a client may take to send a request, and to take its answer
-    #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     raise_file_limit();
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
-    hero_proc.timeout = Duration::from_millis(args.timeout.unsigned_abs());
+    hero_proc.timeout = Some(Duration::from_millis(args.timeout.unsigned_abs()));
     tracing::info!(hero_proc = %hero_proc.socket.display(), "calls go to hero_proc");
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());

@@ -3,48 +3,57 @@
 //! ```text
 //! --dry-run                     one call
 //! --limit N or --plan TOKEN     one call: never more than was asked for
-//! otherwise                     call after call while the report says `more` and the last one deleted something
-//! on a terminal, without --yes  before each call: dry run → question → the call, with that dry run's plan
+//! otherwise                     call after call, as long as `Batches` says `Again`
+//! without --yes                 before each call: dry run → question → the call, with that dry run's plan
 //! ```
 
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ValueEnum, ValueHint};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::output::{self, Format, say};
+use super::output::{self, Format, Printed, say};
 use super::question::{self, Answer, Rest};
+use super::table::number;
+use super::terminal::Terminal;
+use super::text::{is_utf8, quoted};
 use super::{age, sockets, table};
 
 /// What `jobs-cleanup` takes.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-On a terminal, without --dry-run or --yes, the dry run is shown and a question asked; then exactly that goes, or
-nothing. Elsewhere nothing is asked. Without --limit and --plan, further batches follow until nothing is left; the
-report is their sum. Ctrl-C ends after the running call.
+Without --dry-run or --yes, the dry run is shown on the terminal and a question asked; then exactly that goes, or \
+nothing. Where there is no terminal, one of the two must be given.
+
+Without --limit and --plan, further batches follow until nothing is left, and the report is their sum. Ctrl-C ends \
+after the running call.
 
 Examples:
-  hero_proc_cleanup jobs-cleanup --dry-run -o table
+  hero_proc_cleanup jobs-cleanup --dry-run
   hero_proc_cleanup jobs-cleanup --older-than 7d
   hero_proc_cleanup jobs-cleanup --kind build --actor ana --older-than 2h --yes
   hero_proc_cleanup jobs-cleanup --older-than 7d --plan 1790000000000.3f9a...")]
 pub(crate) struct Args {
     /// Only jobs of this kind, such as build
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     kind: Option<String>,
     /// Only jobs with this target
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     target: Option<String>,
     /// Only jobs of this actor
-    #[arg(long)]
+    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     actor: Option<String>,
-    /// Only jobs created at least so long ago: 250, 250ms, 3s, 10m, 2h or 7d
-    #[arg(long, value_name = "AGE", value_parser = age::parse)]
+    /// Only jobs created at least this long ago: 250, 250ms, 3s, 10m, 2h or 7d
+    #[arg(long, value_name = "D", value_hint = ValueHint::Other, value_parser = age::parse)]
     older_than: Option<i64>,
     /// Report what would go, delete nothing
     #[arg(long)]
@@ -52,24 +61,88 @@ pub(crate) struct Args {
     /// Also delete jobs that have not finished: they are stopped first
     #[arg(long)]
     force: bool,
-    /// At most so many jobs, in one call
-    #[arg(long, value_name = "N", value_parser = at_most_max::<1>)]
+    /// At most this many jobs, in one call [default: 50000 in each call, call after call]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other, value_parser = at_most_max::<1>)]
     limit: Option<usize>,
-    /// At most so many entries in each list of the report
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_IDS, value_parser = at_most_max::<0>)]
-    max_ids: usize,
+    /// At most this many entries in each list of the report [default: 10000, or 1000 for a table]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other, value_parser = at_most_max::<0>)]
+    max_ids: Option<usize>,
     /// Delete exactly what the dry run with this plan showed, or nothing
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_hint = ValueHint::Other)]
     plan: Option<String>,
-    /// Don't ask
+    /// Delete without a question
     #[arg(long)]
     yes: bool,
-    /// How to print the report
-    #[arg(short, long, value_enum, default_value_t = Format::Json)]
-    output: Format,
-    /// The gateway's socket
-    #[arg(long, value_name = "PATH")]
+    /// How to print the report [default: table on a terminal, json elsewhere]
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+    /// How long a call may take: 250, 250ms, 3s, 10m, 2h or 7d [default: until it is answered]
+    #[arg(long, value_name = "D", value_hint = ValueHint::Other, value_parser = age::parse_limit)]
+    timeout: Option<i64>,
+    /// The gateway's socket [default: hero_codescalers_cleanup/rpc.sock in the directory of sockets]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+}
+
+/// The most entries in each list of a report that becomes a table, which shows a few of them and counts the rest.
+const TABLE_IDS: usize = 1_000;
+
+impl Args {
+    fn format(&self) -> Format {
+        Format::or_default(self.output)
+    }
+
+    /// Lists are asked for as far as they are printed: a sum needs counts alone.
+    fn max_ids(&self) -> usize {
+        self.max_ids.unwrap_or(match self.format() {
+            Format::Json => DEFAULT_MAX_IDS,
+            Format::Table => TABLE_IDS,
+        })
+    }
+
+    /// What decides which jobs go, as it is typed.
+    fn filter(&self) -> Vec<String> {
+        let Self { kind, target, actor, older_than, force, limit, .. } = self;
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: Option<String>| words.extend(value.map(|value| [name.to_owned(), value]));
+        option("--kind", kind.clone());
+        option("--target", target.clone());
+        option("--actor", actor.clone());
+        option("--older-than", older_than.map(age::text));
+        option("--limit", limit.map(|limit| limit.to_string()));
+        let mut words: Vec<String> = words.into_iter().flatten().collect();
+        words.extend(force.then(|| "--force".to_owned()));
+        words
+    }
+
+    /// The command that deletes what the dry run with this `plan` has shown: the same flags, quoted for a shell.
+    fn to_delete(&self, plan: &str) -> String {
+        let Self { max_ids, output, timeout, socket, yes, .. } = self;
+        let program = std::env::args_os().next().unwrap_or_else(|| OsString::from(env!("CARGO_BIN_NAME")));
+        let mut words = vec![program.to_string_lossy().into_owned(), "jobs-cleanup".to_owned()];
+        words.extend(self.filter());
+        let mut option = |name: &str, value: Option<String>| {
+            words.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        };
+        option("--max-ids", max_ids.map(|max_ids| max_ids.to_string()));
+        option("--output", output.and_then(|output| Some(output.to_possible_value()?.get_name().to_owned())));
+        option("--timeout", timeout.map(age::text));
+        option("--socket", socket.as_ref().map(|socket| socket.to_string_lossy().into_owned()));
+        option("--plan", Some(plan.to_owned()));
+        words.extend(yes.then(|| "--yes".to_owned()));
+        shell(&words)
+    }
+
+    /// The gateway. Without `--timeout` it is the gateway that answers, or the connection ends.
+    fn client(&self) -> Client {
+        let mut client = Client::new(sockets::path(self.socket.clone(), sockets::GATEWAY));
+        client.timeout = self.timeout.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        client
+    }
+}
+
+fn shell(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// A number from `LEAST` to the most that the methods take.
@@ -78,38 +151,28 @@ fn at_most_max<const LEAST: usize>(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("not a number from {LEAST} to {MAX_LIMIT}"))
 }
 
-/// Longer than the gateway waits for hero_proc, so that it is the gateway that says what became of the call.
-const TIMEOUT: Duration = Duration::from_secs(90);
-
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
-    let mut session = Session::new(args)?;
+    // Before anything is sent.
+    let terminal = if args.dry_run || args.yes { None } else { Some(Terminal::open()?) };
+    let mut session = Session::new(args, args.max_ids())?;
     if args.dry_run {
-        let report = session.preview(args.plan.as_deref(), args.max_ids).await?;
-        output::print_as(args.output, &report, table::report)?;
-        return without_errors(&report);
+        return session.dry_run().await;
     }
-
-    let end = session.delete().await;
+    let end = session.delete(terminal).await;
     session.progress.finish_and_clear();
-    let (deleted, _) = session.deleted();
-    let Some(report) = session.batches.into_report() else {
-        return end;
-    };
-    output::print_as(args.output, &report, table::report)?;
-    if end.is_err() && deleted > 0 {
-        say("The report is of the calls before; what they deleted is gone.");
-    }
-    end.and_then(|()| without_errors(&report))
+    session.report(end)
 }
 
 /// The dry run that `args` ask for, as [`run`] would have it.
 pub(crate) async fn preview(args: &Args) -> Result<Report, Failure> {
-    Session::new(args)?.preview(args.plan.as_deref(), args.max_ids).await
+    let max_ids = args.max_ids.unwrap_or(DEFAULT_MAX_IDS);
+    Session::new(args, max_ids)?.preview(args.plan.as_deref()).await
 }
 
 /// The one deletion that `args` ask for, as [`run`] would have it.
 pub(crate) async fn delete_once(args: &Args) -> Result<Report, Failure> {
-    Ok(Session::new(args)?.call(args.plan.as_deref(), args.max_ids).await?.0)
+    let max_ids = args.max_ids.unwrap_or(DEFAULT_MAX_IDS);
+    Ok(Session::new(args, max_ids)?.call(args.plan.as_deref()).await?.0)
 }
 
 fn without_errors(report: &Report) -> Result<(), Failure> {
@@ -120,6 +183,7 @@ fn without_errors(report: &Report) -> Result<(), Failure> {
 struct Session<'a> {
     args: &'a Args,
     client: Client,
+    max_ids: usize,
     interrupts: Interrupts,
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
@@ -134,83 +198,140 @@ enum Interrupted {
 }
 
 impl<'a> Session<'a> {
-    fn new(args: &'a Args) -> Result<Self, Failure> {
-        let mut client = Client::new(sockets::path(args.socket.clone(), sockets::GATEWAY));
-        client.timeout = TIMEOUT;
+    fn new(args: &'a Args, max_ids: usize) -> Result<Self, Failure> {
         Ok(Self {
             args,
-            client,
-            interrupts: Interrupts::new()?,
+            client: args.client(),
+            max_ids,
+            interrupts: Interrupts::with_hang_up()?,
             progress: ProgressBar::hidden(),
-            batches: Batches::new(args.max_ids),
+            batches: Batches::new(max_ids),
         })
     }
 
-    /// Deletes, call after call, into the sum.
-    async fn delete(&mut self) -> Result<(), Failure> {
-        let asks = !self.args.yes && question::can_be_asked();
+    /// Shows what would go, and how to delete it.
+    async fn dry_run(&mut self) -> Result<(), Failure> {
+        let report = self.preview(self.args.plan.as_deref()).await?;
+        let to_delete = self.args.to_delete(&report.plan);
+        let format = self.args.format();
+        output::print_as(format, &report, |report, screen| table::report(report, screen, Some(&to_delete)))?;
+        if format == Format::Json && io::stderr().is_terminal() {
+            say("To delete exactly this, or nothing:");
+            say(format_args!("  {to_delete}"));
+        }
+        without_errors(&report)
+    }
+
+    /// Prints the sum of all calls, and says how it ended. If the sum can't be printed, stderr says what went.
+    fn report(self, end: Result<(), Failure>) -> Result<(), Failure> {
+        let what_went = self.what_went();
+        let (deleted, _) = self.deleted();
+        let Some(report) = self.batches.into_report() else {
+            return end;
+        };
+        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on, None));
+        match &printed {
+            Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
+                say("The report is of the calls before; what they deleted is gone.");
+            }
+            Ok(Printed::Unread) => say(&what_went),
+            _ => {}
+        }
+        let end = end.and_then(|()| without_errors(&report));
+        match (printed, end) {
+            (Ok(_), end) => end,
+            (Err(source), Ok(())) => Err(Failure::NotReported { what_went, source: source.into() }),
+            // The exit code is that of what was asked for.
+            (Err(source), Err(end)) => {
+                Failure::NotReported { what_went, source: source.into() }.say();
+                Err(end)
+            }
+        }
+    }
+
+    /// Deletes, call after call, each after a question on `terminal` if there is one.
+    async fn delete(&mut self, mut terminal: Option<Terminal>) -> Result<(), Failure> {
         let rest = if self.args.limit.is_some() || self.args.plan.is_some() { Rest::Stays } else { Rest::Follows };
         let mut plan = self.args.plan.clone();
         loop {
-            if asks {
-                plan = match self.ask(plan.take(), rest).await? {
-                    Some(plan) => Some(plan),
-                    None => return Ok(()),
-                };
+            if let Some(asked) = &terminal {
+                match self.ask(asked, plan.take(), rest).await? {
+                    (Answer::Yes, shown) => plan = Some(shown),
+                    (Answer::All, shown) => {
+                        plan = Some(shown);
+                        terminal = None;
+                    }
+                    (Answer::No, _) => {
+                        say(self.what_went());
+                        return Ok(());
+                    }
+                    (Answer::Interrupted, _) => return Err(self.interrupted()),
+                }
             }
             if self.interrupts.pending().await {
                 return Err(self.interrupted());
             }
-            let (report, interrupted) = self.call(plan.take().as_deref(), self.args.max_ids).await?;
+            let (report, interrupted) = self.call(plan.take().as_deref()).await?;
             let left = match self.batches.add(report) {
+                Next::Done => return Ok(()),
                 Next::Again { left } if rest == Rest::Follows => left,
-                Next::Again { left } | Next::Stuck { left } => {
-                    say(&format!("{} more jobs match: this call was not for them.", table::count(left)));
-                    break;
+                Next::Again { left: 0 } => {
+                    say("More actions are left: this call was not for them.");
+                    return Ok(());
                 }
-                Next::Done => break,
+                Next::Again { left } => {
+                    let left = number(left, "more job matches", "more jobs match");
+                    say(format_args!("{left}: this call was not for them."));
+                    return Ok(());
+                }
+                Next::Stuck { left } => {
+                    let left = number(left, "more job matches", "more jobs match");
+                    say(format_args!("{left}, and none could go in this call."));
+                    return Ok(());
+                }
             };
             if interrupted == Interrupted::Yes {
                 return Err(self.interrupted());
             }
-            if !asks {
+            if terminal.is_none() {
                 self.show_progress(left);
             }
         }
-        Ok(())
     }
 
-    /// Shows the dry run and asks: its plan, or none if the answer was no.
-    async fn ask(&mut self, plan: Option<String>, rest: Rest) -> Result<Option<String>, Failure> {
-        let preview = self.preview(plan.as_deref(), self.args.max_ids).await?;
-        if preview.jobs_planned == 0 {
+    /// Shows the dry run on `terminal` and asks: the answer, and the dry run's plan.
+    async fn ask(
+        &mut self,
+        terminal: &Terminal,
+        plan: Option<String>,
+        rest: Rest,
+    ) -> Result<(Answer, String), Failure> {
+        let preview = self.preview(plan.as_deref()).await?;
+        if preview.jobs_planned == 0 && preview.actions_planned == 0 {
             // With this plan the call deletes nothing, and says so.
             say("There is nothing to delete.");
-            return Ok(Some(preview.plan));
+            return Ok((Answer::Yes, preview.plan));
         }
-        match question::ask(&preview, rest, &mut self.interrupts).await {
-            Answer::Yes => Ok(Some(preview.plan)),
-            Answer::No => {
-                say(&self.what_went());
-                Ok(None)
-            }
-            Answer::Interrupted => Err(self.interrupted()),
-        }
+        let filter = shell(&self.args.filter());
+        let gateway = self.client.socket.display().to_string();
+        let answer = question::ask(terminal, &preview, &filter, &gateway, rest, &mut self.interrupts).await;
+        Ok((answer, preview.plan))
     }
 
     /// The dry run. It deletes nothing, so a signal ends it at once.
-    async fn preview(&mut self, plan: Option<&str>, max_ids: usize) -> Result<Report, Failure> {
-        let mut params = self.params(plan, max_ids);
+    async fn preview(&mut self, plan: Option<&str>) -> Result<Report, Failure> {
+        let mut params = self.params(plan);
         params.options.dry_run = Some(true);
-        tokio::select! {
-            answer = self.client.jobs_cleanup(&params) => Ok(answer?),
-            () = self.interrupts.next() => Err(self.interrupted()),
-        }
+        let answer = tokio::select! {
+            answer = self.client.jobs_cleanup(&params) => answer,
+            () = self.interrupts.next() => return Err(self.interrupted()),
+        };
+        Ok(answer?)
     }
 
     /// One call that deletes. The first signal lets it end, the second leaves it.
-    async fn call(&mut self, plan: Option<&str>, max_ids: usize) -> Result<(Report, Interrupted), Failure> {
-        let params = self.params(plan, max_ids);
+    async fn call(&mut self, plan: Option<&str>) -> Result<(Report, Interrupted), Failure> {
+        let params = self.params(plan);
         let mut call = pin!(self.client.jobs_cleanup(&params));
         tracing::debug!("the call begins");
         tokio::select! {
@@ -227,7 +348,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn params(&self, plan: Option<&str>, max_ids: usize) -> JobsCleanupParams {
+    fn params(&self, plan: Option<&str>) -> JobsCleanupParams {
         let Args { kind, target, actor, older_than, force, limit, .. } = self.args;
         let mut params = JobsCleanupParams::default();
         params.kind.clone_from(kind);
@@ -236,7 +357,7 @@ impl<'a> Session<'a> {
         params.options.older_than_ms = *older_than;
         params.options.force = Some(*force);
         params.options.limit = *limit;
-        params.options.max_ids = Some(max_ids);
+        params.options.max_ids = Some(self.max_ids);
         params.options.expect_plan = plan.map(ToOwned::to_owned);
         params
     }
@@ -247,7 +368,7 @@ impl<'a> Session<'a> {
             // Draws on stderr, and not at all where that is no terminal.
             self.progress = ProgressBar::new(deleted + left);
             if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} jobs, {eta} left") {
-                self.progress.set_style(style);
+                self.progress.set_style(if is_utf8() { style } else { style.progress_chars("=> ") });
             }
         }
         self.progress.set_length(deleted + left);
@@ -265,9 +386,10 @@ impl<'a> Session<'a> {
 
     fn what_went(&self) -> String {
         match self.deleted() {
-            (0, _) => "nothing was deleted".to_owned(),
+            (0, 0) => "nothing was deleted".to_owned(),
             (jobs, actions) => {
-                format!("{} jobs and {} actions were deleted", table::count(jobs), table::count(actions))
+                let (jobs, actions) = (number(jobs, "job", "jobs"), number(actions, "action", "actions"));
+                format!("{jobs} and {actions} were deleted")
             }
         }
     }

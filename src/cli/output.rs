@@ -1,11 +1,14 @@
-//! Where text goes: results to stdout, everything else to stderr. A reader that has gone away is no failure.
+//! Where text goes: results to stdout, everything else to stderr.
 
-use std::io::{self, ErrorKind, Write};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::text::{json, printable};
+use super::{table, terminal};
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,49 +19,54 @@ pub(crate) enum Format {
     Table,
 }
 
-/// Prints `result` on stdout: as JSON, or as `table` has it.
+impl Format {
+    /// `given`, else a table where stdout is a terminal, and JSON elsewhere.
+    pub(crate) fn or_default(given: Option<Self>) -> Self {
+        given.unwrap_or_else(|| if io::stdout().is_terminal() { Self::Table } else { Self::Json })
+    }
+}
+
+/// Whether the reader of stdout took all that was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Printed {
+    Whole,
+    /// The reader left before the end, which is no failure.
+    Unread,
+}
+
+/// Prints `result` on stdout: as JSON, or as `table` has it for a screen.
 pub(crate) fn print_as<T: Serialize>(
     format: Format,
     result: &T,
-    table: impl FnOnce(&T) -> String,
-) -> Result<(), Failure> {
+    table: impl FnOnce(&T, table::Screen) -> String,
+) -> Result<Printed, Failure> {
     let text = match format {
         Format::Json => serde_json::to_string_pretty(result)
+            .map(|text| json(&text))
             .map_err(|error| Failure::failed("the result could not be written as JSON", error))?,
-        Format::Table => table(result),
+        Format::Table => table(result, screen()),
     };
     print(&text)
 }
 
-/// Prints `text` on stdout, and a line break if it does not end with one.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+/// The screen behind stdout.
+pub(crate) fn screen() -> table::Screen {
+    table::Screen::wide(terminal::width(io::stdout()))
+}
+
+/// Prints `text`, which must be printable, on stdout, and a line break if it does not end with one.
+pub(crate) fn print(text: &str) -> Result<Printed, Failure> {
     let mut stdout = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    let written = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::failed("the result could not be written to stdout", error))
-        }
-        _ => Ok(()),
+    match write!(stdout, "{text}{end}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Printed::Whole),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Printed::Unread),
+        Err(error) => Err(Failure::failed("the result could not be written to stdout", error)),
     }
 }
 
-/// Says `text` on stderr.
-pub(crate) fn say(text: &str) {
+/// Says `line` on stderr.
+pub(crate) fn say(line: impl Display) {
     // There is nobody left to tell that stderr is closed.
-    let _ = writeln!(io::stderr(), "{}", printable(text));
-}
-
-/// `text` without the control characters that would move a terminal's cursor or change its colours: names and errors
-/// come from a store that others write to. Line breaks stay.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() && char != '\n' {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
+    let _ = writeln!(io::stderr(), "{}", printable(line));
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueHint;
 use hero_proc_cleanup::server::{Listener, Service};
 use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 
@@ -17,7 +18,7 @@ use super::{age, sockets};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
-SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with
+SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with \
 nothing deleted.
 
 Examples:
@@ -25,16 +26,16 @@ Examples:
   hero_proc_cleanup serve --store hero_proc.db --socket /tmp/cleanup.sock")]
 pub(crate) struct Args {
     /// The store: hero_proc's SQLite file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     store: PathBuf,
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     /// How long the running calls may take to end, once asked to: 250, 250ms, 3s, 10m, 2h or 7d
-    #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age::parse)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     stop_timeout: i64,
     /// How long a client may take to send a request, and to take its answer
-    #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 

@@ -1,73 +1,60 @@
 //! Reports and inspections for people.
+//!
+//! Every text is made printable on its way into a [`Grid`] or into [`Lines`]: nothing else makes them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::Display;
 
 use chrono::DateTime;
-use comfy_table::{Cell, CellAlignment, Row, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use hero_proc_cleanup::{Inspection, Reason, Report};
+use indicatif::{DecimalBytes, HumanCount};
 
-use super::output::printable;
+use super::text::{is_utf8, printable};
 
-/// At most so many lines of a list; the rest is counted.
+/// The most lines of a list; the rest is counted.
 const LINES: usize = 20;
+/// The most lines of a list above a question, so that the totals stay in sight.
+const FEW: usize = 5;
+/// The most characters of a name or an error.
+const LONGEST: usize = 200;
 
-/// What goes or went by count, what stays and why, and what it took.
-pub(crate) fn report(report: &Report) -> String {
-    let mut counts = plain_table(&["", "jobs", "actions"]);
-    let goes = if report.dry_run { "would go" } else { "deleted" };
-    numbers(&mut counts, goes, Some(report.jobs_planned), Some(report.actions_planned));
-    let kept = &report.jobs_kept;
-    for (why, jobs) in [
-        ("without a creation time", kept.undated),
-        ("too recent", kept.recent),
-        ("not finished", kept.active),
-        ("could not be stopped", kept.unstoppable),
-        ("held by a foreign key", kept.referenced),
-        ("over the limit", kept.over_limit),
-    ] {
-        if jobs > 0 {
-            numbers(&mut counts, &format!("stay: {why}"), Some(jobs), None);
-        }
-    }
-    for (why, actions) in kept_by_reason(report) {
-        numbers(&mut counts, &format!("stay: {why}"), None, Some(actions));
-    }
+/// The terminal or file on which tables are shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Screen {
+    /// The number of columns; none where lines may have any length.
+    width: Option<u16>,
+}
 
+impl Screen {
+    pub(crate) fn wide(width: Option<u16>) -> Self {
+        Self { width }
+    }
+}
+
+/// What goes or went by count, what stays and why, and what it took. A dry run ends with the command `to_delete` that
+/// deletes exactly this, or else with its plan.
+pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
     let mut text = Lines::default();
-    text.line(counts);
-    for (table, rows) in &report.dependents {
-        text.line(format_args!("{} rows of table {table} depend on these jobs", count(*rows)));
-    }
-    if !report.actions_kept.is_empty() {
-        let mut actions = plain_table(&["action that stays", "because of", "such as"]);
-        for kept in report.actions_kept.iter().take(LINES) {
-            let by = kept.by.as_ref().map(|by| printable(&by.to_string())).unwrap_or_default();
-            actions.add_row([printable(&kept.action_id), reason(kept.reason).to_owned(), by]);
-        }
-        text.line(actions);
-        text.rest(report.actions_kept_count, report.actions_kept.len().min(LINES));
-    }
-    if !report.errors.is_empty() {
-        text.line("Errors:");
-        for error in report.errors.iter().take(LINES) {
-            text.line(format_args!("  {}", printable(error)));
-        }
-        text.rest(report.errors.len() as u64, report.errors.len().min(LINES));
-    }
-    if let Some(cutoff) = report.cutoff_ms {
-        text.line(format_args!("Only jobs created by {}.", moment(cutoff)));
-    }
+    text.grid(&totals(report, screen));
+    details(&mut text, report, screen, LINES);
     if report.more {
         text.line("More jobs match than one call takes: they are left for the next.");
     }
     if report.dry_run {
-        text.line(format_args!("Dry run, in {:.1} ms: nothing was deleted.", report.duration_ms));
-        text.line(format_args!("Plan: {}", report.plan));
+        text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
+        match to_delete {
+            Some(command) => {
+                text.line("To delete exactly this, or nothing:");
+                text.line(format_args!("  {command}"));
+            }
+            None => text.line(format_args!("Plan: {}", report.plan)),
+        }
     } else {
         text.line(format_args!(
-            "{} freed inside the store's file, in {:.1} ms, with its write lock held for {:.1} ms.",
-            bytes(report.bytes_freed),
+            "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
+            DecimalBytes(report.bytes_freed),
             report.duration_ms,
             report.lock_ms,
         ));
@@ -75,29 +62,88 @@ pub(crate) fn report(report: &Report) -> String {
     text.0
 }
 
+/// A dry run above a question: its totals come last.
+pub(crate) fn preview(report: &Report, screen: Screen) -> String {
+    let mut text = Lines::default();
+    details(&mut text, report, screen, FEW);
+    text.grid(&totals(report, screen));
+    text.0
+}
+
+fn totals(report: &Report, screen: Screen) -> Grid {
+    let mut totals = Grid::new(["", "jobs", "actions"], screen);
+    let goes = if report.dry_run { "would go" } else { "deleted" };
+    totals.counts(goes, [Some(report.jobs_planned), Some(report.actions_planned)]);
+    let kept = &report.jobs_kept;
+    for (why, jobs) in [
+        ("no creation time in milliseconds", kept.undated),
+        ("too recent", kept.recent),
+        ("not finished", kept.active),
+        ("could not be stopped", kept.unstoppable),
+        ("held by a foreign key", kept.referenced),
+        ("over the limit", kept.over_limit),
+    ] {
+        if jobs > 0 {
+            totals.counts(format_args!("stay: {why}"), [Some(jobs), None]);
+        }
+    }
+    for (why, actions) in kept_by_reason(report) {
+        totals.counts(format_args!("stay: {why}"), [None, Some(actions)]);
+    }
+    totals
+}
+
+/// What goes along, which actions stay, and what went wrong: at most `lines` of each.
+fn details(text: &mut Lines, report: &Report, screen: Screen, lines: usize) {
+    for (table, rows) in report.dependents.iter().take(lines) {
+        let rows = number(*rows, "row", "rows");
+        text.line(format_args!("{rows} of table {} depend on these jobs", excerpt(table)));
+    }
+    text.rest(report.dependents.len() as u64, lines);
+    if !report.actions_kept.is_empty() {
+        let mut actions = Grid::new(["action that stays", "because of", "such as"], screen);
+        for kept in report.actions_kept.iter().take(lines) {
+            let by = kept.by.as_ref().map(ToString::to_string).unwrap_or_default();
+            actions.row([kept.action_id.as_str(), reason(kept.reason), &by]);
+        }
+        text.grid(&actions);
+        text.rest(report.actions_kept_count, report.actions_kept.len().min(lines));
+    }
+    if !report.errors.is_empty() {
+        text.line("Errors:");
+        for error in report.errors.iter().take(lines) {
+            text.line(format_args!("  {}", excerpt(error)));
+        }
+        text.rest(report.errors.len() as u64, lines);
+    }
+    if let Some(cutoff) = report.cutoff_ms {
+        text.line(format_args!("Only jobs created by {}.", moment(cutoff)));
+    }
+}
+
 /// What a store is, and what stands in it.
-pub(crate) fn inspection(inspection: &Inspection) -> String {
+pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     let mut text = Lines::default();
     text.line("The store fits.");
     text.line(format_args!(
         "SQLite {}, journal mode {}, pages of {}, auto_vacuum {}; {}, of which {} are free pages.",
         inspection.sqlite,
         inspection.journal_mode,
-        bytes(inspection.page_size),
+        page_size(inspection.page_size),
         inspection.auto_vacuum,
-        bytes(inspection.bytes),
-        bytes(inspection.free_bytes),
+        DecimalBytes(inspection.bytes),
+        DecimalBytes(inspection.free_bytes),
     ));
 
     let (jobs, actions) = (&inspection.jobs, &inspection.actions);
-    let mut counts = plain_table(&["", "jobs", "actions"]);
-    numbers(&mut counts, "all", Some(jobs.total), Some(actions.total));
-    numbers(&mut counts, "with the root tag", Some(jobs.tagged), Some(actions.tagged));
-    numbers(&mut counts, "  of these, in their spec only", Some(jobs.tagged_by_spec), None);
-    numbers(&mut counts, "without a creation time", Some(jobs.undated), None);
-    numbers(&mut counts, "with tags that can't be read", Some(jobs.malformed), None);
-    numbers(&mut counts, "that nothing refers to", None, Some(actions.unreferenced));
-    text.line(counts);
+    let mut counts = Grid::new(["", "jobs", "actions"], screen);
+    counts.counts("all", [Some(jobs.total), Some(actions.total)]);
+    counts.counts("with the root tag", [Some(jobs.tagged), Some(actions.tagged)]);
+    counts.counts("  of these, in their spec only", [Some(jobs.tagged_by_spec), None]);
+    counts.counts("without a creation time in milliseconds", [Some(jobs.undated), None]);
+    counts.counts("with tags that can't be read", [Some(jobs.malformed), None]);
+    counts.counts("that nothing refers to", [None, Some(actions.unreferenced)]);
+    text.grid(&counts);
 
     for (title, counts) in [
         ("jobs by tag", &jobs.families),
@@ -105,58 +151,80 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         ("jobs by phase, not finished", &jobs.not_finished),
     ] {
         if !counts.is_empty() {
-            text.line(counted(title, counts));
+            text.grid(&counted(title, counts, screen));
         }
     }
-    let mut columns = plain_table(&["what", "read from"]);
+    let mut columns = Grid::new(["what", "read from"], screen);
     for (meaning, column) in &inspection.columns {
-        columns.add_row([meaning, column]);
+        columns.row([meaning, column]);
     }
-    text.line(columns);
+    text.grid(&columns);
     if inspection.foreign_keys.is_empty() {
         text.line("No foreign keys on jobs.");
     }
     for key in &inspection.foreign_keys {
-        text.line(format_args!("Foreign key: {}", printable(key)));
+        text.line(format_args!("Foreign key: {key}"));
     }
     text.0
 }
 
-/// An empty table in the one style that all have.
-pub(crate) fn plain_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
-    table
+/// What is wrong with a store, by reasons.
+pub(crate) fn problems(wrong: &str, problems: &[String]) -> String {
+    let mut text = Lines::default();
+    text.line(format_args!("{wrong}:"));
+    for problem in problems {
+        text.line(format_args!("  {problem}"));
+    }
+    text.0
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
+/// A table in the one style that all have.
+pub(crate) struct Grid(Table);
+
+impl Grid {
+    pub(crate) fn new<const COLUMNS: usize>(header: [&str; COLUMNS], screen: Screen) -> Self {
+        let mut table = Table::new();
+        let style = if is_utf8() { presets::UTF8_FULL_CONDENSED } else { presets::ASCII_FULL_CONDENSED };
+        table.load_style(style).set_header(header.map(printable));
+        table.set_truncation_indicator("...");
+        if let Some(width) = screen.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         }
-        text.push(digit);
+        Self(table)
     }
-    text
+
+    /// A row of texts.
+    pub(crate) fn row<const COLUMNS: usize>(&mut self, texts: [&str; COLUMNS]) {
+        self.0.add_row(texts.map(|text| printable(excerpt(text))));
+    }
+
+    /// A row of texts behind its name, each to the right.
+    pub(crate) fn figures<const FIGURES: usize>(&mut self, what: impl Display, figures: [String; FIGURES]) {
+        let figures = figures.map(|text| Cell::new(printable(text)).set_alignment(CellAlignment::Right));
+        self.0.add_row(std::iter::once(Cell::new(printable(what))).chain(figures).collect::<Vec<_>>());
+    }
+
+    /// A row of numbers behind its name; an absent number stays empty.
+    fn counts<const COUNTS: usize>(&mut self, what: impl Display, counts: [Option<u64>; COUNTS]) {
+        let text = |count: Option<u64>| count.map(|count| HumanCount(count).to_string()).unwrap_or_default();
+        self.figures(what, counts.map(text));
+    }
 }
 
-/// Bytes in the unit that suits them, each a thousand of the one before.
-pub(crate) fn bytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+impl Display for Grid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
-/// A row of numbers, each to the right; an absent one stays empty.
-fn numbers(table: &mut Table, what: &str, jobs: Option<u64>, actions: Option<u64>) {
-    let cell = |number: Option<u64>| Cell::new(number.map(count).unwrap_or_default());
-    let right = |cell: Cell| cell.set_alignment(CellAlignment::Right);
-    table.add_row(Row::from(vec![Cell::new(what), right(cell(jobs)), right(cell(actions))]));
+/// `count` of what is called `one` or `many`: "1 job", "1,234 jobs".
+pub(crate) fn number(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
+}
+
+/// The size of a page, a power of two from 512 B to 64 KiB, as people know it.
+fn page_size(bytes: u64) -> String {
+    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
 }
 
 /// Kept actions by reason. The list may have been cut: then what is not listed is counted by itself.
@@ -184,11 +252,10 @@ fn reason(reason: Reason) -> &'static str {
     }
 }
 
-fn counted(title: &str, counts: &BTreeMap<String, u64>) -> Table {
-    let mut table = plain_table(&[title, ""]);
-    for (name, number) in counts {
-        let name = if name.is_empty() { "(no text)".to_owned() } else { printable(name) };
-        table.add_row(Row::from(vec![Cell::new(name), Cell::new(count(*number)).set_alignment(CellAlignment::Right)]));
+fn counted(title: &str, counts: &BTreeMap<String, u64>, screen: Screen) -> Grid {
+    let mut table = Grid::new([title, ""], screen);
+    for (name, count) in counts {
+        table.counts(if name.is_empty() { "(no text)".into() } else { excerpt(name) }, [Some(*count)]);
     }
     table
 }
@@ -198,19 +265,32 @@ fn moment(ms: i64) -> String {
         .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
+/// As much of `text` as a table has room for.
+fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// Text for people, line by line.
 #[derive(Default)]
 struct Lines(String);
 
 impl Lines {
-    fn line(&mut self, text: impl fmt::Display) {
-        self.0.push_str(&text.to_string());
+    fn line(&mut self, text: impl Display) {
+        self.0.push_str(&printable(text));
         self.0.push('\n');
+    }
+
+    fn grid(&mut self, grid: &Grid) {
+        self.0.push_str(&format!("{grid}\n"));
     }
 
     fn rest(&mut self, all: u64, shown: usize) {
         let rest = all.saturating_sub(shown as u64);
         if rest > 0 {
-            self.line(format_args!("  and {} more", count(rest)));
+            self.line(format_args!("  and {} more", HumanCount(rest)));
         }
     }
 }

@@ -11,9 +11,11 @@ const MOST_STOPPED: usize = 1000;
 pub(super) fn object(error: &Error) -> RpcError {
     match error {
         Error::PlanChanged { jobs_planned, actions_planned, plan } => RpcError::new(Kind::PlanChanged, error)
+            .with("reason", "set")
             .with("jobs_planned", *jobs_planned)
             .with("actions_planned", *actions_planned)
             .with("plan", plan.to_string()),
+        Error::PlanOfOtherParams => RpcError::new(Kind::PlanChanged, error).with("reason", "params"),
         Error::ForceUnavailable => RpcError::new(Kind::ForceUnavailable, error),
         Error::Store(StoreError::Busy) => RpcError::busy(format_args!("{error}: nothing was deleted")),
         Error::Store(StoreError::Unfit { problems }) => {

@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::admin::Peer;
 use super::dispatch::{Rpc, refusal};
+use super::health::StoreState;
 use super::room::{Answers, Room};
 use super::service::Service;
 use crate::rpc::{Kind, RpcError};
@@ -36,7 +37,6 @@ const MOST_LARGE_BODIES: usize = 32;
 pub(super) fn router(service: Arc<Service>) -> Router {
     let Service { name, title, description, openrpc, .. } = *service;
     let version = env!("CARGO_PKG_VERSION");
-    let health = json!({ "status": "ok", "service": name, "version": version });
     let manifest = json!({
         "protocol": "openrpc", "name": name, "title": title, "version": version, "description": description,
         "socket": "rpc",
@@ -45,10 +45,23 @@ pub(super) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/rpc", post(rpc))
         .route("/openrpc.json", get(async move || (APPLICATION_JSON, openrpc)))
-        .route("/health", get(async move || Json(health)))
+        .route("/health", get(health))
         .route("/.well-known/heroservice.json", get(async move || Json(manifest)))
         .with_state((service, memory))
         .layer(from_fn(refuse_browsers))
+}
+
+/// The server's own health is never in doubt, as it answers; its store may be degraded.
+async fn health(State((service, _)): State<(Arc<Service>, Memory)>) -> Json<Value> {
+    let mut health = json!({ "status": "ok", "service": service.name, "version": env!("CARGO_PKG_VERSION") });
+    if let Some(store) = &service.health {
+        let state = store.state().await;
+        health["store"] = state.word().into();
+        if state != StoreState::Fit {
+            health["status"] = "degraded".into();
+        }
+    }
+    Json(health)
 }
 
 /// Refuses what a browser sends on behalf of a page, whatever its path, before its body is read.

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore}
 use tokio::task::{spawn, spawn_blocking};
 
 use super::admin::Peer;
+use super::health::Health;
 use super::room::{Room, Size};
 use crate::audit::audit;
 use crate::gateway::{self, AdminGate, Forwarder};
@@ -26,6 +27,8 @@ pub struct Service {
     pub(super) openrpc: &'static str,
     /// How long a client may take to send the head of a request, its body, and to take the answer, each: 10 s unless set.
     pub client_timeout: Duration,
+    /// The health of its store, where it has one.
+    pub(super) health: Option<Health>,
     method: Method,
     /// Places for calls that run; none are given away any more once the server stops.
     places: Arc<Semaphore>,
@@ -70,6 +73,7 @@ impl Service {
             description: "Bulk cleanup of hero_proc's jobs and actions by tag",
             openrpc: crate::openrpc::HERO_PROC,
             client_timeout: CLIENT_TIMEOUT,
+            health: Some(Health::new(store.clone(), host.clone())),
             method: Method::CleanupByTag { store, host },
             places: Arc::new(Semaphore::new(MOST_CLEANUPS)),
             calls: Arc::default(),
@@ -85,6 +89,7 @@ impl Service {
             description: "Bulk cleanup of codescaler's jobs in hero_proc, for admins",
             openrpc: crate::openrpc::CODESCALERS,
             client_timeout: CLIENT_TIMEOUT,
+            health: None,
             method: Method::JobsCleanup { forwarder, gate: Arc::new(gate) },
             places: Arc::new(Semaphore::new(MOST_FORWARDED)),
             calls: Arc::default(),

@@ -29,6 +29,8 @@ pub(super) use walk::detect;
 pub(crate) struct ForeignKeys {
     /// Statements that find the jobs that must stay, with the table that holds them.
     holding: Vec<(String, String)>,
+    /// Statements that find the jobs which other jobs hold, each with the one that holds it.
+    holding_jobs: Vec<String>,
     /// What is carried out, in this order: what is furthest from `jobs` first.
     effects: Vec<Effect>,
     /// What is deleted and may itself be referred to.
@@ -49,6 +51,8 @@ struct Effect {
     statement: String,
     /// Which rows, in terms of the temporary table of doomed jobs.
     rows: String,
+    /// The place among the doomed jobs of the one with which a row goes: an expression about the row as `child`.
+    position: String,
 }
 
 impl Effect {
@@ -56,6 +60,9 @@ impl Effect {
         format!("{} WHERE {}", self.statement, self.rows)
     }
 }
+
+/// A place beyond that of any doomed job.
+const BEYOND: i64 = i64::MAX;
 
 /// The values of a column of those rows of a table that go with the doomed jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +73,13 @@ struct Parents {
     rows: String,
 }
 
-/// The ids of the doomed jobs, in a temporary table that exists only in stores with such keys and for one call.
+/// The ids of the doomed jobs with their places, in a temporary table that exists only in stores with such keys and for one call.
 const DOOMED: &str = "hero_proc_cleanup_doomed";
 
 impl ForeignKeys {
     /// Whether deleting jobs takes nothing along, and nothing holds on to them.
     pub(crate) fn none(&self) -> bool {
-        self.holding.is_empty() && self.effects.is_empty()
+        self.holding.is_empty() && self.holding_jobs.is_empty() && self.effects.is_empty()
     }
 
     /// The tables of which rows go with jobs, or are changed.
@@ -91,6 +98,63 @@ impl ForeignKeys {
             }
         }
         Ok(held)
+    }
+
+    /// The jobs that other jobs hold, each with the one that holds it.
+    pub(super) fn held_by_jobs(&self, connection: &Connection) -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut held = Vec::new();
+        for statement in &self.holding_jobs {
+            let mut statement = connection.prepare(statement)?;
+            let pairs = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for pair in pairs {
+                held.push(pair?);
+            }
+        }
+        Ok(held)
+    }
+
+    /// For each of `jobs`, the number of rows that deleting it would take along or set to NULL and that none of the jobs
+    /// before it does.
+    pub(super) fn count_each(&self, connection: &Connection, jobs: &[i64]) -> Result<Vec<u64>, StoreError> {
+        let mut each = vec![0; jobs.len()];
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(each);
+        }
+        self.doom(connection, jobs)?;
+        for statement in self.counts_by_place() {
+            let mut statement = connection.prepare(&statement)?;
+            let mut rows = statement.query(())?;
+            while let Some(row) = rows.next()? {
+                let (place, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if let Some(each) = usize::try_from(place).ok().and_then(|place| each.get_mut(place)) {
+                    *each += count.unsigned_abs();
+                }
+            }
+        }
+        self.forget(connection)?;
+        Ok(each)
+    }
+
+    /// The statements that count the rows of each table by the place of the first job with which they go.
+    fn counts_by_place(&self) -> Vec<String> {
+        let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for Effect { table, rows, position, .. } in &self.effects {
+            let place = format!("CASE WHEN {rows} THEN {position} END");
+            tables.entry(table).or_default().push(place);
+        }
+        let counted = |(table, places): (_, Vec<String>)| {
+            // The scalar `min` is NULL if any of its arguments is, so a row that stays has a place beyond the last.
+            let each: Vec<String> = places.iter().map(|place| format!("ifnull({place}, {BEYOND})")).collect();
+            let first = if let [only] = each.as_slice() { only.clone() } else { format!("min({})", each.join(", ")) };
+            format!(
+                "SELECT place, count(*)
+                 FROM (SELECT {first} AS place FROM main.{} AS child)
+                 WHERE place < {BEYOND}
+                 GROUP BY place",
+                quoted(table)
+            )
+        };
+        tables.into_iter().map(counted).collect()
     }
 
     /// Counts the rows that deleting `jobs` would take along or set to NULL, by table: each row once, however many keys
@@ -137,6 +201,9 @@ impl ForeignKeys {
         for (table, statement) in &self.holding {
             check(table, statement)?;
         }
+        for statement in &self.holding_jobs {
+            check("jobs", statement)?;
+        }
         for effect in &self.effects {
             check(&effect.table, &effect.carry_out())?;
         }
@@ -157,10 +224,10 @@ impl ForeignKeys {
 
     /// Writes down `jobs`, and from then on they are the doomed ones, until they are forgotten or the transaction ends.
     pub(super) fn doom(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
-        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)"))?;
-        let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id) VALUES (?1)"))?;
-        for job in jobs {
-            insert.execute([job])?;
+        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY, place INTEGER)"))?;
+        let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id, place) VALUES (?1, ?2)"))?;
+        for (place, job) in (0_i64..).zip(jobs) {
+            insert.execute([*job, place])?;
         }
         Ok(())
     }
@@ -197,7 +264,7 @@ impl ForeignKeys {
 }
 
 /// An identifier from the schema, as SQL.
-fn quoted(identifier: &str) -> String {
+pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

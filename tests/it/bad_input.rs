@@ -14,8 +14,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::call::{all, all_with, dry_run};
 use crate::support::process::entries;
-use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::sample::{SCHEMA, Sample, dump, insert_job, text};
 use crate::support::server::{Answer, METHOD, Server, assert_discreet, post};
 
 #[track_caller]
@@ -336,7 +337,7 @@ fn a_tag_outside_the_guard_is_refused_before_the_store_is_read() {
     let mut events = inotify::Reader::new(&events, &mut buffer);
     refused(&server);
     assert!(events.next().is_err(), "nothing has happened to the file");
-    assert!(server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }))["result"].is_object());
+    assert!(server.call(METHOD, &dry_run())["result"].is_object());
     assert!(events.next().is_ok());
 }
 
@@ -352,7 +353,7 @@ fn a_batch_is_answered_entry_by_entry_and_notifications_are_not_carried_out() {
     assert_eq!((answer.status, answer.body.as_slice()), (204, &b""[..]));
     assert_eq!(sample.dump(), before);
 
-    let dry = json!({ "tags": ["codescaler"], "dry_run": true });
+    let dry = dry_run();
     let answer = server
         .post(
             json!([
@@ -436,7 +437,7 @@ fn a_store_that_does_not_fit_is_refused_with_every_reason() {
     each(cases.map(|case| (case.0.to_owned(), case)), |_, (name, problems)| {
         let server = Server::serve(&path(name), &path("rpc.sock"));
         for dry_run in [true, false] {
-            let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }));
+            let answer = server.call(METHOD, &all_with(json!({ "dry_run": dry_run })));
             let listed: Vec<&str> =
                 problems.as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect();
             let what = if name == "missing" { "the store can't be used" } else { "this store does not fit" };
@@ -477,7 +478,7 @@ fn a_jobs_table_without_a_needed_column_is_refused() {
         let server = sample.serve();
         server.says("until the store fits");
         for dry_run in [true, false] {
-            let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }));
+            let answer = server.call(METHOD, &all_with(json!({ "dry_run": dry_run })));
             assert_error(&answer, -32022, "store_unfit", &format!("this store does not fit: {problem}"));
             assert_eq!(answer["error"]["data"]["problems"], json!([problem]));
         }
@@ -493,9 +494,9 @@ fn a_read_only_store_can_be_looked_at() {
     fs::set_permissions(&sample.path, fs::Permissions::from_mode(0o444)).unwrap();
     let server = sample.serve();
     server.says("the store fits");
-    let answer = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
+    let answer = server.call(METHOD, &dry_run());
     assert_eq!(answer["result"]["jobs_planned"], 3, "{answer}");
-    let answer = server.call(METHOD, &json!({ "tags": ["codescaler"] }));
+    let answer = server.cleanup();
     assert_error(&answer, -32022, "store_unfit", "the store can't be used: it is read-only");
     assert_eq!(bytes_of(&sample.path), bytes);
     assert_eq!(sample.dump(), before);
@@ -511,8 +512,8 @@ fn a_locked_store_is_busy_and_the_server_answers_all_the_same() {
     let other = sample.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| server.call(METHOD, &json!({ "tags": ["codescaler"] })));
-        let dry = server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": true }));
+        let waiting = scope.spawn(|| server.cleanup());
+        let dry = server.call(METHOD, &dry_run());
         assert_eq!(dry["result"]["jobs_planned"], 3, "a dry run needs no lock: {dry}");
         assert_eq!(server.get("/health").status, 200);
         let answer = waiting.join().unwrap();
@@ -529,7 +530,6 @@ fn a_locked_store_is_busy_and_the_server_answers_all_the_same() {
 fn bad_tags_abort_nothing_and_match_only_if_they_truly_do() {
     let root = r#"["codescaler"]"#;
     let tagged = r#"{"tags":["codescaler"]}"#;
-    let text = |text: &str| Cell::Text(text.to_owned());
     let cases = [
         ("malformed: empty", text(""), "{}", false),
         ("malformed: a word", text("codescaler"), "{}", false),
@@ -567,14 +567,13 @@ fn bad_tags_abort_nothing_and_match_only_if_they_truly_do() {
     let rows = BadRows::new();
     each(cases.map(|case| (case.0.to_owned(), case)), |_, (_, tags, spec, matches)| {
         rows.alone(&tags, spec, &Cell::Integer(1_700_000_000_000));
-        rows.assert(&json!({ "tags": ["codescaler"] }), matches, &json!({}));
+        rows.assert(&all(), matches, &json!({}));
     });
 }
 
 #[test]
 fn a_bad_creation_time_aborts_nothing_and_has_no_age() {
     let now = chrono::Utc::now().timestamp_millis();
-    let text = |text: &str| Cell::Text(text.to_owned());
     let cases = [
         ("NULL", Cell::Null, "undated"),
         ("a text", text("yesterday"), "undated"),
@@ -591,13 +590,13 @@ fn a_bad_creation_time_aborts_nothing_and_has_no_age() {
     ];
     let rows = BadRows::new();
     each(cases.map(|case| (case.0.to_owned(), case)), |_, (_, created_at, kept)| {
-        rows.alone(&Cell::Text(r#"["codescaler"]"#.to_owned()), "{}", &created_at);
+        rows.alone(&text(r#"["codescaler"]"#), "{}", &created_at);
         for older_than_ms in [0_i64, 1, 86_400_000, i64::MAX] {
-            let params = json!({ "tags": ["codescaler"], "older_than_ms": older_than_ms });
+            let params = all_with(json!({ "older_than_ms": older_than_ms }));
             rows.assert(&params, false, &json!({ kept: 1 }));
         }
         // Without an age, nobody asks for it.
-        rows.assert(&json!({ "tags": ["codescaler"] }), true, &json!({}));
+        rows.assert(&all(), true, &json!({}));
     });
 }
 
@@ -615,19 +614,13 @@ impl BadRows {
     }
 
     fn alone(&self, tags: &Cell, spec: &str, created_at: &Cell) {
+        self.sample.execute(
+            r#"DELETE FROM jobs; DELETE FROM actions; DELETE FROM sqlite_sequence;
+               INSERT INTO actions (name, spec_json) VALUES ('a', '{"tags":["codescaler"]}'), ('b', 'torn');"#,
+        );
         let connection = self.sample.open();
-        connection
-            .execute_batch(
-                r#"DELETE FROM jobs; DELETE FROM actions; DELETE FROM sqlite_sequence;
-                   INSERT INTO actions (name, spec_json) VALUES ('a', '{"tags":["codescaler"]}'), ('b', 'torn');"#,
-            )
-            .unwrap();
-        connection
-            .execute(
-                "INSERT INTO jobs (action, phase, tags, spec_json, created_at_ms) VALUES ('a', 'done', ?1, ?2, ?3)",
-                (tags, spec, created_at),
-            )
-            .unwrap();
+        insert_job(&connection, "a", tags.clone(), text(spec));
+        connection.execute("UPDATE jobs SET created_at_ms = ?1", [created_at]).unwrap();
     }
 
     /// That the job and its action go if `goes`, and nothing at all changes if not. `kept`: why else it stays.

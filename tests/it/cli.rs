@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hero_proc_cleanup::Report;
-use rusqlite::TransactionBehavior;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use crate::support::fake::{Fake, http};
 use crate::support::process::{PATIENCE, Running, binary, entries, lines, run, text};
 use crate::support::sample::dump;
 use crate::support::server::Server;
-use crate::support::sides::{Sides, old_jobs, running_job};
+use crate::support::sides::{Sides, Waiting, old_jobs, running_job};
 
 #[test]
 fn an_age_is_digits_and_a_unit_and_nothing_else() {
@@ -22,7 +21,7 @@ fn an_age_is_digits_and_a_unit_and_nothing_else() {
     let socket = missing.path().join("none.sock");
     let code = |age: &str| {
         let mut command = binary();
-        command.args(["jobs-cleanup", "--older-than", age, "--socket"]).arg(&socket);
+        command.args(["jobs-cleanup", "--yes", "--older-than", age, "--socket"]).arg(&socket);
         let output = command.output().expect("the binary runs");
         assert_eq!(text(&output.stdout), "");
         output.status.code()
@@ -92,7 +91,7 @@ fn tables_are_for_people() {
     let sides = Sides::with(&(old_jobs(1, 3) + &running_job(4, 0)));
     let output = sides.run(&["--dry-run", "-o", "table"]);
     let table = text(&output.stdout);
-    for part in ["would go", "stay: not finished", "Dry run", "nothing was deleted", "Plan: none."] {
+    for part in ["would go", "stay: not finished", "Dry run", "nothing was deleted", "--plan none."] {
         assert!(table.contains(part), "{part:?} is missing:\n{table}");
     }
     let output = sides.run(&["-o", "table"]);
@@ -184,58 +183,50 @@ fn serve_starts_without_its_store_and_looks_again_at_each_call() {
 
 #[test]
 fn a_locked_store_is_busy() {
-    let sides = Sides::with(&old_jobs(1, 1));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let output = sides.run(&[]);
+    let waiting = Waiting::with(&old_jobs(1, 1));
+    let output = waiting.sides.run(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(6), ""));
-    drop(lock);
-    assert_eq!(sides.jobs(), [1]);
+    waiting.unlock();
+    assert_eq!(waiting.sides.jobs(), [1]);
+}
+
+/// `jobs-cleanup` whose call waits for the lock, and which has had its first signal.
+fn interrupted(waiting: &Waiting, signal: Signal) -> Running {
+    let command = Running::start(waiting.sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
+    command.says("the call begins");
+    command.signal(signal);
+    command.says("Waiting for the running call to end.");
+    command
 }
 
 #[test]
 fn the_first_interrupt_lets_the_running_call_end() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::INT);
-    command.says("Waiting for the running call to end.");
-    drop(lock);
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let command = interrupted(&waiting, Signal::INT);
+    waiting.unlock();
     let (code, stdout) = command.end();
     assert_eq!((code, report(stdout.as_bytes()).jobs_deleted), (Some(0), 2));
 }
 
 #[test]
 fn the_second_interrupt_leaves_it_and_says_that_its_outcome_is_unknown() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::INT);
-    command.says("Waiting for the running call to end.");
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let command = interrupted(&waiting, Signal::INT);
     command.signal(Signal::INT);
     command.says("the call may still delete");
     assert_eq!(command.end(), (Some(6), String::new()));
-    drop(lock);
+    waiting.unlock();
 }
 
 #[test]
 fn an_interrupt_between_batches_keeps_what_was_done() {
-    let sides = Sides::with(&old_jobs(1, 50_002));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(sides.cleanup(&[]).env("RUST_LOG", "hero_proc_cleanup=debug"));
-    command.says("the call begins");
-    command.signal(Signal::TERM);
-    command.says("Waiting for the running call to end.");
-    drop(lock);
+    let waiting = Waiting::with(&old_jobs(1, 50_002));
+    let command = interrupted(&waiting, Signal::TERM);
+    waiting.unlock();
     let (code, stdout) = command.end();
     let done = report(stdout.as_bytes());
     assert_eq!((code, done.jobs_deleted, done.more), (Some(1), 50_000, true));
-    assert_eq!(sides.jobs(), [50_001, 50_002]);
+    assert_eq!(waiting.sides.jobs(), [50_001, 50_002]);
 }
 
 #[test]
@@ -256,23 +247,17 @@ fn a_signal_ends_serve_and_removes_its_socket() {
 
 #[test]
 fn the_second_signal_ends_the_running_call_before_its_commit() {
-    let sides = Sides::with(&old_jobs(1, 2));
-    let mut store = sides.store();
-    let lock = store.transaction_with_behavior(TransactionBehavior::Immediate).expect("the lock");
-    let command = Running::start(&mut sides.cleanup(&[]));
-    // The call has begun once the server has the store open.
-    while !sides.hero_proc.has_open(&sides.path("hero_proc.db")) {
-        std::thread::yield_now();
-    }
+    let waiting = Waiting::with(&old_jobs(1, 2));
+    let (sides, command) = (&waiting.sides, waiting.command(&[]));
     sides.hero_proc.signal(Signal::INT);
     sides.hero_proc.says("stopping: the running calls end");
     sides.hero_proc.signal(Signal::INT);
     sides.hero_proc.says("the running calls end before their commit");
-    drop(lock);
+    waiting.unlock();
     command.says("cancelled before the commit: nothing was deleted");
     assert_eq!(command.end(), (Some(1), String::new()));
     assert_eq!(sides.jobs(), [1, 2]);
-    let Sides { hero_proc, .. } = sides;
+    let Sides { hero_proc, .. } = waiting.sides;
     assert_eq!(hero_proc.end().0.code(), Some(0));
 }
 
@@ -393,14 +378,14 @@ fn check_tells_all() {
     let table = text(&output.stdout);
     let rows: Vec<Vec<&str>> = table
         .lines()
-        .map(|line| line.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .map(|line| line.split(['│', '┆', '|']).map(str::trim).filter(|cell| !cell.is_empty()).collect())
         .collect();
     let shows = |row: &[&str]| assert!(rows.contains(&row.to_vec()), "{row:?} is missing:\n{table}");
     for row in [
         &["all", "10", "6"][..],
         &["with the root tag", "5", "5"],
         &["of these, in their spec only", "1"],
-        &["without a creation time", "4"],
+        &["without a creation time in milliseconds", "4"],
         &["with tags that can't be read", "2"],
         &["that nothing refers to", "3"],
         &["(no text)", "1"],
@@ -416,7 +401,14 @@ fn check_tells_all() {
     for key in keys {
         shows(&[&format!("Foreign key: {key}")]);
     }
-    for part in ["The store fits.", "journal mode delete", "auto_vacuum none", "free pages", rusqlite::version()] {
+    for part in [
+        "The store fits.",
+        "pages of 4 KiB",
+        "journal mode delete",
+        "auto_vacuum none",
+        "free pages",
+        rusqlite::version(),
+    ] {
         assert!(table.contains(part), "{part:?} is missing:\n{table}");
     }
     assert_eq!(dump(&sides.path("hero_proc.db")), before);
@@ -446,11 +438,21 @@ fn every_exit_code_means_one_thing() {
         (0, "a dry run", with_socket(&gateway, &["--dry-run"]), ""),
         (1, "no store", run(&["check", "--store", &missing]), "error: the store can't be used: there is no"),
         (2, "no such option", with_socket(&gateway, &["--dryrun"]), "error: unexpected argument '--dryrun' found"),
-        (2, "a bad param", with_socket(&gateway, &["--plan", "x"]), "is no plan that a dry run could have given"),
+        (
+            2,
+            "a bad param",
+            with_socket(&gateway, &["--yes", "--plan", "x"]),
+            "is no plan that a dry run could have given",
+        ),
         (3, "a job that lives", with_socket(&gateway, &["--force", "--yes"]), "error: done, but some jobs stay"),
-        (4, "a plan that was", with_socket(&gateway, &["--plan", &shown]), "the set is no longer that of the plan"),
+        (
+            4,
+            "a plan that was",
+            with_socket(&gateway, &["--yes", "--plan", &shown]),
+            "the set is no longer that of the plan",
+        ),
         (5, "refused", with_socket(&refuses.gateway.socket, &["--yes"]), "error: only for others"),
-        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the server can't be reached"),
+        (6, "nobody there", with_socket(Path::new(&missing), &["--yes"]), "error: the gateway can't be reached"),
     ] {
         assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
         assert!(text(&output.stderr).contains(says), "{what}: {output:?}");
@@ -485,7 +487,7 @@ impl Refuses {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions"] {
+    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Example"), "{command}");

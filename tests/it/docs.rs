@@ -1,19 +1,22 @@
 //! What the pages under `docs/` say: their commands are carried out, their tables hold what the code has, and their links
 //! lead somewhere. Examples in Rust are compiled with the documentation, figures come from the bench.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hero_proc_cleanup::{Guard, Host, Kind, cleanup_by_tag, openrpc};
+use hero_proc_cleanup::{Kind, openrpc};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::support::call::{all, call, dry_run};
 use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::{SCHEMA, Sample, dump};
 
 const ADOPTING: &str = include_str!("../../docs/adopting.md");
 const FAULTS: &str = include_str!("../../docs/faults.md");
+const OPERATING: &str = include_str!("../../docs/operating.md");
 const LONG_RUNS: &str = include_str!("../../docs/long-runs.md");
 const RULES: &str = include_str!("../../docs/rules.md");
 const SCALE: &str = include_str!("../../docs/scale.md");
@@ -121,9 +124,7 @@ fn the_terminal_phases_are_those_named() {
     }
     let others = ["pending", "running", "queued", "retrying", "paused", "finished", "", " done", "done "];
     others.into_iter().for_each(insert);
-    let params = json!({ "tags": ["codescaler"], "dry_run": true });
-    let host = Host::new(Guard::codescaler());
-    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    let report = call(&sample, dry_run()).unwrap();
     assert_eq!(report.jobs_planned, 2 * phases.len() as u64);
     assert_eq!(report.jobs_kept.active, others.len() as u64);
 }
@@ -175,7 +176,7 @@ fn trying_it_first_and_undoing_it() {
         // Not everybody has that command, and it is no part of this crate.
         sample.open().execute("VACUUM INTO ?1", [home.join("before.db").to_str()]).unwrap();
     }
-    done(&dry_run.replace(" --dry-run", ""));
+    done(&dry_run.replace(" --dry-run", " --yes"));
     let jobs = |path: &Path| dump(path).lines().filter(|line| line.starts_with("jobs: ")).count();
     assert_eq!(jobs(&sample.path), 2, "the one that runs, and the one that is not codescaler's");
 
@@ -222,6 +223,98 @@ fn shell(home: &Path, line: &str) -> Command {
 /// Whether this machine has `program`: none is needed that the README does not name.
 fn has(home: &Path, program: &str) -> bool {
     shell(home, &format!("command -v {program}")).stdout(Stdio::null()).status().unwrap().success()
+}
+
+/// One node cleaned as shown, one that has changed since, and one that is down. Where the machine has what the commands need.
+#[test]
+fn many_nodes_are_cleaned_by_one_command() {
+    let fleet = TempDir::new().unwrap();
+    let home = fleet.path();
+    if !["xargs", "awk", "jq"].iter().all(|program| has(home, program)) {
+        return;
+    }
+    symlink(BINARY, home.join("hero_proc_cleanup")).unwrap();
+    // A node is a directory here, and one without it is down.
+    let ssh = home.join("ssh");
+    let script = r#"#!/bin/sh
+        while true; do
+            case $1 in -o) shift 2 ;; -*) shift ;; *) break ;; esac
+        done
+        node=$1 && shift
+        cd "node-$node" || exit 255
+        HOME=$PWD exec sh -c "$*"
+    "#;
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(home.join("nodes"), "one\nthree\ntwo\n").unwrap();
+    let mut servers = Vec::new();
+    let stores = ["one", "two"].map(|node| {
+        let home = home.join(format!("node-{node}"));
+        std::fs::create_dir(&home).unwrap();
+        let sample = Sample::new();
+        sample.open().execute("UPDATE jobs SET created_at_ms = created_at_ms - 30 * 86400000", ()).unwrap();
+        let store = sample.path.display();
+        let hero_proc = home.join("hero/var/sockets/hero_proc/rpc.sock");
+        let hero_proc = hero_proc.display();
+        for (command, says) in [
+            (format!("serve --store {store} --socket {hero_proc}"), "serving job.cleanup_by_tag"),
+            ("gateway".to_owned(), "serving jobs.cleanup"),
+        ] {
+            let server = Running::start(&mut shell(&home, &format!("exec {BINARY} {command}")));
+            server.says(says);
+            servers.push(server);
+        }
+        sample
+    });
+    let section = between(OPERATING, "## Many nodes", "\n| exit code | the node |");
+    let commands: Vec<&str> = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [preview, wrong, sum, delete] = commands[..] else { panic!("{commands:?}") };
+    let done = |line: &str| String::from_utf8(shell(home, line).output().unwrap().stdout).unwrap();
+    let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap();
+
+    done(preview);
+    assert_eq!(read("exits"), "one 0\nthree 255\ntwo 0\n");
+    assert!(done(wrong).starts_with("three 255\n"));
+    let sum: Value = serde_json::from_str(&done(sum)).unwrap();
+    assert_eq!(sum, json!({ "nodes": 2, "jobs": 6, "actions": 4, "kept": 2, "more": 0 }));
+    stores[1].open().execute("UPDATE jobs SET phase = 'running' WHERE id = 1", ()).unwrap();
+    done(delete);
+    assert_eq!(read("exits.done"), "one 0\ntwo 4\n");
+    let jobs = stores.map(|store| store.dump().lines().filter(|line| line.starts_with("jobs: ")).count());
+    assert_eq!(jobs, [2, 5]);
+}
+
+/// systemd finds nothing wrong with the units, and rates them as the page says. Where the machine has it.
+#[test]
+fn the_units_are_sound() {
+    let directory = TempDir::new().unwrap();
+    if !has(directory.path(), "systemd-analyze") {
+        return;
+    }
+    let analyze = |arguments: &[&str], unit: &Path| {
+        let output = Command::new("systemd-analyze").args(arguments).arg(unit).output().unwrap();
+        let told = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(output.status.success(), "{arguments:?} {}: {told}", unit.display());
+        told
+    };
+    let version = Command::new("systemd-analyze").arg("--version").output().unwrap().stdout;
+    let rated = String::from_utf8(version).unwrap().starts_with("systemd 252 ");
+    let units = entries(&root().join("dist/systemd"));
+    assert!(!units.is_empty());
+    for unit in units {
+        let name = unit.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&unit).unwrap();
+        let unit = directory.path().join(name);
+        // The binary lies elsewhere.
+        assert!(text.contains("ExecStart=/usr/local/bin/hero_proc_cleanup "), "{name}");
+        std::fs::write(&unit, text.replace("/usr/local/bin/hero_proc_cleanup ", &format!("{BINARY} "))).unwrap();
+        assert_eq!(analyze(&["verify", "--man=no", "--recursive-errors=no"], &unit), "");
+        // In tenths: at most 2 of 10 whatever the version, as newer ones rate more.
+        let told = analyze(&["security", "--offline=yes", "--no-pager", "--threshold=20"], &unit);
+        let exposure = told.rsplit(&format!("exposure level for {name}: ")).next().unwrap().split(' ').next().unwrap();
+        let stated = OPERATING.split(&format!("`{name}` at ")).nth(1).unwrap();
+        assert!(!rated || stated.starts_with(exposure), "{name}: {exposure}");
+    }
 }
 
 /// Of a store with rows as large as hero_proc#131's: the file stays as long as it was, what is written to the WAL is a
@@ -271,9 +364,7 @@ fn with_large_jobs(auto_vacuum: &str) -> Sample {
 
 /// Deletes all of codescaler's jobs, and returns `bytes_freed`.
 fn delete_all(sample: &Sample) -> u64 {
-    let host = Host::new(Guard::codescaler());
-    let params = json!({ "tags": ["codescaler"] });
-    let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+    let report = call(sample, all()).unwrap();
     assert_eq!(report.jobs_deleted, 100);
     report.bytes_freed
 }

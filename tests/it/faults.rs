@@ -8,23 +8,21 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreRef, cleanup_by_tag};
+use hero_proc_cleanup::{Kind, Report, RpcError, StoreRef};
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::call::{all, call, call_as, host};
+use crate::support::sample::{SCHEMA, Sample, column, dump, one};
 use crate::support::server::{Server, assert_discreet};
 use crate::support::skipped;
 use crate::support::steps::{self, when};
 
-fn call<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Report, RpcError> {
-    cleanup_by_tag(store, host, json!({ "tags": ["codescaler"] }), chrono::Utc::now())
-}
-
-fn impatient() -> Host {
-    let mut host = Host::new(Guard::codescaler());
+/// A cleanup of everything that is codescaler's, which hardly waits for locks.
+fn impatiently<'s>(store: impl Into<StoreRef<'s>>) -> Result<Report, RpcError> {
+    let mut host = host();
     host.lock_timeout = Duration::from_millis(20);
-    host
+    call_as(store, &host, all())
 }
 
 #[test]
@@ -32,31 +30,31 @@ fn cancelled_before_the_commit_nothing_goes() {
     for step in ["plan", "lock", "delete", "deleted"] {
         let sample = Sample::new();
         let before = sample.dump();
-        let host = Host::new(Guard::codescaler());
+        let host = host();
         let cancel = host.cancel.clone();
         when(step, move || cancel.cancel());
-        let error = call(sample.path.as_path(), &host).unwrap_err();
+        let error = call_as(&sample, &host, all()).unwrap_err();
         assert!(steps::has_happened());
         assert_eq!(
             (error.kind(), error.message.as_str()),
             (Some(Kind::Cancelled), "cancelled before the commit: nothing was deleted")
         );
         assert_eq!(sample.dump(), before, "{step}");
-        assert_eq!(call(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap().jobs_deleted, 3);
+        assert_eq!(call(&sample, all()).unwrap().jobs_deleted, 3);
     }
     // At the commit it is too late: it ends whole.
     let sample = Sample::new();
-    let host = Host::new(Guard::codescaler());
+    let host = host();
     let cancel = host.cancel.clone();
     when("commit", move || cancel.cancel());
-    assert_eq!(call(sample.path.as_path(), &host).unwrap().jobs_deleted, 3);
+    assert_eq!(call_as(&sample, &host, all()).unwrap().jobs_deleted, 3);
 }
 
 /// In the rollback journal modes a reader holds up the commit, in none it is held up by a dry run for longer than that runs.
 #[test]
 fn busy_at_the_commit_nothing_goes() {
     let sample = Sample::new();
-    sample.open().pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+    sample.journal("delete");
     let before = sample.dump();
     let (keep, kept) = channel();
     let reader = sample.open();
@@ -65,25 +63,25 @@ fn busy_at_the_commit_nothing_goes() {
         reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
         keep.send(reader).unwrap();
     });
-    let error = call(sample.path.as_path(), &impatient()).unwrap_err();
+    let error = impatiently(&sample).unwrap_err();
     assert_eq!((error.kind(), &error.data["retryable"]), (Some(Kind::StoreBusy), &json!(true)));
     drop(kept.recv().unwrap());
     assert_eq!(sample.dump(), before);
-    assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, 3);
+    assert_eq!(impatiently(&sample).unwrap().jobs_deleted, 3);
 }
 
 #[test]
 fn busy_at_the_beginning_nothing_goes() {
     for mode in ["wal", "delete"] {
         let sample = Sample::new();
-        sample.open().pragma_update_and_check(None, "journal_mode", mode, |_| Ok(())).unwrap();
+        sample.journal(mode);
         let before = sample.dump();
         let holder = sample.open();
         holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-        assert_eq!(call(sample.path.as_path(), &impatient()).unwrap_err().kind(), Some(Kind::StoreBusy), "{mode}");
+        assert_eq!(impatiently(&sample).unwrap_err().kind(), Some(Kind::StoreBusy), "{mode}");
         holder.execute_batch("ROLLBACK").unwrap();
         assert_eq!(sample.dump(), before);
-        assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, 3);
+        assert_eq!(impatiently(&sample).unwrap().jobs_deleted, 3);
     }
 }
 
@@ -93,14 +91,14 @@ fn a_long_reader_is_not_in_the_way() {
     let sample = Sample::new();
     let reader = sample.open();
     reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
-    let seen = || reader.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, 3);
+    let seen = || one::<i64>(&reader, "SELECT count(*) FROM jobs");
+    assert_eq!(impatiently(&sample).unwrap().jobs_deleted, 3);
     assert_eq!(seen(), 5, "it still sees its own moment");
     let wal = || fs::metadata(format!("{}-wal", sample.path.display())).unwrap().len();
     assert!(wal() > 0);
     reader.execute_batch("COMMIT").unwrap();
-    sample.open().execute("UPDATE jobs SET phase = 'done' WHERE id = 3", ()).unwrap();
-    assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, 1);
+    sample.execute("UPDATE jobs SET phase = 'done' WHERE id = 3");
+    assert_eq!(impatiently(&sample).unwrap().jobs_deleted, 1);
     assert_eq!(wal(), 0, "the next cleanup empties it");
 }
 
@@ -112,13 +110,13 @@ fn a_long_reader_stands_in_the_log() {
     server.says("the store fits");
     let reader = sample.open();
     reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
-    assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 3);
+    assert_eq!(server.cleanup()["result"]["jobs_deleted"], 3);
     let wal = fs::metadata(format!("{}-wal", sample.path.display())).unwrap().len();
     let log = server.until("a reader is in the way");
     assert!(log.contains("WARN") && log.contains(&format!("wal_bytes={wal}")), "{log}");
     reader.execute_batch("COMMIT").unwrap();
-    sample.open().execute("UPDATE jobs SET phase = 'done' WHERE id = 3", ()).unwrap();
-    assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 1);
+    sample.execute("UPDATE jobs SET phase = 'done' WHERE id = 3");
+    assert_eq!(server.cleanup()["result"]["jobs_deleted"], 1);
     server.signal(rustix::process::Signal::TERM);
     let (_, log) = server.end();
     assert!(!log.contains("in the way"), "{log}");
@@ -155,7 +153,7 @@ fn a_damaged_page_is_an_error_and_no_panic() {
         file.write_all(&[0xa5; 4096]).unwrap();
         drop(file);
         let damaged = fs::read(&sample.path).unwrap();
-        match call(sample.path.as_path(), &impatient()) {
+        match impatiently(&sample) {
             // An index that the deletion does not walk, or a page that nothing refers to.
             Ok(report) => assert_eq!(report.jobs_deleted, 1000, "page {page}"),
             Err(error) => {
@@ -192,13 +190,13 @@ fn a_full_disk_undoes_everything() {
             .unwrap()
             .set_len(fs::metadata(&filler).unwrap().len() - 200_000)
             .unwrap();
-        let error = call(store.as_path(), &impatient()).expect_err(mode);
+        let error = impatiently(store.as_path()).expect_err(mode);
         assert_eq!(error.kind(), Some(Kind::Internal), "{error:?}");
         assert!(!error.message.contains("disk") && error.data["incident"].is_string());
         fs::remove_file(&filler).unwrap();
         assert!(dump(&store) == before, "{mode}");
     }
-    assert_eq!(call(store.as_path(), &impatient()).unwrap().jobs_deleted, 1000);
+    assert_eq!(impatiently(store.as_path()).unwrap().jobs_deleted, 1000);
 }
 
 /// A file system of 16 MB.
@@ -237,12 +235,12 @@ fn slow_to_read() -> Sample {
 #[test]
 fn a_cancel_reaches_the_statement_that_runs() {
     let never_ends = Sample::new();
-    never_ends.open().execute_batch(SLOW).unwrap();
+    never_ends.execute(SLOW);
     for (step, sample, jobs, mend) in
         [("plan", slow_to_read(), 200, "UPDATE jobs SET attempt = 0"), ("delete", never_ends, 3, "DROP TRIGGER slow")]
     {
         let before = sample.dump();
-        let host = Host::new(Guard::codescaler());
+        let host = host();
         let (ended, end) = channel::<()>();
         let cancel = host.cancel.clone();
         when(step, move || {
@@ -253,13 +251,13 @@ fn a_cancel_reaches_the_statement_that_runs() {
                 }
             }));
         });
-        let error = call(sample.path.as_path(), &host).unwrap_err();
+        let error = call_as(&sample, &host, all()).unwrap_err();
         drop(ended);
         assert!(steps::has_happened(), "{step}");
         assert_eq!(error.message, "cancelled before the commit: nothing was deleted", "{step}");
         assert_eq!(sample.dump(), before, "{step}");
-        sample.open().execute_batch(mend).unwrap();
-        assert_eq!(call(sample.path.as_path(), &impatient()).unwrap().jobs_deleted, jobs, "{step}");
+        sample.execute(mend);
+        assert_eq!(impatiently(&sample).unwrap().jobs_deleted, jobs, "{step}");
     }
 }
 
@@ -278,7 +276,7 @@ fn interrupted_at(step: &'static str, connection: &mut Connection) -> Result<Rep
         }
     });
     when(step, move || begin.send(()).unwrap());
-    let outcome = call(connection, &impatient());
+    let outcome = impatiently(connection);
     drop(ended);
     assert!(steps::has_happened(), "{step}");
     // Or the next statement of this connection would be interrupted.
@@ -291,7 +289,7 @@ fn an_interrupt_undoes_everything() {
     for journal in ["wal", "delete"] {
         let read = slow_to_read();
         let delete = Sample::new();
-        delete.open().execute_batch(SLOW).unwrap();
+        delete.execute(SLOW);
         let mend_read = "UPDATE jobs SET attempt = 0";
         for (step, sample, jobs, mend) in [
             ("plan", &read, 200, mend_read),
@@ -310,7 +308,7 @@ fn an_interrupt_undoes_everything() {
             let enforced: bool = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0)).unwrap();
             assert!(enforced, "{step}: the host's own setting");
             connection.execute_batch(mend).unwrap();
-            assert_eq!(call(&mut connection, &impatient()).unwrap().jobs_deleted, jobs, "{step}");
+            assert_eq!(impatiently(&mut connection).unwrap().jobs_deleted, jobs, "{step}");
         }
         // Committing is one statement, which is interrupted as it begins or not at all.
         let sample = Sample::new();
@@ -325,7 +323,7 @@ fn an_interrupt_undoes_everything() {
                 0
             }
         };
-        assert_eq!(call(&mut connection, &impatient()).unwrap().jobs_deleted, 3 - went);
+        assert_eq!(impatiently(&mut connection).unwrap().jobs_deleted, 3 - went);
     }
 }
 
@@ -349,14 +347,14 @@ fn a_store_at_its_largest_undoes_everything() {
             connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
             let before = sample.dump();
             for _ in 0..2 {
-                let error = call(&mut connection, &impatient()).expect_err(journal);
+                let error = impatiently(&mut connection).expect_err(journal);
                 assert_eq!(error.kind(), Some(Kind::Internal), "{error:?}");
                 assert_discreet(&error.to_string());
                 assert_eq!(sample.dump(), before, "{journal}: {table}");
                 assert!(connection.is_autocommit());
             }
             connection.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(())).unwrap();
-            assert_eq!(call(&mut connection, &impatient()).unwrap().jobs_deleted, 3);
+            assert_eq!(impatiently(&mut connection).unwrap().jobs_deleted, 3);
         }
     }
 }
@@ -380,16 +378,14 @@ fn out_of_memory_undoes_everything() {
 #[expect(clippy::print_stdout, reason = "for the test that runs it")]
 fn with_little_memory() {
     let full = Sample::empty();
-    full.open()
-        .execute_batch(
-            r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+    full.execute(
+        r#"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
                INSERT INTO jobs (action, spec_json, script, phase, tags)
                SELECT 'a' || i, '{}', hex(zeroblob(600)), 'done', '["codescaler"]' FROM n;
                INSERT INTO actions (name, spec_json) SELECT action, '{"tags":["codescaler"]}' FROM jobs;
                CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
                INSERT INTO notes SELECT id FROM jobs;"#,
-        )
-        .unwrap();
+    );
     let holder = Connection::open_in_memory().unwrap();
     // What there is at most, which nothing can raise again. What is free of it is what the ballast leaves.
     holder.query_row("PRAGMA hard_heap_limit = 16000000", (), |_| Ok(())).unwrap();
@@ -420,8 +416,8 @@ fn cleans_up_with(room: usize, holder: &Connection, full: &Sample, through_path:
     when("never", || ());
     let ballast = Ballast::leaving(holder, room);
     let outcome = match through_path {
-        true => call(sample.path.as_path(), &impatient()),
-        false => call(&mut connection, &impatient()),
+        true => impatiently(&sample),
+        false => impatiently(&mut connection),
     };
     drop(ballast);
     let last = steps::begun().pop().unwrap_or("attach");
@@ -436,7 +432,7 @@ fn cleans_up_with(room: usize, holder: &Connection, full: &Sample, through_path:
         }
     };
     assert!(connection.is_autocommit(), "{room} bytes");
-    assert_eq!(call(&mut connection, &impatient()).unwrap().jobs_deleted, 300 - went, "{room} bytes");
+    assert_eq!(impatiently(&mut connection).unwrap().jobs_deleted, 300 - went, "{room} bytes");
     went > 0
 }
 
@@ -481,25 +477,23 @@ fn a_server_outlives_the_faults_of_its_store() {
     ] {
         for journal in ["wal", "delete"] {
             let sample = Sample::new();
-            sample.open().pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
+            sample.journal(journal);
             let server = sample.serve();
-            sample.open().execute_batch(&trigger).unwrap();
+            sample.execute(&trigger);
             let before = sample.dump();
             for _ in 0..2 {
                 assert_refused(&server, &["internal"], &trigger);
                 assert_eq!(sample.dump(), before, "{trigger}");
             }
-            sample.open().execute_batch("DROP TRIGGER t").unwrap();
-            assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 3, "{trigger}");
+            sample.execute("DROP TRIGGER t");
+            assert_eq!(server.cleanup()["result"]["jobs_deleted"], 3, "{trigger}");
         }
     }
 
     let sample = Sample::new();
     let server = sample.serve();
     let roots = "SELECT rootpage FROM sqlite_master WHERE name IN ('jobs', 'actions', 'idx_jobs_phase')";
-    let connection = sample.open();
-    let mut roots = connection.prepare(roots).unwrap();
-    let roots: Vec<i64> = roots.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let roots: Vec<i64> = column(&sample.open(), roots);
     let whole = fs::read(&sample.path).unwrap();
     for root in &roots {
         let mut damaged = whole.clone();
@@ -511,7 +505,7 @@ fn a_server_outlives_the_faults_of_its_store() {
         }
         fs::write(&sample.path, &whole).unwrap();
     }
-    assert_eq!((roots.len(), &cleanup(&server)["result"]["jobs_deleted"]), (3, &json!(3)));
+    assert_eq!((roots.len(), &server.cleanup()["result"]["jobs_deleted"]), (3, &json!(3)));
 }
 
 /// The same, where a lock can't be had for the five seconds that the server waits for it.
@@ -535,20 +529,16 @@ fn a_server_outlives_a_store_that_is_busy() {
                 assert_refused(&server, &["store_busy"], hold);
                 holder.execute_batch("ROLLBACK").unwrap();
                 assert_eq!(sample.dump(), before, "{journal}: {hold}");
-                assert_eq!(cleanup(&server)["result"]["jobs_deleted"], 3, "{journal}: {hold}");
+                assert_eq!(server.cleanup()["result"]["jobs_deleted"], 3, "{journal}: {hold}");
             });
         }
     });
 }
 
-fn cleanup(server: &Server) -> Value {
-    server.call("job.cleanup_by_tag", &json!({ "tags": ["codescaler"] }))
-}
-
 /// A cleanup is answered with an error of one of `kinds`, discreetly, and the server is well.
 #[track_caller]
 fn assert_refused(server: &Server, kinds: &[&str], what: &str) {
-    let answer = cleanup(server);
+    let answer = server.cleanup();
     let kind = answer["error"]["data"]["kind"].as_str().unwrap_or_default();
     assert!(kinds.contains(&kind), "{what}: {answer}");
     assert_discreet(&answer.to_string());

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use hero_proc_cleanup::{Guard, Host, Kind, RpcError, StoreError, cleanup_by_tag, inspect};
+use hero_proc_cleanup::{Host, Kind, RpcError, StoreError, inspect};
 use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::call::{self, all_with, call_as};
 use crate::support::process::{binary, entries, text};
 use crate::support::round::ENDLESS;
 use crate::support::sample::{Sample, dump};
@@ -21,14 +22,13 @@ use crate::support::steps::when;
 use crate::support::{DAEMON, skipped};
 
 fn host() -> Host {
-    let mut host = Host::new(Guard::codescaler());
+    let mut host = call::host();
     host.lock_timeout = Duration::from_millis(20);
     host
 }
 
 fn call(store: &Path, dry_run: bool) -> Result<u64, RpcError> {
-    let params = json!({ "tags": ["codescaler"], "dry_run": dry_run });
-    cleanup_by_tag(store, &host(), params, chrono::Utc::now()).map(|report| report.jobs_planned)
+    call_as(store, &host(), all_with(json!({ "dry_run": dry_run }))).map(|report| report.jobs_planned)
 }
 
 /// That neither `check`, nor a dry run, nor a deletion uses `store`, and that nothing is made or changed beside it.
@@ -189,7 +189,7 @@ fn daemon_answers(sample: &Sample, dry_run: bool) -> Value {
     let socket = socket.path().join("rpc.sock");
     let mut serve = as_daemon(&["serve", "--store"]);
     let server = Server::start(serve.arg(&sample.path).arg("--socket").arg(&socket), &socket);
-    server.call(METHOD, &json!({ "tags": ["codescaler"], "dry_run": dry_run }))
+    server.call(METHOD, &all_with(json!({ "dry_run": dry_run })))
 }
 
 /// The names of the files beside the store.

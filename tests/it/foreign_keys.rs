@@ -1,38 +1,26 @@
-//! Foreign keys of other tables on `jobs(id)`, in the shapes that are easy to overlook.
+//! Foreign keys of other tables on `jobs(id)`: what they declare happens, in the shapes that are easy to overlook as well.
 
 use std::collections::BTreeMap;
 
-use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, cleanup_by_tag};
-use serde_json::{Value, json};
+use hero_proc_cleanup::Kind;
+use serde_json::json;
 
-use crate::support::sample::Sample;
-
-fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
-    cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
-}
+use crate::support::call::{all, all_with, bound, call, dry_run};
+use crate::support::sample::{Sample, assert_nothing_dangles};
 
 /// Three finished jobs, each with its action, and the tables that `schema` adds.
 fn sample(schema: &str) -> Sample {
     let sample = Sample::empty();
-    let connection = sample.open();
-    connection
-        .execute_batch(
+    sample.execute(
             r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
                  ('a', 'a', '{}', 'done', '["codescaler"]'),
                  ('b', 'b', '{}', 'done', '["codescaler"]'),
                  ('c', 'c', '{}', 'done', '["codescaler"]');
                INSERT INTO actions (name, spec_json) VALUES
                  ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'), ('c', '{"tags":["codescaler"]}');"#,
-        )
-        .unwrap();
-    connection.execute_batch(schema).unwrap();
+    );
+    sample.execute(schema);
     sample
-}
-
-fn nothing_dangles(sample: &Sample) {
-    let connection = sample.open();
-    let dangling = connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap();
-    assert!(!dangling, "{}", sample.dump());
 }
 
 fn dependents(of: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -57,10 +45,10 @@ fn keys_on_generated_columns_count() {
                  );
                  INSERT INTO holds (data) VALUES ('{{\"job\":1}}'), ('{{}}');"
             ));
-            let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
+            let report = call(&sample, all()).unwrap();
             assert_eq!((&report.job_ids, &report.dependents), (&went, &gone), "{storage} {on_delete}");
             assert_eq!(report.jobs_kept.referenced, 3 - went.len() as u64, "{storage} {on_delete}");
-            nothing_dangles(&sample);
+            assert_nothing_dangles(&sample.open());
         }
     }
 }
@@ -95,10 +83,10 @@ fn a_row_that_goes_twice_counts_once() {
         ),
     ] {
         let sample = sample(schema);
-        let shown = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap();
-        let went = call(&sample, &json!({ "tags": ["codescaler"], "expect_plan": shown.plan })).unwrap();
+        let shown = call(&sample, dry_run()).unwrap();
+        let went = call(&sample, bound(&shown.plan)).unwrap();
         assert_eq!((shown.dependents, went.dependents), (gone.clone(), gone), "{schema}");
-        nothing_dangles(&sample);
+        assert_nothing_dangles(&sample.open());
     }
 }
 
@@ -109,13 +97,13 @@ fn a_plan_binds_the_rows_of_other_tables() {
         "CREATE TABLE notes (job REFERENCES jobs ON DELETE CASCADE, text);
          INSERT INTO notes VALUES (1, 'x');",
     );
-    let shown = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap();
-    sample.open().execute("INSERT INTO notes VALUES (2, 'y')", ()).unwrap();
+    let shown = call(&sample, dry_run()).unwrap();
+    sample.execute("INSERT INTO notes VALUES (2, 'y')");
     let before = sample.dump();
-    let error = call(&sample, &json!({ "tags": ["codescaler"], "expect_plan": shown.plan })).unwrap_err();
+    let error = call(&sample, bound(&shown.plan)).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::PlanChanged));
     assert_eq!(sample.dump(), before);
-    let went = call(&sample, &json!({ "tags": ["codescaler"], "expect_plan": error.data["plan"] })).unwrap();
+    let went = call(&sample, bound(error.data["plan"].as_str().unwrap())).unwrap();
     assert_eq!((went.jobs_deleted, went.dependents), (3, dependents(&[("notes", 2)])));
 }
 
@@ -128,7 +116,57 @@ fn a_column_may_be_set_to_null_beside_one_that_is_referred_to() {
          INSERT INTO marks VALUES (7, 1);
          INSERT INTO logs VALUES (7, 7);",
     );
-    let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
+    let report = call(&sample, all()).unwrap();
     assert_eq!((report.jobs_deleted, report.dependents), (3, dependents(&[("marks", 1)])));
-    nothing_dangles(&sample);
+    assert_nothing_dangles(&sample.open());
+}
+
+/// Carried out whether or not anybody enforces it; a chain of cascades is followed to its end.
+#[test]
+fn foreign_keys_are_what_they_declare() {
+    for without_rowid in ["", " WITHOUT ROWID"] {
+        let sample = Sample::new();
+        let connection = sample.open();
+        connection
+            .execute_batch(&format!(
+                r#"PRAGMA foreign_keys = on;
+                   CREATE TABLE "job ""notes" (id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE){without_rowid};
+                   CREATE TABLE lines (note INTEGER REFERENCES "job ""notes" (id) ON DELETE CASCADE, text);
+                   CREATE TABLE marks (line INTEGER REFERENCES "job ""notes" ON DELETE SET NULL, job REFERENCES JOBS (ID) ON DELETE SET NULL);
+                   CREATE TABLE pins (note INTEGER REFERENCES "job ""notes" (id));
+                   CREATE TABLE strict_marks (job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE SET NULL);
+                   CREATE TABLE defaults (job INTEGER DEFAULT 5 REFERENCES jobs (id) ON DELETE SET DEFAULT);
+                   INSERT INTO "job ""notes" VALUES (10, 1), (11, 1), (12, 2), (13, 5);
+                   INSERT INTO lines VALUES (10, 'x'), (10, 'y'), (13, 'z');
+                   INSERT INTO marks VALUES (10, 1), (13, 5), (NULL, NULL);"#
+            ))
+            .unwrap();
+        let run = |dry_run: bool| {
+            call(&sample, all_with(json!({ "older_than_ms": 86_400_000, "dry_run": dry_run }))).unwrap()
+        };
+        // Each of these holds job 2, at one or two removes.
+        for (hold, table) in [
+            ("INSERT INTO pins VALUES (12)", "pins"),
+            ("INSERT INTO strict_marks VALUES (2)", "strict_marks"),
+            ("INSERT INTO defaults VALUES (2)", "defaults"),
+        ] {
+            connection.execute(hold, ()).unwrap();
+            let held = run(true);
+            assert_eq!((held.job_ids, held.jobs_kept.referenced), (vec![1], 1), "{table}");
+            assert_eq!(held.errors, [format!("job 2: held by a foreign key of table {table}")]);
+            connection.execute(&format!("DELETE FROM {table}"), ()).unwrap();
+        }
+        let (dry, real) = (run(true), run(false));
+        assert_eq!(real.job_ids, [1, 2]);
+        let dependents = json!({ "job \"notes": 3, "lines": 2, "marks": 1 });
+        assert_eq!(json!(real.dependents), dependents);
+        assert_eq!(json!(dry.dependents), dependents);
+        let text = sample.dump();
+        assert!(
+            text.contains("lines: Integer(13)")
+                && text.contains("marks: Null, Null")
+                && text.contains("marks: Integer(13)")
+        );
+        assert_nothing_dangles(&connection);
+    }
 }

@@ -166,77 +166,55 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let gateway = Server::gateway(&socket, &upstream, &[]);
     let whole = http(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     let busy = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"busy","data":{"kind":"store_busy"}}}"#;
-    let unreachable = "the server can't be reached: nothing was sent";
+    let unreachable = "hero_proc can't be reached, as its socket does not exist (start hero_proc, or `hero_proc_cleanup serve`): nothing was sent";
     let broke = "the connection broke before the answer was whole: the call may have been carried out";
-    let no_answer =
-        "the answer is no JSON-RPC response: this is not the server that was expected, what it did is unknown";
-    let no_report =
-        "the answer is no report of a cleanup: this is not the server that was expected, what it did is unknown";
-    let another = "the answer is no JSON-RPC response to this call: this is not the server that was expected, what it did is unknown";
+    let of =
+        |what: &str| format!("the answer {what}: this is not the server that was expected, what it did is unknown");
+    let (no_answer, no_report) = (&of("is no JSON-RPC response"), &of("is no report of a cleanup"));
+    let another = &of("is no JSON-RPC response to this call");
+    let no_http = &of("is no HTTP");
+    let too_large = &of("has more than 268435456 bytes");
+    let status = &of("has HTTP status 502 Bad Gateway and is no JSON-RPC response");
+    let refused = "the server refused the call with HTTP status 404 Not Found: nothing was carried out";
+    let answered = |status: &str, body: &str| {
+        Some(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    };
+    let unknown = |name, answer, message| (name, answer, -32024, "outcome_unknown", message, 6);
+    let not_applied = |name, answer| (name, answer, -32603, "internal", refused, 1);
     for (name, answer, code, kind, message, exit) in [
         ("not there", None, -32023, "upstream_unreachable", unreachable, 6),
-        ("closes at once", Some(Vec::new()), -32024, "outcome_unknown", broke, 6),
-        ("dies in the head", Some(whole[..20].to_vec()), -32024, "outcome_unknown", broke, 6),
-        ("dies in the body", Some(whole[..whole.len() - 5].to_vec()), -32024, "outcome_unknown", broke, 6),
-        ("HTML", Some(http("<html>It works!</html>")), -32603, "internal", no_answer, 1),
-        (
-            "HTML, not found",
-            Some(b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\n<html".to_vec()),
-            -32603,
-            "internal",
-            "the answer has HTTP status 404 Not Found and is no JSON: this is not the server that was expected, what it did is unknown",
-            1,
-        ),
-        ("JSON of something else", Some(http(r#"{"status":"ok"}"#)), -32603, "internal", no_answer, 1),
-        (
-            "the answer to another",
-            Some(http(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#)),
-            -32603,
-            "internal",
-            another,
-            1,
-        ),
-        (
+        unknown("closes at once", Some(Vec::new()), broke),
+        unknown("dies in the head", Some(whole[..20].to_vec()), broke),
+        unknown("dies in the body", Some(whole[..whole.len() - 5].to_vec()), broke),
+        unknown("HTML", Some(http("<html>It works!</html>")), no_answer),
+        unknown("nothing", Some(http("")), no_answer),
+        unknown("JSON of something else", Some(http(r#"{"status":"ok"}"#)), no_answer),
+        unknown("the answer to another", Some(http(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#)), another),
+        unknown(
             "a result and an error",
             Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}"#)),
-            -32603,
-            "internal",
             another,
-            1,
         ),
-        ("a list", Some(http(r#"{"jsonrpc":"2.0","id":1,"result":[]}"#)), -32603, "internal", no_report, 1),
-        (
-            "a word",
-            Some(http(r#"{"jsonrpc":"2.0","id":1,"result":"deleted 3 jobs"}"#)),
-            -32603,
-            "internal",
-            no_report,
-            1,
-        ),
-        (
+        unknown("a list", Some(http(r#"{"jsonrpc":"2.0","id":1,"result":[]}"#)), no_report),
+        unknown("a word", Some(http(r#"{"jsonrpc":"2.0","id":1,"result":"deleted 3 jobs"}"#)), no_report),
+        unknown(
             "counts that are none",
             Some(http(r#"{"jsonrpc":"2.0","id":1,"result":{"dry_run":false,"jobs_deleted":"3"}}"#)),
-            -32603,
-            "internal",
             no_report,
-            1,
         ),
-        (
-            "no HTTP",
-            Some(b"SSH-2.0-OpenSSH\r\n".to_vec()),
-            -32603,
-            "internal",
-            "the answer is no HTTP: this is not the server that was expected, what it did is unknown",
-            1,
-        ),
-        (
+        unknown("no HTTP", Some(b"SSH-2.0-OpenSSH\r\n".to_vec()), no_http),
+        unknown(
             "no end",
             Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{", (256 << 20) + 1).into()),
-            -32603,
-            "internal",
-            "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown",
-            1,
+            too_large,
         ),
+        unknown("HTML of a proxy", answered("502 Bad Gateway", "<html>"), status),
+        unknown("JSON of a proxy", answered("502 Bad Gateway", r#"{"error":"x"}"#), status),
+        not_applied("HTML, not found", answered("404 Not Found", "<html>")),
+        not_applied("JSON, not found", answered("404 Not Found", r#"{"detail":"Not Found"}"#)),
+        not_applied("not found, and no more", answered("404 Not Found", "")),
+        not_applied("dies not found", Some(b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\n<h".to_vec())),
+        ("an error, refused", answered("415 Unsupported Media Type", busy), -32021, "store_busy", "busy", 6),
         ("an error", Some(http(busy)), -32021, "store_busy", "busy", 6),
     ] {
         let start = || answer.clone().map(|answer| Fake::answering(&upstream, answer));
@@ -245,10 +223,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
         let error = &answer["error"];
         let found = (&error["code"], &error["data"]["kind"], &error["message"]);
         assert_eq!(found, (&json!(code), &json!(kind), &json!(message)), "{name}: {answer}");
-        assert_discreet(&answer.to_string());
-        if code == -32603 {
-            assert_eq!(error["data"]["sent"], true, "{answer}");
-        }
+        assert_discreet(&error["message"].to_string());
         assert!(fake.is_none_or(|fake| fake.received().contains("job.cleanup_by_tag")), "{name}");
         let fake = start();
         let output = jobs_cleanup(&socket, &["--yes"]);
@@ -261,30 +236,78 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     assert_eq!(jobs_cleanup(&socket, &["--yes"]).status.code(), Some(6), "no gateway");
 }
 
-/// A hero_proc that has been killed leaves its socket behind: whoever connects to it is refused.
+/// Either hop may be absent, and its socket stale or shut: the error says which, where, why, and what starts it.
 #[test]
 fn a_socket_that_nobody_listens_on_is_unreachable() {
     let directory = TempDir::new().unwrap();
     let upstream = directory.path().join("hero_proc.sock");
-    drop(UnixListener::bind(&upstream).unwrap());
-    assert_eq!(UnixStream::connect(&upstream).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let socket = directory.path().join("gateway.sock");
     let gateway = Server::gateway(&socket, &upstream, &[]);
-    for dry_run in [true, false] {
-        let error = &gateway.call("jobs.cleanup", &json!({ "dry_run": dry_run }))["error"];
-        assert_eq!((&error["code"], &error["data"]), (&json!(-32023), &json!({ "kind": "upstream_unreachable" })));
-        assert_eq!(error["message"], "the server can't be reached: nothing was sent");
-    }
-    let output = jobs_cleanup(&socket, &["--yes"]);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(6), &b""[..]), "{output:?}");
-    assert!(output.stderr.ends_with(b"error: the server can't be reached: nothing was sent\n"), "{output:?}");
+    let hero_proc = "(start hero_proc, or `hero_proc_cleanup serve`): nothing was sent";
+    let unreached = |gateway: &Server, cause: &str, message: &str| {
+        for dry_run in [true, false] {
+            let error = &gateway.call("jobs.cleanup", &json!({ "dry_run": dry_run }))["error"];
+            let data = json!({ "kind": "upstream_unreachable", "socket": upstream, "cause": cause });
+            assert_eq!((&error["code"], &error["data"]), (&json!(-32023), &data));
+            assert_eq!(error["message"], message);
+        }
+    };
+    let told = |said: &[&str]| {
+        let output = jobs_cleanup(&socket, &["--yes"]);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(6), &b""[..]), "{output:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(said.iter().all(|said| error.contains(said)), "{said:?}: {error}");
+    };
+    let absent = format!("hero_proc can't be reached, as its socket does not exist {hero_proc}");
+    unreached(&gateway, "not_found", &absent);
+    told(&[&absent, upstream.to_str().unwrap()]);
+    // A hero_proc that has been killed leaves its socket behind: whoever connects to it is refused.
+    drop(UnixListener::bind(&upstream).unwrap());
+    assert_eq!(UnixStream::connect(&upstream).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let stale = format!("hero_proc can't be reached, as nobody listens on its socket {hero_proc}");
+    unreached(&gateway, "connection_refused", &stale);
+    told(&[&stale, upstream.to_str().unwrap()]);
     // The same of the gateway itself.
     gateway.signal(Signal::KILL);
     drop(gateway);
     assert!(socket.exists());
-    let output = jobs_cleanup(&socket, &["--yes"]);
-    assert_eq!(output.status.code(), Some(6), "{output:?}");
-    assert!(output.stderr.ends_with(b"error: the server can't be reached: nothing was sent\n"), "{output:?}");
+    let start = "(start `hero_proc_cleanup gateway`): nothing was sent";
+    told(&[
+        &format!("the gateway can't be reached, as nobody listens on its socket {start}"),
+        socket.to_str().unwrap(),
+    ]);
+    fs::remove_file(&socket).unwrap();
+    told(&[&format!("the gateway can't be reached, as its socket does not exist {start}"), socket.to_str().unwrap()]);
+}
+
+/// No permission on a socket is told apart from nobody behind it.
+#[test]
+fn a_socket_without_permission_has_its_own_words() {
+    if !geteuid().is_root() {
+        return skipped("another user can't be tried, since this is not root");
+    }
+    let directory = TempDir::new().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let shut = directory.path().join("shut.sock");
+    let _listener = UnixListener::bind(&shut).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o660)).unwrap();
+    let client = Client::new(&shut);
+    for (method, message) in [
+        (
+            "jobs.cleanup",
+            "the gateway can't be reached, as this user has no permission on its socket: nothing was sent",
+        ),
+        (
+            "job.cleanup_by_tag",
+            "hero_proc can't be reached, as this user has no permission on its socket: nothing was sent",
+        ),
+    ] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = as_daemon(|| runtime.block_on(client.call_raw(method, &json!({}))).unwrap_err());
+        assert_eq!((error.kind(), error.message.as_str()), (Some(Kind::UpstreamUnreachable), message));
+        let data = json!({ "kind": "upstream_unreachable", "socket": shut, "cause": "permission_denied" });
+        assert_eq!(error.data, data);
+    }
 }
 
 #[test]
@@ -293,7 +316,7 @@ fn what_is_not_answered_in_time_may_have_been_applied() {
     let upstream = directory.path().join("hero_proc.sock");
     let listener = UnixListener::bind(&upstream).unwrap();
     let mut client = Client::new(&upstream);
-    client.timeout = Duration::from_millis(50);
+    client.timeout = Some(Duration::from_millis(50));
     let params = CleanupByTagParams::new(["codescaler"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(client.cleanup_by_tag(&params)).unwrap_err();
@@ -389,7 +412,8 @@ fn only_admins_are_let_in() {
     let socket = directory.join("gateway.sock");
     let deaf = Server::gateway(&socket, &directory.join("heard.sock"), &[]);
     let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
-    assert_eq!(code, Some(6), "{error}");
+    assert_eq!(code, Some(5), "{error}");
+    assert!(error.contains("no permission on its socket"), "{error}");
     // So does the gate, where the mode does not.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     let (code, error) = as_daemon(&["jobs-cleanup", "--yes"], &socket);
@@ -411,7 +435,7 @@ fn only_admins_are_let_in() {
     assert_eq!(code, Some(0), "{error}");
     assert_ne!(sample.dump(), before);
     let (code, _) = as_daemon(&["jobs-cleanup", "--yes"], &store_socket);
-    assert_eq!(code, Some(6), "hero_proc's own socket stays shut");
+    assert_eq!(code, Some(5), "hero_proc's own socket stays shut");
     drop((store, open));
 }
 
@@ -517,7 +541,7 @@ fn what_is_no_report_is_logged_as_that() {
     let (_, log) = gateway.end();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains("audit")).collect();
     assert_eq!(audit.len(), 1, "{log}");
-    assert!(audit[0].contains("outcome=\"internal\"") && audit[0].contains("no report"), "{}", audit[0]);
+    assert!(audit[0].contains("outcome=\"outcome_unknown\"") && audit[0].contains("no report"), "{}", audit[0]);
     assert!(!audit[0].contains("jobs_deleted"), "{}", audit[0]);
 }
 
@@ -554,6 +578,6 @@ fn an_answer_without_end_is_an_error() {
         });
         let answer = gateway.call("jobs.cleanup", &json!({}));
         let message = "the answer has more than 268435456 bytes: this is not the server that was expected, what it did is unknown";
-        assert_eq!((&answer["error"]["message"], &answer["error"]["data"]["sent"]), (&json!(message), &json!(true)));
+        assert_eq!((&answer["error"]["message"], &answer["error"]["code"]), (&json!(message), &json!(-32024)));
     });
 }

@@ -1,17 +1,17 @@
-//! Random input, at every place where input comes in, and stores made by others: always an answer, never a panic, nothing
-//! untagged touched.
+//! Random input, at every place where input comes in, and what is large or can't be read: always an answer, never a panic,
+//! nothing untagged touched.
 //!
 //! The long form: `PROPTEST_CASES=100000 cargo test --release --test it hostile -- --include-ignored`, and `fuzz/`.
 
-use hero_proc_cleanup::{Guard, Host, Kind, PlanToken, Referrer, Report, RpcError, cleanup_by_tag, inspect};
+use hero_proc_cleanup::{PlanToken, inspect};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rusqlite::Connection;
 use rusqlite::types::Value as Cell;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::support::sample::{SCHEMA, Sample};
+use crate::support::call::{all, call, checked, host};
+use crate::support::sample::{Sample, assert_others_are_there, insert_action, insert_job, insert_service, text};
 
 fn runner(cases: u32) -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
@@ -54,11 +54,10 @@ fn params() -> impl Strategy<Value = String> {
 #[test]
 fn params_may_be_anything() {
     let sample = Sample::new();
-    let host = Host::new(Guard::codescaler());
     runner(2000)
         .run(&params(), |params| {
             let raw: &RawValue = serde_json::from_str(&params).unwrap();
-            match cleanup_by_tag(sample.path.as_path(), &host, raw, chrono::Utc::now()) {
+            match call(&sample, raw) {
                 Ok(report) => prop_assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum()),
                 Err(error) => {
                     prop_assert!([-32602, -32002, -32020, -32025].contains(&error.code), "{error:?}");
@@ -75,7 +74,6 @@ fn params_may_be_anything() {
 fn tags_and_specs_may_be_anything() {
     let sample = Sample::new();
     let connection = sample.open();
-    let host = Host::new(Guard::codescaler());
     let text = || {
         prop_oneof![
             json_value().prop_map(|value| value.to_string().into_bytes()),
@@ -108,8 +106,7 @@ fn tags_and_specs_may_be_anything() {
                     [&service],
                 )
                 .unwrap();
-            let params = json!({ "tags": ["codescaler"] });
-            let report = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap();
+            let report = call(&sample, all()).unwrap();
             if report.job_ids.contains(&id) {
                 // It truly matches: read independently, as JSON without a look at the code.
                 let own = tags.map(|tags| serde_json::from_slice::<Value>(&tags).unwrap_or_default());
@@ -172,53 +169,6 @@ fn bodies_may_be_anything() {
     assert_others_are_there(&sample.open());
 }
 
-#[track_caller]
-fn assert_others_are_there(connection: &Connection) {
-    let others =
-        "SELECT (SELECT count(*) FROM jobs WHERE id = 5) + (SELECT count(*) FROM actions WHERE name = 'backup')";
-    assert_eq!(connection.query_row(others, (), |row| row.get::<_, i64>(0)).unwrap(), 2);
-}
-
-/// Deletes every job of codescaler's. Whatever comes of it, the sums hold, an error changes nothing, the file is sound,
-/// and the job and the action that are not codescaler's are there, if they were.
-fn call(sample: &Sample) -> Result<Report, RpcError> {
-    let before = sample.dump();
-    let params = json!({ "tags": ["codescaler"] });
-    let outcome = cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), &params, chrono::Utc::now());
-    match &outcome {
-        Ok(report) => {
-            assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum());
-            assert_eq!((report.jobs_deleted, report.actions_deleted), (report.jobs_planned, report.actions_planned));
-        }
-        Err(error) => {
-            assert!(sample.dump() == before, "{error:?}");
-            assert!(!error.message.contains("DELETE") && !error.message.contains("hero_proc.db"), "{error:?}");
-        }
-    }
-    let integrity: String = sample.open().query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
-    assert_eq!(integrity, "ok");
-    outcome
-}
-
-/// A job that has finished, of the action `action`.
-fn insert_job(connection: &Connection, action: &str, tags: impl Into<Cell>, spec: impl Into<Cell>) -> i64 {
-    connection
-        .execute(
-            "INSERT INTO jobs (action, phase, tags, spec_json) VALUES (?1, 'done', ?2, ?3)",
-            (action, tags.into(), spec.into()),
-        )
-        .unwrap();
-    connection.last_insert_rowid()
-}
-
-fn insert_action(connection: &Connection, name: &str, spec: impl Into<Cell>) {
-    connection.execute("INSERT INTO actions (name, spec_json) VALUES (?1, ?2)", (name, spec.into())).unwrap();
-}
-
-fn insert_service(connection: &Connection, name: &str, spec: impl Into<Cell>) {
-    connection.execute("INSERT INTO services (name, spec_json) VALUES (?1, ?2)", (name, spec.into())).unwrap();
-}
-
 #[test]
 fn specs_may_be_large() {
     large_specs(8_000_000);
@@ -243,29 +193,28 @@ fn large_specs(bytes: usize) {
     insert_action(&connection, "listed", r#"{"tags":["codescaler"]}"#.to_owned());
     insert_service(&connection, "s", format!(r#"{{"actions":[{names}"listed"]}}"#));
     drop((script, names));
-    let report = call(&sample).unwrap();
+    let report = checked(&sample).unwrap();
     assert_eq!((report.job_ids, report.action_ids), (vec![by_spec, by_column], vec!["goes".to_owned()]));
-    assert_eq!(report.actions_kept[0].by, Some(Referrer::Service("s".to_owned())));
-    assert_eq!(connection.query_row("SELECT id FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap(), torn);
+    assert_eq!(json!(report.actions_kept[0].by), "service s");
+    assert_eq!(sample.jobs(), [torn]);
 }
 
 /// An action goes only if its spec can be read as a whole, and says that it is codescaler's.
 #[test]
 fn only_actions_that_truly_carry_the_root_tag_go() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    let text = |text: &str| Cell::Text(text.to_owned());
     let many = |last: &str| json!({ "tags": ([vec!["x"; 99_999], vec![last]].concat()) }).to_string();
     let specs = [
         (text(r#"{"tags":["codescaler"]}"#), None),
         (text(r#"{"tags":["x","c\u006fdescaler"],"schedule_policy":null}"#), None),
-        (text(&format!(r#"{{"env":{deep},"tags":["codescaler"]}}"#)), None),
-        (text(&many("codescaler")), None),
-        (text(&json!({ "tags": ["y".repeat(1 << 20), "codescaler"] }).to_string()), None),
-        (text(&many("codescalers")), Some("untagged")),
-        (text(&format!(r#"{{"depends_on":{deep},"tags":["codescaler"]}}"#)), Some("untagged")),
-        (text(&format!(r#"{{"tags":{deep}}}"#)), Some("untagged")),
+        (text(format!(r#"{{"env":{deep},"tags":["codescaler"]}}"#)), None),
+        (text(many("codescaler")), None),
+        (text(json!({ "tags": ["y".repeat(1 << 20), "codescaler"] }).to_string()), None),
+        (text(many("codescalers")), Some("untagged")),
+        (text(format!(r#"{{"depends_on":{deep},"tags":["codescaler"]}}"#)), Some("untagged")),
+        (text(format!(r#"{{"tags":{deep}}}"#)), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"schedule_policy":{}}"#), Some("schedule")),
-        (text(&format!(r#"{{"tags":["codescaler"],"schedule_policy":{deep}}}"#)), Some("schedule")),
+        (text(format!(r#"{{"tags":["codescaler"],"schedule_policy":{deep}}}"#)), Some("schedule")),
         (text(r#"{"tags":["ops"],"tags":["codescaler"]}"#), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"schedule_policy":{},"schedule_policy":null}"#), Some("untagged")),
         (text(r#"{"tags":["codescaler"],"cpu":NaN}"#), Some("untagged")),
@@ -302,7 +251,7 @@ fn only_actions_that_truly_carry_the_root_tag_go() {
             }
         }
     }
-    let report = call(&sample).unwrap();
+    let report = checked(&sample).unwrap();
     assert_eq!(report.action_ids, goes);
     let kept: Vec<_> = report.actions_kept.iter().map(|kept| (kept.action_id.clone(), json!(kept.reason))).collect();
     assert_eq!(kept, stays.into_iter().map(|(name, reason)| (name, json!(reason))).collect::<Vec<_>>());
@@ -326,10 +275,10 @@ fn unreadable_specs_hold_on_to_what_they_name() {
             insert_job(&connection, "kept", r#"["codescaler"]"#.to_owned(), "{}".to_owned());
             insert_action(&connection, "kept", r#"{"tags":["codescaler"]}"#.to_owned());
             insert_service(&connection, "s", spec.clone());
-            connection.execute(&format!("UPDATE services SET spec_json = CAST(spec_json AS {cast})"), ()).unwrap();
-            let report = call(&sample).unwrap();
+            sample.execute(&format!("UPDATE services SET spec_json = CAST(spec_json AS {cast})"));
+            let report = checked(&sample).unwrap();
             assert_eq!((report.jobs_deleted, report.actions_deleted), (1, 0), "{}", String::from_utf8_lossy(&spec));
-            assert_eq!(report.actions_kept[0].by, Some(Referrer::Service("s".to_owned())));
+            assert_eq!(json!(report.actions_kept[0].by), "service s");
         }
     }
 }
@@ -347,130 +296,9 @@ fn a_check_and_a_cleanup_agree() {
     ] {
         let sample = Sample::empty();
         insert_job(&sample.open(), "a", tags.map(ToOwned::to_owned), spec.to_owned());
-        let found = inspect(sample.path.as_path(), &Host::new(Guard::codescaler())).unwrap();
-        assert_eq!(call(&sample).unwrap().jobs_matched, tagged, "{tags:?} {spec}");
+        let found = inspect(sample.path.as_path(), &host()).unwrap();
+        assert_eq!(checked(&sample).unwrap().jobs_matched, tagged, "{tags:?} {spec}");
         assert_eq!(found.jobs.tagged, tagged, "{tags:?} {spec}");
         assert_eq!(found.jobs.malformed, 1 - tagged, "{tags:?} {spec}");
-    }
-}
-
-#[test]
-fn virtual_tables_and_views_are_refused() {
-    let without = |table: &str| {
-        SCHEMA.replace(&format!("CREATE TABLE {table} ("), "CREATE TABLE other (").replace(" ON jobs", " ON other")
-    };
-    let columns = "id, context_name, action, tags, phase, spec_json, created_at_ms";
-    for (table, made) in [
-        ("jobs", format!("CREATE VIRTUAL TABLE jobs USING fts5 ({columns})")),
-        ("jobs", format!("create virtual table Jobs using fts4 ({columns})")),
-        ("jobs", "CREATE VIRTUAL TABLE jobs USING rtree (id, low, high, +context_name, +action, +tags)".to_owned()),
-        (
-            "jobs",
-            "CREATE VIEW Jobs AS SELECT * FROM other;
-             CREATE TRIGGER t INSTEAD OF DELETE ON jobs BEGIN DELETE FROM other; END"
-                .to_owned(),
-        ),
-        ("services", "CREATE VIEW services AS SELECT * FROM other".to_owned()),
-    ] {
-        let schema =
-            if table == "jobs" { without("jobs") } else { without("services").replace(" ON other", " ON jobs") };
-        let sample = Sample::with_schema(&format!("{schema}; {made};"));
-        let error = call(&sample).unwrap_err();
-        assert_eq!(error.kind(), Some(Kind::StoreUnfit));
-        assert_eq!(error.data["problems"], json!([format!("{table} is no ordinary table")]), "{made}");
-    }
-}
-
-/// A generated column is read as any other. One whose expression fails ends the call.
-#[test]
-fn columns_may_be_generated() {
-    let generated = "tags TEXT GENERATED ALWAYS AS (json_extract(spec_json, '$.labels'))";
-    let insert = |connection: &Connection, spec: &str| {
-        let row = "INSERT INTO jobs (action, phase, spec_json) VALUES ('a', 'done', ?1)";
-        connection.execute(row, [spec]).unwrap();
-    };
-    for kind in ["VIRTUAL", "STORED"] {
-        let schema = SCHEMA.replacen("    tags           TEXT, ", &format!("    {generated} {kind}, "), 1);
-        let sample = Sample::with_schema(&schema);
-        let connection = sample.open();
-        for spec in [
-            r#"{"labels":["codescaler"]}"#,
-            r#"{"labels":["codescalers"]}"#,
-            r#"{"tags":["codescaler"]}"#,
-            r#"{"labels":"null","tags":["codescaler"]}"#,
-        ] {
-            insert(&connection, spec);
-        }
-        assert_eq!(call(&sample).unwrap().job_ids, [1, 3, 4], "{kind}");
-    }
-
-    let sample = Sample::with_schema(&SCHEMA.replacen("    tags           TEXT, ", "    labels TEXT, ", 1));
-    let connection = sample.open();
-    insert(&connection, r#"{"labels":["codescaler"]}"#);
-    insert(&connection, "torn");
-    connection.execute_batch(&format!("ALTER TABLE jobs ADD COLUMN {generated}")).unwrap();
-    let params = json!({ "tags": ["codescaler"] });
-    let host = Host::new(Guard::codescaler());
-    let error = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap_err();
-    assert_eq!(error.kind(), Some(Kind::Internal));
-    assert_eq!(connection.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap(), 2);
-}
-
-/// Names are the schema's, never SQL.
-#[test]
-fn tables_and_columns_may_have_any_name() {
-    for name in [
-        "it's",
-        "\"",
-        "\"\"; DROP TABLE jobs; --",
-        "`",
-        "[x]",
-        "a]b",
-        "new\nline",
-        "main.jobs",
-        "",
-        " ",
-        "select",
-        "Ü",
-        "?1",
-    ] {
-        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-        let sample = Sample::new();
-        let connection = sample.open();
-        connection
-            .execute_batch(&format!(
-                "CREATE TABLE {quoted} ({quoted} INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
-                 INSERT INTO {quoted} VALUES (1), (1), (5);
-                 CREATE TABLE marks ({quoted} INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
-                 INSERT INTO marks VALUES (1), (5);
-                 CREATE TABLE holds ({quoted} INTEGER REFERENCES jobs (id));
-                 INSERT INTO holds VALUES (2), (5);"
-            ))
-            .unwrap();
-        let report = call(&sample).unwrap();
-        assert_eq!((report.job_ids, report.jobs_kept.referenced), (vec![1, 4], 1), "{name:?}");
-        assert_eq!(json!(report.dependents), json!({ name: 2, "marks": 1 }));
-        assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap());
-        assert_others_are_there(&connection);
-    }
-}
-
-#[test]
-fn a_store_may_be_in_utf_16() {
-    for encoding in ["UTF-16le", "UTF-16be"] {
-        let sample = Sample::with_schema("");
-        std::fs::remove_file(&sample.path).unwrap();
-        let connection = sample.open();
-        connection.execute_batch(&format!("PRAGMA encoding = '{encoding}'; {SCHEMA}")).unwrap();
-        insert_job(&connection, "Ünïcode", r#"["codescaler","☃"]"#.to_owned(), "{}".to_owned());
-        insert_job(&connection, "x", Cell::Null, r#"{"x":"☃","tags":["codescaler"]}"#.to_owned());
-        insert_job(&connection, "x", r#"["ops"]"#.to_owned(), "{}".to_owned());
-        // Half of a surrogate pair.
-        connection
-            .execute("UPDATE jobs SET phase = CAST(x'00d8' AS TEXT), tags = CAST(x'd800' AS TEXT) WHERE id = 3", ())
-            .unwrap();
-        insert_action(&connection, "Ünïcode", r#"{"tags":["codescaler"]}"#.to_owned());
-        let report = call(&sample).unwrap();
-        assert_eq!((report.job_ids, report.action_ids), (vec![1, 2], vec!["Ünïcode".to_owned()]), "{encoding}");
     }
 }

@@ -2,55 +2,34 @@
 //!
 //! Before the lock, whatever happens counts. Under it nothing happens, and what was tried comes after the commit.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
-use rusqlite::{Connection, ErrorCode, ToSql};
+use hero_proc_cleanup::{Host, Kind, Report, RpcError};
+use rusqlite::{ErrorCode, ToSql};
 use serde_json::{Value, json};
 
+use crate::support::call::{Control, all, all_with, call_as, host};
 use crate::support::sample::Sample;
-use crate::support::steps::{self, when};
+use crate::support::steps::{self, executes, when};
 
 fn sample(journal: &str) -> Sample {
     let sample = Sample::with_a_reference();
-    sample.open().pragma_update(None, "journal_mode", journal).unwrap();
+    sample.journal(journal);
     sample
 }
 
-/// A host that leaves the rows alone, and writes down which jobs it was to stop.
-#[derive(Default)]
-struct Stops(Mutex<Vec<i64>>);
-
-impl JobControl for Stops {
-    fn stop(&self, job: &Job) -> Result<(), ControlError> {
-        self.0.lock().unwrap().push(job.id);
-        Ok(())
-    }
-}
-
-/// A cleanup with `params`, during which `act` is done once, when `step` begins; and the jobs that were stopped.
+/// A cleanup with `params` by a host that leaves the rows alone, during which `act` is done once, when `step` begins; and the
+/// jobs that were stopped.
+#[track_caller]
 fn interrupted(
     sample: &Sample,
     step: &'static str,
     act: impl FnOnce() + 'static,
     params: &Value,
 ) -> (Result<Report, RpcError>, Vec<i64>) {
-    let stops = Arc::new(Stops::default());
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::clone(&stops) as Arc<dyn JobControl>);
-    let mut params = params.clone();
-    params["tags"] = json!(["codescaler"]);
-    when(step, act);
-    let outcome = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now());
-    assert!(steps::has_happened(), "the step {step} has begun");
-    let stopped = stops.0.lock().unwrap().clone();
-    (outcome, stopped)
-}
-
-fn executes(sample: &Sample, sql: &'static str) -> impl FnOnce() + 'static {
-    let other = sample.open();
-    move || other.execute_batch(sql).unwrap()
+    let control = Control::willing();
+    let outcome = steps::interrupted(sample, step, act, &control.host(), all_with(params.clone()));
+    (outcome, control.stopped())
 }
 
 const INSERT: &str =
@@ -243,7 +222,7 @@ fn a_plan_holds_at_every_step() {
             if changes {
                 let error = outcome.expect_err(&case);
                 assert_eq!((error.code, error.kind()), (-32020, Some(Kind::PlanChanged)), "{case}");
-                twin.open().execute_batch(sql).unwrap();
+                twin.execute(sql);
                 assert_eq!(real.dump(), twin.dump(), "only what the other did has happened: {case}");
                 let again = interrupted(&real, "plan", || (), &json!({ "dry_run": true })).0.unwrap();
                 let planned = (&error.data["jobs_planned"], &error.data["actions_planned"], &error.data["plan"]);
@@ -271,7 +250,7 @@ fn a_plan_that_changes_after_the_stops_says_what_was_stopped() {
             assert_eq!((error.kind(), &error.data["jobs_stopped"]), (Some(Kind::PlanChanged), &json!([3])), "{case}");
             assert!(error.message.ends_with("; 1 jobs had been stopped, their rows are all there"), "{case}: {error}");
             assert_eq!(stopped, [3], "{case}");
-            twin.open().execute_batch(sql).unwrap();
+            twin.execute(sql);
             assert_eq!(real.dump(), twin.dump(), "{case}");
         }
     }
@@ -313,11 +292,11 @@ fn under_the_lock_nothing_happens() {
                 let report = interrupted(&real, "lock", chained, &json!({})).0.expect(&case);
                 assert_eq!((&report.job_ids, &report.action_ids), (&vec![1, 2], &vec!["a".to_owned()]), "{case}");
 
-                twin.open().execute_batch(since).unwrap();
+                twin.execute(since);
                 interrupted(&twin, "plan", || (), &json!({})).0.unwrap();
                 assert_eq!(real.dump(), twin.dump(), "{case}");
-                real.open().execute_batch(sql).unwrap();
-                twin.open().execute_batch(sql).unwrap();
+                real.execute(sql);
+                twin.execute(sql);
                 assert_eq!(real.dump(), twin.dump(), "{case}");
             }
         }
@@ -329,24 +308,22 @@ fn under_the_lock_nothing_happens() {
 fn fails_beside(prepare: &str, sql: &'static str, at: &'static str, act: impl FnOnce(&Host) + 'static) -> RpcError {
     let (real, twin) = (sample("wal"), sample("wal"));
     for sample in [&real, &twin] {
-        sample.open().execute_batch(prepare).unwrap();
+        sample.execute(prepare);
     }
-    let host = Host::new(Guard::codescaler());
+    let host = host();
     let first = executes(&real, sql);
     let inner = host.clone();
     when("lock", move || {
         first();
         when(at, move || act(&inner));
     });
-    let params = json!({ "tags": ["codescaler"] });
-    let error = cleanup_by_tag(real.path.as_path(), &host, &params, chrono::Utc::now()).expect_err(prepare);
+    let error = call_as(&real, &host, all()).expect_err(prepare);
     assert!(steps::has_happened(), "the step {at} has begun");
     let begun = steps::begun();
     assert!(begun.starts_with(&["decide again", "delete"]) && !begun.contains(&"commit"), "{begun:?}");
-    twin.open().execute_batch(sql).unwrap();
+    twin.execute(sql);
     assert_eq!(real.dump(), twin.dump(), "{prepare} {sql} {at}");
-    let integrity: String = real.open().query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
-    assert_eq!(integrity, "ok");
+    assert_eq!(real.one::<String>("PRAGMA integrity_check"), "ok");
     error
 }
 
@@ -392,13 +369,8 @@ fn a_trigger_that_interferes_beside_the_decision_undoes_all() {
 #[test]
 fn what_is_undone_and_done_again_does_not_fail_for_the_first_time() {
     let sample = sample("wal");
-    sample
-        .open()
-        .execute_batch("CREATE TRIGGER t BEFORE DELETE ON jobs WHEN old.id = 1 BEGIN SELECT RAISE(ABORT, 'x'); END")
-        .unwrap();
+    sample.execute("CREATE TRIGGER t BEFORE DELETE ON jobs WHEN old.id = 1 BEGIN SELECT RAISE(ABORT, 'x'); END");
     let (report, _) = interrupted(&sample, "lock", executes(&sample, RETAG_AWAY), &json!({}));
     assert_eq!(report.unwrap().job_ids, [2]);
-    assert!(
-        Connection::open(&sample.path).unwrap().prepare("SELECT 1 FROM jobs WHERE id = 1").unwrap().exists(()).unwrap()
-    );
+    assert!(sample.jobs().contains(&1));
 }

@@ -13,9 +13,11 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::call::{all, call};
 use crate::support::process::PATIENCE;
-use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::sample::{SCHEMA, Sample, assert_intact, dump};
 use crate::support::server::{self, Server};
+use crate::support::steps::{self, when};
 
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/io_faults.c");
 
@@ -82,7 +84,7 @@ fn faults(
 
     for (journal, calls) in ["wal", "delete"].into_iter().zip(calls) {
         let sample = make();
-        sample.open().pragma_update_and_check(None, "journal_mode", journal, |_| Ok(())).unwrap();
+        sample.journal(journal);
         let mut faulty = Faulty::new(&sample, &library, meanwhile);
         faulty.renew();
         if meanwhile == Meanwhile::Write {
@@ -124,10 +126,10 @@ fn faults(
                         assert!(left == after, "{what}: {left}");
                     }
                     // The server has gone on, and its next cleanup does what is left to do.
-                    let again = faulty.call();
+                    let again = faulty.server.cleanup();
                     assert_eq!(again["result"]["jobs_deleted"], jobs - went, "{what}: {again}");
                     assert!(look(&faulty.store) == after, "{what}");
-                    assert_intact(&faulty.store, &what);
+                    assert_intact(&faulty.store);
                 }
             }
             println!("{journal}: {call}: {total} calls, {refused} cleanups refused");
@@ -181,15 +183,11 @@ impl Faulty {
         fs::write(path("plan.new"), format!("{call} {at} {} {}", errno.raw_os_error(), lasts as u8)).unwrap();
         fs::rename(path("plan.new"), path("plan")).unwrap();
         let answer = match self.meanwhile {
-            Meanwhile::Nothing => self.call(),
+            Meanwhile::Nothing => self.server.cleanup(),
             Meanwhile::Write => self.call_beside_a_write(),
         };
         fs::remove_file(path("plan")).unwrap();
         (answer, fs::metadata(path("plan.count")).map_or(0, |count| count.len() as u32))
-    }
-
-    fn call(&self) -> Value {
-        self.server.call("job.cleanup_by_tag", &json!({ "tags": ["codescaler"] }))
     }
 
     /// The same, while another connection writes what is there before the lock is taken, and not yet for the plan.
@@ -199,7 +197,7 @@ impl Faulty {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         other.execute_batch(WRITE).unwrap();
         thread::scope(|scope| {
-            let answer = scope.spawn(|| self.call());
+            let answer = scope.spawn(|| self.server.cleanup());
             // In WAL mode the connection for the second decision is opened once the plan is made.
             while !answer.is_finished() && self.server.opened(&self.store) < 2 && self.wal() {
                 thread::yield_now();
@@ -219,23 +217,13 @@ const WRITE: &str = "INSERT INTO runs (phase) VALUES ('done')";
 
 fn with_foreign_keys() -> Sample {
     let sample = Sample::new();
+    sample.execute(
+        "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE, text TEXT);
+         CREATE TABLE links (job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
+         INSERT INTO notes SELECT id, hex(zeroblob(3000)) FROM jobs;
+         INSERT INTO links SELECT id FROM jobs;",
+    );
     sample
-        .open()
-        .execute_batch(
-            "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE, text TEXT);
-             CREATE TABLE links (job INTEGER REFERENCES jobs (id) ON DELETE SET NULL);
-             INSERT INTO notes SELECT id, hex(zeroblob(3000)) FROM jobs;
-             INSERT INTO links SELECT id FROM jobs;",
-        )
-        .unwrap();
-    sample
-}
-
-fn assert_intact(store: &Path, what: &str) {
-    let connection = Connection::open(store).unwrap();
-    let integrity: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
-    assert_eq!(integrity, "ok", "{what}");
-    assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists(()).unwrap(), "{what}");
 }
 
 const JOBS_OF_LARGE: u64 = 1100;
@@ -244,21 +232,17 @@ const JOBS_OF_LARGE: u64 = 1100;
 /// stays.
 fn large() -> Sample {
     let sample = Sample::with_schema("");
-    sample
-        .open()
-        .execute_batch(&format!(
-            r#"PRAGMA journal_mode = delete;
+    sample.execute(&format!(
+        r#"PRAGMA journal_mode = delete;
                PRAGMA page_size = 65536;
                VACUUM;
                PRAGMA synchronous = off;
-               {}
+               {SCHEMA}
                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2 * {JOBS_OF_LARGE})
                INSERT INTO jobs (action, spec_json, script, phase, tags)
                SELECT 'a', '{{}}', zeroblob(32000), 'done', CASE WHEN i % 2 THEN '["codescaler"]' ELSE '["ops"]' END
-               FROM n;"#,
-            SCHEMA
-        ))
-        .unwrap();
+               FROM n;"#
+    ));
     sample
 }
 
@@ -274,12 +258,9 @@ fn sizes(store: &Path) -> String {
 #[test]
 fn a_large_transaction_is_in_the_wal_before_its_commit() {
     let large = large();
-    large.open().pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    large.journal("wal");
     let wal = format!("{}-wal", large.path.display());
-    crate::support::steps::when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
-    let host = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
-    let params = json!({ "tags": ["codescaler"] });
-    let report = hero_proc_cleanup::cleanup_by_tag(large.path.as_path(), &host, &params, chrono::Utc::now());
-    assert_eq!(report.unwrap().jobs_deleted, JOBS_OF_LARGE);
-    assert!(crate::support::steps::has_happened());
+    when("commit", move || assert!(fs::metadata(wal).unwrap().len() > 0));
+    assert_eq!(call(&large, all()).unwrap().jobs_deleted, JOBS_OF_LARGE);
+    assert!(steps::has_happened());
 }

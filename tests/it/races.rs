@@ -2,28 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
 use std::thread;
 
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Report, RpcError, cleanup_by_tag};
+use hero_proc_cleanup::{Report, RpcError};
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
-use crate::support::sample::Sample;
-use crate::support::steps::{self, when};
+use crate::support::call::{Control, all, bound, call, call_as, dry_run, host};
+use crate::support::sample::{Sample, assert_nothing_dangles, one};
+use crate::support::steps::{self, executes, when};
 
-fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
-    cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
-}
-
-/// A cleanup during which another connection executes `sql` when the step `name` begins.
-fn interrupted(sample: &Sample, name: &'static str, sql: &'static str, params: &Value) -> Result<Report, RpcError> {
-    let other = sample.open();
-    when(name, move || other.execute_batch(sql).unwrap());
-    let outcome = call(sample, params);
-    assert!(steps::has_happened(), "the step {name} has begun");
-    outcome
+/// A cleanup during which another connection executes `sql` when the step `step` begins.
+#[track_caller]
+fn interrupted(sample: &Sample, step: &'static str, sql: &'static str, params: &Value) -> Result<Report, RpcError> {
+    steps::interrupted(sample, step, executes(sample, sql), &host(), params)
 }
 
 #[test]
@@ -69,8 +63,8 @@ fn what_happens_between_plan_and_lock_counts() {
     ] {
         for journal in ["wal", "delete"] {
             let sample = Sample::with_a_reference();
-            sample.open().pragma_update(None, "journal_mode", journal).unwrap();
-            let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
+            sample.journal(journal);
+            let report = interrupted(&sample, "lock", what, &all()).unwrap();
             assert_eq!((&report.job_ids, report.jobs_deleted), (&jobs, jobs.len() as u64), "{what}");
             assert_eq!(
                 (&report.action_ids, report.actions_deleted),
@@ -101,19 +95,10 @@ fn exists(connection: &Connection, sql: &str) -> bool {
 /// Another file takes the place of the store's between plan and lock: what stands in it says nothing about the store.
 #[test]
 fn another_file_in_its_place_is_not_looked_at() {
-    struct Control;
-
-    impl JobControl for Control {
-        fn stop(&self, _: &Job) -> Result<(), ControlError> {
-            Err("nothing is to be stopped".into())
-        }
-    }
-
     let [sample, another] = [(); 2].map(|()| Sample::with_a_reference());
-    another.open().execute("UPDATE jobs SET phase = 'done'", ()).unwrap();
+    another.execute("UPDATE jobs SET phase = 'done'");
     let (before, path) = (another.dump(), sample.path.clone());
     let store = sample.open();
-    store.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
     let (moved, its_place) = (path.with_extension("moved"), another.path.clone());
     when("stop", move || {
         store.execute("UPDATE jobs SET phase = 'running' WHERE id = 2", ()).unwrap();
@@ -123,10 +108,8 @@ fn another_file_in_its_place_is_not_looked_at() {
         }
         fs::rename(its_place, path).unwrap();
     });
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Control));
-    let params = json!({ "tags": ["codescaler"] });
-    let error = cleanup_by_tag(sample.path.as_path(), &host, &params, chrono::Utc::now()).unwrap_err();
+    let control = Control::new(|_| Err("nothing is to be stopped".into()));
+    let error = call_as(&sample, &control.host(), all()).unwrap_err();
     assert!(steps::has_happened());
     assert_eq!(error.data["problems"], json!(["another file has taken its place"]));
     assert_eq!(sample.dump(), before);
@@ -137,19 +120,15 @@ fn another_file_in_its_place_is_not_looked_at() {
 fn dependents_are_those_of_the_jobs_that_go() {
     for what in ["", "INSERT INTO runs (phase) VALUES ('done')", "UPDATE jobs SET phase = 'running' WHERE id = 1"] {
         let sample = Sample::with_a_reference();
-        sample
-            .open()
-            .execute_batch(
-                "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
-                 INSERT INTO notes VALUES (1), (1), (2), (3);",
-            )
-            .unwrap();
-        let report = interrupted(&sample, "lock", what, &json!({ "tags": ["codescaler"] })).unwrap();
+        sample.execute(
+            "CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
+             INSERT INTO notes VALUES (1), (1), (2), (3);",
+        );
+        let report = interrupted(&sample, "lock", what, &all()).unwrap();
         let expected = if report.job_ids == [2] { 1 } else { 3 };
         assert_eq!(report.dependents.get("notes"), Some(&expected), "{what}");
-        let left: i64 = sample.open().query_row("SELECT count(*) FROM notes", (), |row| row.get(0)).unwrap();
-        assert_eq!(left as u64, 4 - expected, "{what}");
-        assert!(!exists(&sample.open(), "PRAGMA foreign_key_check"), "{what}");
+        assert_eq!(sample.one::<i64>("SELECT count(*) FROM notes") as u64, 4 - expected, "{what}");
+        assert_nothing_dangles(&sample.open());
     }
 }
 
@@ -163,13 +142,10 @@ fn a_plan_that_changes_between_plan_and_lock_is_refused() {
         "DELETE FROM jobs WHERE id = 4",
     ] {
         let sample = Sample::with_a_reference();
-        let plan = call(&sample, &json!({ "tags": ["codescaler"], "dry_run": true })).unwrap().plan;
-        let params = json!({ "tags": ["codescaler"], "expect_plan": plan });
-        let error = interrupted(&sample, "lock", what, &params).unwrap_err();
+        let plan = call(&sample, dry_run()).unwrap().plan;
+        let error = interrupted(&sample, "lock", what, &bound(&plan)).unwrap_err();
         assert_eq!(error.code, -32020, "{what}");
-        let left: i64 =
-            sample.open().query_row("SELECT count(*) FROM jobs WHERE id IN (2, 3)", (), |row| row.get(0)).unwrap();
-        assert_eq!(left, 2, "{what}");
+        assert_eq!(sample.one::<i64>("SELECT count(*) FROM jobs WHERE id IN (2, 3)"), 2, "{what}");
         assert!(exists(&sample.open(), "SELECT 1 FROM actions WHERE name = 'a'"), "{what}");
     }
 }
@@ -178,11 +154,10 @@ fn a_plan_that_changes_between_plan_and_lock_is_refused() {
 #[test]
 fn a_dry_run_is_of_one_moment() {
     let sample = Sample::with_a_reference();
-    let params = json!({ "tags": ["codescaler"], "dry_run": true });
-    let before = call(&sample, &params).unwrap();
+    let before = call(&sample, dry_run()).unwrap();
     let other = "UPDATE jobs SET phase = 'done' WHERE id = 3";
-    let during = interrupted(&sample, "plan", other, &params).unwrap();
-    let after = call(&sample, &params).unwrap();
+    let during = interrupted(&sample, "plan", other, &dry_run()).unwrap();
+    let after = call(&sample, dry_run()).unwrap();
     assert_ne!(before.plan, after.plan);
     assert_eq!(during.plan, after.plan, "the snapshot begins after the step does");
 }
@@ -212,8 +187,7 @@ fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
                 }
             }
         });
-        let params = json!({ "tags": ["codescaler"], "dry_run": true });
-        let matched = (0..500).map(|_| call(&sample, &params).unwrap().jobs_matched).collect();
+        let matched = (0..500).map(|_| call(&sample, dry_run()).unwrap().jobs_matched).collect();
         done.store(true, Relaxed);
         matched
     });
@@ -231,10 +205,9 @@ fn under_the_lock_others_wait() {
         when(step, move || {
             let code =
                 other.execute("UPDATE jobs SET phase = 'running' WHERE id = 1", ()).unwrap_err().sqlite_error_code();
-            let jobs: i64 = other.query_row("SELECT count(*) FROM jobs", (), |row| row.get(0)).unwrap();
-            seen.send((code, jobs)).unwrap();
+            seen.send((code, one(&other, "SELECT count(*) FROM jobs"))).unwrap();
         });
-        let report = call(&sample, &json!({ "tags": ["codescaler"] })).unwrap();
+        let report = call(&sample, all()).unwrap();
         assert_eq!(report.jobs_deleted, 2);
         assert_eq!(
             told.recv().unwrap(),
@@ -273,7 +246,7 @@ fn two_at_once_delete_the_union_once() {
                 let (sample, together) = (&sample, &together);
                 scope.spawn(move || {
                     together.wait();
-                    call(sample, &json!({ "tags": tags })).unwrap()
+                    call(sample, json!({ "tags": tags })).unwrap()
                 })
             });
             callers.map(|caller| caller.join().unwrap())
@@ -283,10 +256,7 @@ fn two_at_once_delete_the_union_once() {
         assert_eq!(jobs.into_iter().collect::<BTreeSet<_>>(), (1..=200).collect());
         let actions: Vec<String> = reports.iter().flat_map(|report| report.action_ids.clone()).collect();
         assert_eq!((actions.len(), actions.iter().collect::<BTreeSet<_>>().len()), (161, 161));
-        let left: i64 = connection
-            .query_row("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM actions)", (), |row| row.get(0))
-            .unwrap();
-        assert_eq!(left, 0);
+        assert_eq!(sample.one::<i64>("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM actions)"), 0);
     }
 }
 
@@ -294,9 +264,7 @@ fn two_at_once_delete_the_union_once() {
 /// names less undoes what was deleted meanwhile. A dry run takes no lock.
 #[test]
 fn the_steps_are_those_that_are_needed() {
-    let dry_run = json!({ "tags": ["codescaler"], "dry_run": true });
-    let nothing = json!({ "tags": ["codescaler_nothing"] });
-    let all = json!({ "tags": ["codescaler"] });
+    let (all, dry_run, nothing) = (all(), dry_run(), json!({ "tags": ["codescaler_nothing"] }));
     let again = ["plan", "lock", "decide again", "delete", "delete", "commit"];
     let undone = ["plan", "lock", "decide again", "delete", "lock", "decide again", "delete", "commit"];
     for (params, journal, meanwhile, expected) in [

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreError, cleanup_by_tag, inspect};
+use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreError, inspect};
 use serde_json::{Value, json};
 
 use crate::support::sample::{SCHEMA, Sample};
@@ -13,7 +13,7 @@ fn host() -> Host {
 }
 
 fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
-    cleanup_by_tag(sample.path.as_path(), &host(), params, chrono::Utc::now())
+    crate::support::call::call(sample.path.as_path(), params)
 }
 
 fn everything(sample: &Sample) -> Result<Report, RpcError> {

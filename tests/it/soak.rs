@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, cleanup_by_tag};
+use hero_proc_cleanup::{Kind, Report};
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, TransactionBehavior, params};
 use serde_json::json;
 
-use crate::support::sample::Sample;
+use crate::support::call::{Control, all_with, call, call_as};
+use crate::support::sample::{Sample, column, one};
 
 /// The host's store, and who else uses it.
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +66,8 @@ enum Length {
 #[expect(clippy::print_stdout, reason = "the figures of the long form")]
 fn soak(case: Case, length: Length) {
     let sample = Sample::empty();
+    sample.journal(case.journal);
     let store = sample.open();
-    store.pragma_update_and_check(None, "journal_mode", case.journal, |_| Ok(())).unwrap();
     if case.keys {
         store
             .execute_batch(
@@ -100,9 +101,7 @@ fn soak(case: Case, length: Length) {
     let job = r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('shared0', '{}', 'done', '["codescaler"]')"#;
     store.execute(job, ()).unwrap();
     let last_job = store.last_insert_rowid();
-    let host = Host::new(Guard::codescaler());
-    let params = json!({ "tags": ["codescaler"], "max_ids": 1_000_000 });
-    reports.push(cleanup_by_tag(sample.path.as_path(), &host, params, chrono::Utc::now()).unwrap());
+    reports.push(call(&sample, all_with(json!({ "max_ids": 1_000_000 }))).unwrap());
     assert!(reports.iter().all(|report| !report.ids_truncated));
     if case.journal == "wal" {
         assert_eq!(wal_bytes(&sample.path), 0, "the WAL is given back");
@@ -188,24 +187,16 @@ struct Outcomes {
     forced: u32,
 }
 
-/// Stops every second job.
-struct Control;
-
-impl JobControl for Control {
-    fn stop(&self, job: &Job) -> Result<(), ControlError> {
-        if job.id % 2 == 0 { Ok(()) } else { Err("it does not want to".into()) }
-    }
-}
-
 /// Cleanups with all sorts of params until there were enough: their reports, and how they ended.
 fn cleanups(store: &Path, calls: &AtomicU32, enough: impl Fn(&Outcomes) -> bool) -> (Vec<Report>, Outcomes) {
     let (mut dice, mut reports, mut outcomes) = (Dice(7), Vec::new(), Outcomes::default());
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Control));
+    // Every second job can be stopped.
+    let control = Control::new(|job| if job.id % 2 == 0 { Ok(()) } else { Err("it does not want to".into()) });
+    let host = control.host();
     while !enough(&outcomes) {
         outcomes.calls += 1;
         calls.store(outcomes.calls, Ordering::Relaxed);
-        let mut params = json!({ "tags": ["codescaler"], "max_ids": 1_000_000 });
+        let mut params = all_with(json!({ "max_ids": 1_000_000 }));
         if dice.roll(3) == 0 {
             params["tags"] = json!(["codescaler", format!("codescaler_user{}", dice.roll(3))]);
         }
@@ -219,12 +210,12 @@ fn cleanups(store: &Path, calls: &AtomicU32, enough: impl Fn(&Outcomes) -> bool)
         if dice.roll(4) == 0 {
             let mut dry_run = params.clone();
             dry_run["dry_run"] = true.into();
-            match cleanup_by_tag(store, &host, &dry_run, chrono::Utc::now()) {
+            match call_as(store, &host, &dry_run) {
                 Ok(report) => params["expect_plan"] = report.plan.into(),
                 Err(error) => assert_eq!(error.kind(), Some(Kind::StoreBusy), "{error}"),
             }
         }
-        match cleanup_by_tag(store, &host, &params, chrono::Utc::now()) {
+        match call_as(store, &host, &params) {
             Ok(report) => {
                 assert_eq!(report.jobs_matched, report.jobs_planned + report.jobs_kept.sum());
                 assert_eq!(report.job_ids.len() as u64, report.jobs_deleted);
@@ -244,7 +235,7 @@ fn cleanups(store: &Path, calls: &AtomicU32, enough: impl Fn(&Outcomes) -> bool)
 /// Reads from one moment for as long as eight cleanups take, then from the next. Returns the most bytes that the WAL had.
 fn hold_snapshots(sample: &Sample, calls: &AtomicU32, stop: &AtomicBool) -> u64 {
     let (reader, mut most) = (sample.open(), 0);
-    let count = || reader.query_row("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0)).unwrap();
+    let count = || one::<i64>(&reader, "SELECT count(*) FROM jobs");
     while !stop.load(Ordering::Relaxed) {
         reader.execute_batch("BEGIN").unwrap();
         let (seen, since) = (count(), calls.load(Ordering::Relaxed));
@@ -478,9 +469,4 @@ fn row(store: &Connection, sql: &str, key: &dyn ToSql) -> Option<String> {
     let columns = statement.column_count();
     let mut rows = statement.query([key]).unwrap();
     rows.next().unwrap().map(|row| (0..columns).map(|column| format!("{:?}, ", row.get_ref(column).unwrap())).collect())
-}
-
-fn column<T: rusqlite::types::FromSql>(store: &Connection, sql: &str) -> Vec<T> {
-    let mut statement = store.prepare(sql).unwrap();
-    statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }

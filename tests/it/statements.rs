@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, cleanup_by_tag, inspect};
+use hero_proc_cleanup::inspect;
 use rusqlite::Connection;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::types::Null;
 use serde_json::json;
 
-use crate::property::{Services, Variant, create, every_layout};
+use crate::support::call::{Control, all_with, call_as};
+use crate::support::layout::{Services, Variant, create, every_layout};
 use crate::support::model::TABLES;
 
 /// Jobs of every kind, so that every statement is needed: one to stop, one whose tags are those of its spec, others'.
@@ -37,14 +38,6 @@ fn fill(connection: &Connection, variant: &Variant) {
     connection.execute_batch(&list).unwrap();
 }
 
-struct Stopped;
-
-impl JobControl for Stopped {
-    fn stop(&self, _: &Job) -> Result<(), ControlError> {
-        Ok(())
-    }
-}
-
 /// The statements on the host's tables that a check, a dry run and a deletion execute.
 fn statements(connection: &mut Connection) -> BTreeSet<String> {
     let statements = Arc::new(Mutex::new(BTreeSet::new()));
@@ -57,12 +50,11 @@ fn statements(connection: &mut Connection) -> BTreeSet<String> {
         }
     };
     connection.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(hear)).unwrap();
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Stopped));
+    let host = Control::willing().host();
     inspect(&mut *connection, &host).unwrap();
     for dry_run in [true, false] {
-        let params = json!({ "tags": ["codescaler"], "force": true, "dry_run": dry_run });
-        let report = cleanup_by_tag(&mut *connection, &host, &params, chrono::Utc::now()).unwrap();
+        let params = all_with(json!({ "force": true, "dry_run": dry_run }));
+        let report = call_as(&mut *connection, &host, params).unwrap();
         assert_eq!((report.jobs_planned, report.actions_planned), (4, 2));
     }
     connection.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, None::<fn(TraceEvent<'_>)>).unwrap();

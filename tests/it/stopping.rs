@@ -11,11 +11,11 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::process::{PATIENCE, Running};
+use crate::support::process::PATIENCE;
 use crate::support::round::{Call, Case, ENDLESS, GO, Round, spin};
 use crate::support::sample::{Sample, dump, one};
 use crate::support::server::{Answer, METHOD, Server, assert_discreet, post};
-use crate::support::sides::{Sides, old_jobs};
+use crate::support::sides::{Sides, Waiting, old_jobs};
 
 fn delete(id: u32) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": METHOD, "params": { "tags": ["codescaler"] } })
@@ -318,50 +318,9 @@ fn a_client_that_never_reads_does_not_keep_the_server_from_ending() {
     assert!(status.success() && !socket.exists(), "{log}");
 }
 
-/// Both sides, on a store whose write lock another connection holds.
-struct Waiting {
-    sides: Sides,
-    lock: Connection,
-}
-
-impl Waiting {
-    fn new() -> Self {
-        let sides = Sides::with(&old_jobs(1, 3));
-        let lock = sides.store();
-        lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-        Self { sides, lock }
-    }
-
-    /// Calls the gateway, and returns once hero_proc's side has begun.
-    fn call(&self) -> UnixStream {
-        let mut caller = UnixStream::connect(self.sides.path("gateway.sock")).unwrap();
-        let call = r#"{"jsonrpc":"2.0","id":1,"method":"jobs.cleanup"}"#;
-        caller.write_all(&post("connection: close", call.as_bytes())).unwrap();
-        self.has_begun();
-        caller
-    }
-
-    /// The same by `jobs-cleanup`.
-    fn command(&self) -> Running {
-        let command = Running::start(&mut self.sides.cleanup(&["--yes"]));
-        self.has_begun();
-        command
-    }
-
-    fn has_begun(&self) {
-        while !self.sides.hero_proc.has_open(&self.sides.path("hero_proc.db")) {
-            thread::yield_now();
-        }
-    }
-
-    fn unlock(&self) {
-        self.lock.execute_batch("ROLLBACK").unwrap();
-    }
-}
-
 #[test]
 fn a_gateway_that_stops_passes_the_answer_on() {
-    let waiting = Waiting::new();
+    let waiting = Waiting::with(&old_jobs(1, 3));
     let mut caller = waiting.call();
     waiting.sides.gateway.signal(Signal::TERM);
     waiting.sides.gateway.says("stopping");
@@ -376,7 +335,7 @@ fn a_gateway_that_stops_passes_the_answer_on() {
 
 #[test]
 fn a_hero_proc_that_is_killed_leaves_the_outcome_unknown() {
-    let waiting = Waiting::new();
+    let waiting = Waiting::with(&old_jobs(1, 3));
     let mut caller = waiting.call();
     waiting.sides.hero_proc.signal(Signal::KILL);
     let answer = Answer::last_of(&mut caller);
@@ -387,8 +346,8 @@ fn a_hero_proc_that_is_killed_leaves_the_outcome_unknown() {
     waiting.unlock();
     assert_eq!(waiting.sides.jobs(), [1, 2, 3], "killed before its commit");
 
-    let waiting = Waiting::new();
-    let command = waiting.command();
+    let waiting = Waiting::with(&old_jobs(1, 3));
+    let command = waiting.command(&["--yes"]);
     waiting.sides.hero_proc.signal(Signal::KILL);
     command.says("may have been carried out");
     assert_eq!(command.end(), (Some(6), String::new()));
@@ -399,8 +358,8 @@ fn a_hero_proc_that_is_killed_leaves_the_outcome_unknown() {
 /// hero_proc's side has the whole request by then, and carries it out.
 #[test]
 fn a_gateway_that_is_killed_leaves_a_whole_cleanup() {
-    let waiting = Waiting::new();
-    let command = waiting.command();
+    let waiting = Waiting::with(&old_jobs(1, 3));
+    let command = waiting.command(&["--yes"]);
     waiting.sides.gateway.signal(Signal::KILL);
     command.says("may have been carried out");
     assert_eq!(command.end(), (Some(6), String::new()));
@@ -417,7 +376,7 @@ fn a_gateway_that_is_killed_leaves_a_whole_cleanup() {
 /// What a caller who has left began is done, and stands in the log.
 #[test]
 fn a_caller_who_leaves_the_gateway_leaves_a_line_in_its_log() {
-    let waiting = Waiting::new();
+    let waiting = Waiting::with(&old_jobs(1, 3));
     drop(waiting.call());
     waiting.sides.gateway.signal(Signal::TERM);
     waiting.sides.gateway.says("stopping");

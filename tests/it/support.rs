@@ -2,11 +2,14 @@
 
 use std::io::{Write, stderr};
 
+pub(crate) mod call;
 pub(crate) mod fake;
+pub(crate) mod layout;
 pub(crate) mod model;
 pub(crate) mod process;
 pub(crate) mod round;
 pub(crate) mod sample;
+pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod sides;
 pub(crate) mod steps;

@@ -10,6 +10,7 @@ use std::thread::spawn;
 use hero_proc_cleanup::Report;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::support::process::{PATIENCE, Running};
 use crate::support::sides::{Sides, old_jobs};
@@ -45,17 +46,18 @@ fn anything_else_deletes_nothing() {
     }
 }
 
-/// The question goes where stderr goes; that it is not seen is no yes.
+/// The question is where somebody sees it, wherever stderr goes.
 #[test]
-fn who_sends_stderr_elsewhere_is_asked_all_the_same() {
+fn who_sends_stderr_elsewhere_is_asked_on_the_terminal() {
     let sides = Sides::with(&old_jobs(1, 2));
     let log = sides.path("log");
     let mut terminal = Terminal::run_with(&sides, &[], Some(File::create(&log).expect("a file")));
+    let shown = terminal.until(QUESTION);
+    assert!(shown.contains("Delete 2 jobs and 2 actions?"), "{shown}");
     terminal.types("no\n");
     let (code, stdout, _) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(0), ""));
-    let said = std::fs::read_to_string(&log).expect("a file");
-    assert!(said.contains("Delete 2 jobs and 2 actions?") && said.contains("nothing was deleted"), "{said}");
+    assert_eq!(std::fs::read_to_string(&log).expect("a file"), "nothing was deleted\n");
     assert_eq!(sides.jobs(), [1, 2]);
 }
 
@@ -88,7 +90,7 @@ fn what_changed_after_the_question_is_not_deleted() {
 fn each_batch_is_asked_about() {
     let sides = Sides::with(&old_jobs(1, 50_002));
     let mut terminal = Terminal::run(&sides, &[]);
-    let shown = terminal.until(QUESTION);
+    let shown = terminal.until("[yes/no/all] ");
     assert!(shown.contains("2 jobs more in 1 further batch:"), "{shown}");
     terminal.types("yes\n");
     let shown = terminal.until(QUESTION);
@@ -109,7 +111,8 @@ fn nothing_is_asked_where_nothing_goes_or_nobody_wants_it() {
 
     let sides = Sides::with(&old_jobs(1, 2));
     let (code, _, rest) = Terminal::run(&sides, &["--dry-run"]).end();
-    assert_eq!((code, rest.as_str(), sides.jobs().len()), (Some(0), "", 2));
+    assert_eq!((code, sides.jobs().len()), (Some(0), 2));
+    assert!(rest.starts_with("To delete exactly this, or nothing:") && !rest.contains(QUESTION), "{rest}");
     let (code, _, rest) = Terminal::run(&sides, &["--yes"]).end();
     assert_eq!((code, rest.as_str(), sides.jobs().len()), (Some(0), "", 0));
 }
@@ -122,8 +125,8 @@ fn several_batches_show_their_progress() {
     assert!(rest.contains("50,000 of 50,002 jobs"), "{rest:?}");
 }
 
-/// `jobs-cleanup` with its stdin and stderr on a terminal that controls it, and its stdout on a pipe.
-struct Terminal {
+/// A command on a terminal that controls it.
+pub(crate) struct Terminal {
     command: Running,
     keyboard: File,
     screen: Receiver<Vec<u8>>,
@@ -131,26 +134,43 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(sides: &Sides, arguments: &[&str]) -> Self {
+    /// `jobs-cleanup` with its stdin and stderr on the terminal, and its stdout on a pipe.
+    pub(crate) fn run(sides: &Sides, arguments: &[&str]) -> Self {
         Self::run_with(sides, arguments, None)
     }
 
     /// The same, with stderr sent to a file.
     fn run_with(sides: &Sides, arguments: &[&str], stderr: Option<File>) -> Self {
+        let command = sides.cleanup_as(Self::session(), arguments);
+        Self::start(command, 80, [Some(Stdio::piped()), stderr.map(Stdio::from)])
+    }
+
+    /// The binary, without arguments yet, to be started on a terminal: setsid makes it the command's own, so that Ctrl-C
+    /// reaches it, and becomes the command.
+    pub(crate) fn session() -> Command {
+        let mut setsid = Command::new("setsid");
+        setsid.arg("-c").arg(env!("CARGO_BIN_EXE_hero_proc_cleanup")).env_remove("RUST_LOG").env("TERM", "xterm");
+        setsid.env("LC_ALL", "C.UTF-8");
+        setsid
+    }
+
+    /// `command` on a terminal of that many columns, which has its stdin, and its stdout and stderr if they are not
+    /// elsewhere.
+    pub(crate) fn start(mut command: Command, columns: u16, elsewhere: [Option<Stdio>; 2]) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&ours).expect("granted");
         unlockpt(&ours).expect("unlocked");
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&ours, size).expect("a size");
         let name = ptsname(&ours, Vec::new()).expect("a name");
         let theirs: OwnedFd =
             open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).expect("its other end");
-
-        // setsid makes the terminal the command's own, so that Ctrl-C reaches it, and becomes the command.
-        let mut setsid = Command::new("setsid");
-        setsid.arg("-c").arg(env!("CARGO_BIN_EXE_hero_proc_cleanup")).env_remove("RUST_LOG").env("TERM", "xterm");
-        let mut command = sides.cleanup_as(setsid, arguments);
-        command.stdin(Stdio::from(theirs.try_clone().expect("a copy")));
-        command.stderr(stderr.map_or_else(|| Stdio::from(theirs), Stdio::from));
-        let command = Running::on_terminal(&mut command);
+        let [stdout, stderr] =
+            elsewhere.map(|place| place.unwrap_or_else(|| theirs.try_clone().expect("a copy").into()));
+        command.stdin(theirs).stdout(stdout).stderr(stderr);
+        let running = Running::on_terminal(&mut command);
+        // Its copies of the terminal's other end would keep that open.
+        drop(command);
 
         let keyboard = File::from(ours);
         let mut screen = keyboard.try_clone().expect("a copy");
@@ -162,11 +182,11 @@ impl Terminal {
                 let _ = sender.send(bytes[..read].to_vec());
             }
         });
-        Self { command, keyboard, screen: receiver, seen: Vec::new() }
+        Self { command: running, keyboard, screen: receiver, seen: Vec::new() }
     }
 
     /// What is shown up to `text`, which must come.
-    fn until(&mut self, text: &str) -> String {
+    pub(crate) fn until(&mut self, text: &str) -> String {
         loop {
             let seen = String::from_utf8_lossy(&self.seen).into_owned();
             if seen.contains(text) {
@@ -180,12 +200,12 @@ impl Terminal {
         }
     }
 
-    fn types(&mut self, text: &str) {
+    pub(crate) fn types(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("typed");
     }
 
     /// The exit code, stdout, and what was shown since.
-    fn end(mut self) -> (Option<i32>, String, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String, String) {
         let (code, stdout) = self.command.end();
         while let Ok(bytes) = self.screen.recv_timeout(PATIENCE) {
             self.seen.extend(bytes);

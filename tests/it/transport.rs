@@ -29,7 +29,7 @@ fn every_endpoint_answers() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         server.get("/health").json(),
-        json!({ "status": "ok", "service": "hero_proc_cleanup", "version": version })
+        json!({ "status": "ok", "service": "hero_proc_cleanup", "version": version, "store": "ok" })
     );
     let manifest = server.get("/.well-known/heroservice.json").json();
     assert_eq!((&manifest["protocol"], &manifest["socket"]), (&json!("openrpc"), &json!("rpc")));

@@ -1,13 +1,10 @@
 //! Triggers of the host's, which run with a deletion: the deletion does what was decided, and no more, or nothing.
 
-use hero_proc_cleanup::{Guard, Host, Kind, Report, RpcError, StoreRef, cleanup_by_tag};
+use hero_proc_cleanup::Kind;
 use serde_json::json;
 
+use crate::support::call::{all, call};
 use crate::support::sample::{Sample, column, one};
-
-fn call<'s>(store: impl Into<StoreRef<'s>>) -> Result<Report, RpcError> {
-    cleanup_by_tag(store, &Host::new(Guard::codescaler()), json!({ "tags": ["codescaler"] }), chrono::Utc::now())
-}
 
 /// [`Sample::new`], of which the jobs 1, 2 and 4 go, and rows of every other table.
 fn sample() -> Sample {
@@ -38,17 +35,17 @@ fn assert_refused(trigger: &str) {
         sample.execute(&format!("CREATE TRIGGER t {trigger} END"));
         let before = sample.dump();
         for _ in 0..2 {
-            let error = call(&sample).expect_err(trigger);
+            let error = call(&sample, all()).expect_err(trigger);
             assert_eq!(error.kind(), Some(Kind::Internal), "{trigger}: {error:?}");
             assert_eq!(sample.dump(), before, "{trigger}");
         }
         // On a connection of the host's, which keeps nothing of it.
         let mut connection = sample.open();
-        assert_eq!(call(&mut connection).expect_err(trigger).kind(), Some(Kind::Internal), "{trigger}");
+        assert_eq!(call(&mut connection, all()).expect_err(trigger).kind(), Some(Kind::Internal), "{trigger}");
         assert_eq!(sample.dump(), before, "{trigger}");
         assert_eq!(column::<String>(&connection, "SELECT name FROM temp.sqlite_master"), [""; 0], "{trigger}");
         sample.execute("DROP TRIGGER t");
-        assert_eq!(call(&mut connection).unwrap().jobs_deleted, 3, "{trigger}");
+        assert_eq!(call(&mut connection, all()).unwrap().jobs_deleted, 3, "{trigger}");
     }
 }
 
@@ -120,17 +117,17 @@ fn nothing_else_may_go() {
          CREATE TRIGGER two AFTER INSERT ON log BEGIN DELETE FROM jobs WHERE id = 5; END;",
     );
     let before = sample.dump();
-    assert_eq!(call(&sample).unwrap_err().kind(), Some(Kind::Internal));
+    assert_eq!(call(&sample, all()).unwrap_err().kind(), Some(Kind::Internal));
     assert_eq!(sample.dump(), before);
     sample.execute("DROP TRIGGER two");
     let mut connection = sample.open();
     let own = "CREATE TEMP TRIGGER t AFTER DELETE ON actions BEGIN DELETE FROM secrets; END";
     connection.execute_batch(own).unwrap();
-    assert_eq!(call(&mut connection).unwrap_err().kind(), Some(Kind::Internal));
+    assert_eq!(call(&mut connection, all()).unwrap_err().kind(), Some(Kind::Internal));
     assert_eq!(one::<i64>(&connection, "SELECT count(*) FROM secrets"), 1);
     assert_eq!(column::<String>(&connection, "SELECT name FROM temp.sqlite_master"), ["t"]);
     connection.execute_batch("DROP TRIGGER temp.t").unwrap();
-    assert_eq!(call(&mut connection).unwrap().jobs_deleted, 3);
+    assert_eq!(call(&mut connection, all()).unwrap().jobs_deleted, 3);
 }
 
 /// What else triggers do is the host's affair.
@@ -150,7 +147,7 @@ fn what_triggers_do_to_other_tables_is_the_hosts() {
             sample.journal(journal);
             sample.execute(&format!("INSERT INTO log VALUES ('x'); CREATE TRIGGER t {trigger} END"));
             let mut connection = sample.open();
-            let report = call(&mut connection).expect(trigger);
+            let report = call(&mut connection, all()).expect(trigger);
             assert_eq!(report.job_ids, [1, 2, 4], "{trigger}");
             assert_eq!(json!(report.dependents), json!({ "lines": 1, "marks": 1, "notes": 1 }), "{trigger}");
             assert_eq!(sample.jobs(), [3, 5], "{trigger}");
@@ -168,7 +165,10 @@ fn what_foreign_keys_take_along_is_part_of_the_decision() {
          UPDATE runs SET job = id;
          CREATE TRIGGER t AFTER DELETE ON runs BEGIN INSERT INTO log VALUES (old.id); END;",
     );
-    assert_eq!(json!(call(&sample).unwrap().dependents), json!({ "lines": 1, "marks": 1, "notes": 1, "runs": 2 }));
+    assert_eq!(
+        json!(call(&sample, all()).unwrap().dependents),
+        json!({ "lines": 1, "marks": 1, "notes": 1, "runs": 2 })
+    );
     let (runs, logged): (i64, i64) = (sample.one("SELECT count(*) FROM runs"), sample.one("SELECT count(*) FROM log"));
     assert_eq!((runs, logged), (0, 2));
 }

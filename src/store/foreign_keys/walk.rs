@@ -186,13 +186,19 @@ impl Walk<'_> {
             // A job that goes has no column to be set to NULL.
             rows = format!("({rows} AND id NOT IN (SELECT id FROM temp.{DOOMED}))");
         }
-        self.effects.push((way.len(), Effect { table: last.table.clone(), deletes, statement, rows }));
+        let position = position(way);
+        self.effects.push((way.len(), Effect { table: last.table.clone(), deletes, statement, rows, position }));
     }
 
-    /// The last table of `way` holds what leads to its rows, or to those of which `rows` selects the column.
+    /// The last table of `way` holds what leads to its rows, or to those of which `rows` selects the column. A job holds
+    /// another only for as long as it stays itself, so both are told.
     fn holding(&mut self, way: &[Step], rows: Option<&str>) {
         let Some(last) = way.last() else { return };
-        self.found.holding.push((last.table.clone(), held(way, rows)));
+        if last.table.eq_ignore_ascii_case("jobs") && rows.is_none() {
+            self.found.holding_jobs.push(held_by_jobs(way));
+        } else {
+            self.found.holding.push((last.table.clone(), held(way, rows)));
+        }
     }
 
     /// Whether another key refers to the column of `key`.
@@ -245,6 +251,35 @@ fn held(way: &[Step], mut rows: Option<&str>) -> String {
         condition = format!(" WHERE {} IN ({})", quoted(&step.parent_column), rows.take().unwrap_or(&all));
     }
     format!("SELECT id FROM main.jobs{condition}")
+}
+
+/// The jobs at the beginning of `way`, each with the job at its end that holds it.
+fn held_by_jobs(way: &[Step]) -> String {
+    let (tables, conditions) = joined(way, "holder", "held");
+    format!("SELECT held.id, holder.id FROM main.jobs AS holder, main.jobs AS held{tables} WHERE {conditions}")
+}
+
+/// The place among the doomed jobs of the one with which a row at the end of `way`, called `child`, goes: an expression that
+/// is NULL for a row that stays.
+fn position(way: &[Step]) -> String {
+    let (tables, conditions) = joined(way, "child", "doomed");
+    format!("(SELECT doomed.place FROM temp.{DOOMED} AS doomed{tables} WHERE {conditions})")
+}
+
+/// The tables of `way` between its last one, here called `last`, and `jobs` or what stands for it, here called `first`: as a
+/// list behind another table, and what joins them.
+fn joined(way: &[Step], last: &str, first: &str) -> (String, String) {
+    let name = |place: usize| match place {
+        0 => first.to_owned(),
+        place if place == way.len() => last.to_owned(),
+        place => format!("way{place}"),
+    };
+    let tables = (1..way.len()).map(|place| format!(", main.{} AS {}", quoted(&way[place - 1].table), name(place)));
+    let joins = way.iter().enumerate().map(|(place, step)| {
+        let (column, parent_column) = (quoted(&step.column), quoted(&step.parent_column));
+        format!("{}.{column} = {}.{parent_column}", name(place + 1), name(place))
+    });
+    (tables.collect(), joins.collect::<Vec<_>>().join(" AND "))
 }
 
 fn column_of(statement: &mut rusqlite::Statement<'_>, params: impl Params) -> Result<Vec<String>, StoreError> {

@@ -94,7 +94,7 @@ impl Round {
         let mut caller = UnixStream::connect(&server.socket).unwrap();
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#;
         let length = body.len();
-        write!(caller, "POST /rpc HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+        write!(caller, "POST /rpc HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
             .unwrap();
         if let Some(other) = write {
             // Closing it would give up this process's locks on the file.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hero_proc_cleanup::StoreRef;
 use rusqlite::Connection;
-use rusqlite::types::FromSql;
+use rusqlite::types::{FromSql, Value as Cell};
 use tempfile::TempDir;
 
 use crate::support::server::Server;
@@ -150,6 +150,37 @@ pub(crate) fn one<T: FromSql>(store: &Connection, sql: &str) -> T {
 pub(crate) fn column<T: FromSql>(store: &Connection, sql: &str) -> Vec<T> {
     let mut statement = store.prepare(sql).unwrap();
     statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// A cell that holds a text.
+pub(crate) fn text(text: impl Into<String>) -> Cell {
+    Cell::Text(text.into())
+}
+
+/// A finished job of the action `action`. Returns its id.
+pub(crate) fn insert_job(store: &Connection, action: &str, tags: impl Into<Cell>, spec: impl Into<Cell>) -> i64 {
+    store
+        .execute(
+            "INSERT INTO jobs (action, phase, tags, spec_json) VALUES (?1, 'done', ?2, ?3)",
+            (action, tags.into(), spec.into()),
+        )
+        .unwrap();
+    store.last_insert_rowid()
+}
+
+pub(crate) fn insert_action(store: &Connection, name: &str, spec: impl Into<Cell>) {
+    store.execute("INSERT INTO actions (name, spec_json) VALUES (?1, ?2)", (name, spec.into())).unwrap();
+}
+
+pub(crate) fn insert_service(store: &Connection, name: &str, spec: impl Into<Cell>) {
+    store.execute("INSERT INTO services (name, spec_json) VALUES (?1, ?2)", (name, spec.into())).unwrap();
+}
+
+/// The job and the action of [`Sample::new`] that are not codescaler's are there.
+#[track_caller]
+pub(crate) fn assert_others_are_there(store: &Connection) {
+    assert_eq!(one::<i64>(store, "SELECT count(*) FROM jobs WHERE id = 5"), 1);
+    assert_eq!(one::<i64>(store, "SELECT count(*) FROM actions WHERE name = 'backup'"), 1);
 }
 
 /// The file is sound, and every foreign key leads somewhere.

@@ -1,14 +1,17 @@
 //! Both sides on one store, as they run on a node: hero_proc's side, and the gateway in front of it.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::process::binary;
+use crate::support::process::{Running, binary};
 use crate::support::sample::{SCHEMA, column};
-use crate::support::server::Server;
+use crate::support::server::{Server, post};
 
 /// A store in hero_proc's layout, and both sides serving it.
 pub(crate) struct Sides {
@@ -55,9 +58,11 @@ impl Sides {
         column(&self.store(), "SELECT id FROM jobs ORDER BY id")
     }
 
-    /// `jobs-cleanup` at the gateway, with stdout piped.
+    /// `jobs-cleanup` at the gateway, with stdout piped, as scripts run it: without a question.
     pub(crate) fn cleanup(&self, arguments: &[&str]) -> Command {
-        self.cleanup_as(binary(), arguments)
+        let mut command = self.cleanup_as(binary(), arguments);
+        command.args((!arguments.iter().any(|given| ["--yes", "--dry-run"].contains(given))).then_some("--yes"));
+        command
     }
 
     /// The same, begun by `command`, such as a wrapper around the binary.
@@ -70,6 +75,49 @@ impl Sides {
     /// `jobs-cleanup`, to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.cleanup(arguments).output().expect("the binary runs")
+    }
+}
+
+/// Both sides, on a store whose write lock another connection holds.
+pub(crate) struct Waiting {
+    pub(crate) sides: Sides,
+    pub(crate) lock: Connection,
+}
+
+impl Waiting {
+    /// With the rows that `sql` inserts.
+    pub(crate) fn with(sql: &str) -> Self {
+        let sides = Sides::with(sql);
+        let lock = sides.store();
+        lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self { sides, lock }
+    }
+
+    /// Calls the gateway, and returns once hero_proc's side has begun.
+    pub(crate) fn call(&self) -> UnixStream {
+        let mut caller = UnixStream::connect(self.sides.path("gateway.sock")).unwrap();
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"jobs.cleanup"}"#;
+        caller.write_all(&post("connection: close", call.as_bytes())).unwrap();
+        self.has_begun();
+        caller
+    }
+
+    /// The same by `jobs-cleanup`.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Running {
+        let command = Running::start(&mut self.sides.cleanup(arguments));
+        self.has_begun();
+        command
+    }
+
+    /// Returns once the server has the store open, which it has only for calls.
+    pub(crate) fn has_begun(&self) {
+        while !self.sides.hero_proc.has_open(&self.sides.path("hero_proc.db")) {
+            thread::yield_now();
+        }
+    }
+
+    pub(crate) fn unlock(&self) {
+        self.lock.execute_batch("ROLLBACK").unwrap();
     }
 }
 

@@ -6,11 +6,16 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::Once;
 
+use hero_proc_cleanup::{Host, Report, RpcError};
+use serde::Deserializer;
 use tracing::Event;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::support::call::call_as;
+use crate::support::sample::Sample;
 
 type Act = Box<dyn FnOnce()>;
 
@@ -62,13 +67,35 @@ impl Visit for Line {
     }
 }
 
-/// Does `act` when the step `name` begins on this thread, or when "delete" has ended if it is "deleted", and writes the steps down from here on.
+/// Does `act` when the step `name` begins on this thread, or when "delete" has ended if it is "deleted", and writes the
+/// steps down from here on.
 pub(crate) fn when(name: &'static str, act: impl FnOnce() + 'static) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Steps)).unwrap());
     STEPS.take();
     LOG.take();
     WHEN.set(Some((name, Box::new(act))));
+}
+
+/// A call of `host` during which `act` is done, once, when `step` begins.
+#[track_caller]
+pub(crate) fn interrupted<'de>(
+    sample: &Sample,
+    step: &'static str,
+    act: impl FnOnce() + 'static,
+    host: &Host,
+    params: impl Deserializer<'de>,
+) -> Result<Report, RpcError> {
+    when(step, act);
+    let outcome = call_as(sample, host, params);
+    assert!(has_happened(), "the step {step} has begun");
+    outcome
+}
+
+/// Another connection, opened now, that executes `sql`.
+pub(crate) fn executes(sample: &Sample, sql: &'static str) -> impl FnOnce() + 'static {
+    let other = sample.open();
+    move || other.execute_batch(sql).unwrap()
 }
 
 /// The steps that have begun since [`when`], which are forgotten now.

@@ -1,39 +1,22 @@
 //! The plan token: what was shown is what goes, or nothing.
 
-use std::sync::Arc;
-
-use hero_proc_cleanup::{ControlError, Guard, Host, Job, JobControl, Kind, Report, RpcError, cleanup_by_tag};
+use hero_proc_cleanup::{Kind, Report, RpcError};
 use serde_json::{Value, json};
 
+use crate::support::call::{Control, all, all_with, bound, call, call_as, dry_run};
 use crate::support::sample::Sample;
-use crate::support::server::Server;
+use crate::support::server::{METHOD, Server};
 
-fn call(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
-    cleanup_by_tag(sample.path.as_path(), &Host::new(Guard::codescaler()), params, chrono::Utc::now())
-}
-
-/// The same, by a host to which every job is as good as stopped.
+/// A call of a host to which every job is as good as stopped.
 fn call_forced(sample: &Sample, params: &Value) -> Result<Report, RpcError> {
-    struct Stopped;
-
-    impl JobControl for Stopped {
-        fn stop(&self, _: &Job) -> Result<(), ControlError> {
-            Ok(())
-        }
-    }
-
-    let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Stopped));
-    cleanup_by_tag(sample.path.as_path(), &host, params, chrono::Utc::now())
+    call_as(sample, &Control::willing().host(), params)
 }
 
 /// Two finished jobs, each with its action, and a third that runs.
 fn sample() -> Sample {
     let sample = Sample::empty();
-    sample
-        .open()
-        .execute_batch(
-            r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags, created_at_ms) VALUES
+    sample.execute(
+        r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags, created_at_ms) VALUES
                  ('a', 'a', '{}', 'done', '["codescaler"]', 1700000000000),
                  ('b', 'b', '{}', 'failed', '["codescaler"]', 1700000000000),
                  ('c', 'c', '{}', 'running', '["codescaler"]', 1700000000000),
@@ -42,38 +25,35 @@ fn sample() -> Sample {
                  ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'), ('c', '{"tags":["codescaler"]}'),
                  ('x', '{"tags":["ops"]}');
                INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
-        )
-        .unwrap();
+    );
     sample
 }
-
-const ASKED: [&str; 1] = ["codescaler"];
 
 #[test]
 fn it_is_the_same_for_as_long_as_the_same_would_go() {
     let sample = sample();
-    let plan = call(&sample, &json!({ "tags": ASKED, "dry_run": true })).unwrap().plan;
+    let plan = call(&sample, dry_run()).unwrap().plan;
     for same in [
         json!({ "tags": ["codescaler", "codescaler"], "dry_run": true }),
-        json!({ "tags": ASKED, "dry_run": true, "max_ids": 1 }),
-        json!({ "tags": ASKED, "dry_run": true, "limit": 50_000, "force": false }),
-        json!({ "tags": ASKED, "dry_run": true, "expect_plan": plan }),
+        all_with(json!({ "dry_run": true, "max_ids": 1 })),
+        all_with(json!({ "dry_run": true, "limit": 50_000, "force": false })),
+        all_with(json!({ "dry_run": true, "expect_plan": plan })),
     ] {
         assert_eq!(call(&sample, &same).unwrap().plan, plan, "{same}");
     }
     // What has nothing to do with it may change.
-    sample.open().execute_batch("UPDATE jobs SET phase = 'failed', stderr = 'x' WHERE action = 'x'; VACUUM").unwrap();
-    let report = call(&sample, &json!({ "tags": ASKED, "expect_plan": plan })).unwrap();
+    sample.execute("UPDATE jobs SET phase = 'failed', stderr = 'x' WHERE action = 'x'; VACUUM");
+    let report = call(&sample, bound(&plan)).unwrap();
     assert_eq!((report.jobs_deleted, report.actions_deleted, report.plan), (2, 2, plan));
 }
 
 #[test]
 fn its_cut_off_is_the_one_that_was_shown() {
     let sample = sample();
-    let asked = json!({ "tags": ASKED, "dry_run": true, "older_than_ms": 0 });
+    let asked = all_with(json!({ "dry_run": true, "older_than_ms": 0 }));
     let shown = call(&sample, &asked).unwrap();
-    sample.open().execute("UPDATE jobs SET phase = 'done', created_at_ms = 32503680000000 WHERE id = 3", ()).unwrap();
-    let params = json!({ "tags": ASKED, "older_than_ms": 0, "expect_plan": shown.plan });
+    sample.execute("UPDATE jobs SET phase = 'done', created_at_ms = 32503680000000 WHERE id = 3");
+    let params = all_with(json!({ "older_than_ms": 0, "expect_plan": shown.plan }));
     let done = call(&sample, &params).unwrap();
     assert_eq!((done.cutoff_ms, done.jobs_deleted), (shown.cutoff_ms, 2));
     assert!(shown.plan.starts_with(&format!("{}.", shown.cutoff_ms.unwrap())));
@@ -83,15 +63,15 @@ fn its_cut_off_is_the_one_that_was_shown() {
 fn other_params_have_another_plan() {
     let sample = sample();
     let before = sample.dump();
-    let plan = call(&sample, &json!({ "tags": ASKED, "dry_run": true })).unwrap().plan;
-    let aged = call(&sample, &json!({ "tags": ASKED, "dry_run": true, "older_than_ms": 1 })).unwrap().plan;
+    let plan = call(&sample, dry_run()).unwrap().plan;
+    let aged = call(&sample, all_with(json!({ "dry_run": true, "older_than_ms": 1 }))).unwrap().plan;
     for (plan, params) in [
         (&plan, json!({ "tags": ["codescaler", "codescaler_ana"] })),
         (&plan, json!({ "tags": ["codescaler_ana"] })),
-        (&plan, json!({ "tags": ASKED, "limit": 49_999 })),
-        (&plan, json!({ "tags": ASKED, "older_than_ms": 1 })),
-        (&aged, json!({ "tags": ASKED, "older_than_ms": 2 })),
-        (&aged, json!({ "tags": ASKED })),
+        (&plan, all_with(json!({ "limit": 49_999 }))),
+        (&plan, all_with(json!({ "older_than_ms": 1 }))),
+        (&aged, all_with(json!({ "older_than_ms": 2 }))),
+        (&aged, all()),
     ] {
         let mut params = params;
         params["expect_plan"] = plan.as_str().into();
@@ -104,13 +84,13 @@ fn other_params_have_another_plan() {
 #[test]
 fn what_was_asked_for_is_bound() {
     let sample = sample();
-    sample.open().execute(r#"UPDATE jobs SET tags = '["codescaler","codescaler_ana"]' WHERE id < 4"#, ()).unwrap();
+    sample.execute(r#"UPDATE jobs SET tags = '["codescaler","codescaler_ana"]' WHERE id < 4"#);
     let before = sample.dump();
-    let shown = call(&sample, &json!({ "tags": ASKED, "dry_run": true, "older_than_ms": 1 })).unwrap();
+    let shown = call(&sample, all_with(json!({ "dry_run": true, "older_than_ms": 1 }))).unwrap();
     let digest = shown.plan.split_once('.').unwrap().1;
     let forged = format!("{}.{digest}", shown.cutoff_ms.unwrap() - 1);
     for params in [
-        json!({ "tags": ASKED, "older_than_ms": 1, "expect_plan": forged }),
+        all_with(json!({ "older_than_ms": 1, "expect_plan": forged })),
         json!({ "tags": ["codescaler_ana"], "older_than_ms": 1, "expect_plan": shown.plan }),
     ] {
         let error = call(&sample, &params).unwrap_err();
@@ -126,24 +106,24 @@ fn with_force_it_is_another_plan() {
     for all_finished in [false, true] {
         let sample = sample();
         if all_finished {
-            sample.open().execute("UPDATE jobs SET phase = 'done'", ()).unwrap();
+            sample.execute("UPDATE jobs SET phase = 'done'");
         }
         let before = sample.dump();
         let plan = |force: bool| {
-            let params = json!({ "tags": ASKED, "dry_run": true, "force": force });
+            let params = all_with(json!({ "dry_run": true, "force": force }));
             call_forced(&sample, &params).unwrap()
         };
         let (gentle, forced) = (plan(false), plan(true));
         assert_eq!(gentle.job_ids == forced.job_ids, all_finished);
         for (force, plan) in [(true, &gentle.plan), (false, &forced.plan)] {
             for dry_run in [true, false] {
-                let params = json!({ "tags": ASKED, "force": force, "expect_plan": plan, "dry_run": dry_run });
+                let params = all_with(json!({ "force": force, "expect_plan": plan, "dry_run": dry_run }));
                 let error = call_forced(&sample, &params).unwrap_err();
                 assert_eq!((error.kind(), error.data.get("jobs_stopped")), (Some(Kind::PlanChanged), None));
             }
         }
         assert_eq!(sample.dump(), before);
-        let params = json!({ "tags": ASKED, "force": true, "expect_plan": forced.plan });
+        let params = all_with(json!({ "force": true, "expect_plan": forced.plan }));
         assert_eq!(call_forced(&sample, &params).unwrap().job_ids, forced.job_ids);
     }
 }
@@ -153,26 +133,24 @@ fn with_force_it_is_another_plan() {
 fn it_outlives_the_process_that_made_it() {
     for age in [json!({}), json!({ "older_than_ms": 86_400_000 })] {
         let sample = sample();
-        let socket = sample.directory.path().join("rpc.sock");
-        let mut params = age;
-        params["tags"] = json!(ASKED);
+        let mut params = all_with(age);
         params["dry_run"] = true.into();
-        let shown = Server::serve(&sample.path, &socket).call("job.cleanup_by_tag", &params)["result"].take();
+        let shown = sample.serve().call(METHOD, &params)["result"].take();
         assert_eq!((&shown["job_ids"], &shown["action_ids"]), (&json!([1, 2]), &json!(["a", "b"])));
 
         params["expect_plan"] = shown["plan"].clone();
-        let again = Server::serve(&sample.path, &socket);
-        let other = Server::serve(&sample.path, &sample.directory.path().join("other.sock"));
+        let again = sample.serve();
+        let other = Server::serve(&sample.path, &sample.file("other.sock"));
         for server in [&again, &other] {
-            assert_eq!(server.call("job.cleanup_by_tag", &params)["result"]["plan"], shown["plan"]);
+            assert_eq!(server.call(METHOD, &params)["result"]["plan"], shown["plan"]);
         }
         assert_eq!(call(&sample, &params).unwrap().plan, shown["plan"], "in a host of its own");
         drop(again);
         params["dry_run"] = false.into();
-        let done = Server::serve(&sample.path, &socket).call("job.cleanup_by_tag", &params)["result"].take();
+        let done = sample.serve().call(METHOD, &params)["result"].take();
         assert_eq!((&done["job_ids"], &done["action_ids"]), (&shown["job_ids"], &shown["action_ids"]));
         assert_eq!((&done["plan"], &done["cutoff_ms"]), (&shown["plan"], &shown["cutoff_ms"]));
-        let changed = &other.call("job.cleanup_by_tag", &params)["error"];
+        let changed = &other.call(METHOD, &params)["error"];
         assert_eq!((&changed["code"], &changed["data"]["jobs_planned"]), (&json!(-32020), &json!(0)));
     }
 }
@@ -180,7 +158,7 @@ fn it_outlives_the_process_that_made_it() {
 #[test]
 fn what_is_no_token_is_a_bad_param() {
     let sample = sample();
-    let plan = call(&sample, &json!({ "tags": ASKED, "dry_run": true })).unwrap().plan;
+    let plan = call(&sample, dry_run()).unwrap().plan;
     let digest = plan.strip_prefix("none.").unwrap();
     for token in [
         "",
@@ -202,7 +180,7 @@ fn what_is_no_token_is_a_bad_param() {
         &format!("none.{}", "ä".repeat(32)),
         &format!("none.{digest}\0"),
     ] {
-        let error = call(&sample, &json!({ "tags": ASKED, "expect_plan": token })).unwrap_err();
+        let error = call(&sample, bound(token)).unwrap_err();
         assert_eq!(
             (error.kind(), &error.data["param"]),
             (Some(Kind::InvalidParams), &json!("expect_plan")),
@@ -210,7 +188,7 @@ fn what_is_no_token_is_a_bad_param() {
         );
     }
     let forged = format!("none.{}", "0".repeat(64));
-    let error = call(&sample, &json!({ "tags": ASKED, "expect_plan": forged })).unwrap_err();
+    let error = call(&sample, bound(&forged)).unwrap_err();
     assert_eq!((error.kind(), error.code), (Some(Kind::PlanChanged), -32020));
     assert_eq!((&error.data["jobs_planned"], &error.data["actions_planned"]), (&json!(2), &json!(2)));
     assert_eq!(error.data["plan"], plan);
@@ -244,11 +222,11 @@ fn every_change_of_what_was_shown_is_refused() {
         ("UPDATE actions SET name = 'renamed' WHERE name = 'b'", 2, 1),
     ] {
         let sample = sample();
-        let plan = call(&sample, &json!({ "tags": ASKED, "dry_run": true })).unwrap().plan;
-        sample.open().execute_batch(change).unwrap();
+        let plan = call(&sample, dry_run()).unwrap().plan;
+        sample.execute(change);
         let before = sample.dump();
         for dry_run in [true, false] {
-            let params = json!({ "tags": ASKED, "expect_plan": plan, "dry_run": dry_run });
+            let params = all_with(json!({ "expect_plan": plan, "dry_run": dry_run }));
             let error = call(&sample, &params).expect_err(change);
             assert_eq!(error.kind(), Some(Kind::PlanChanged), "{change}");
             let planned = (&error.data["jobs_planned"], &error.data["actions_planned"]);
@@ -256,8 +234,7 @@ fn every_change_of_what_was_shown_is_refused() {
             assert_eq!(sample.dump(), before, "{change}");
             // Its new plan is one that goes.
             if !dry_run {
-                let params = json!({ "tags": ASKED, "expect_plan": error.data["plan"] });
-                let report = call(&sample, &params).unwrap();
+                let report = call(&sample, bound(error.data["plan"].as_str().unwrap())).unwrap();
                 assert_eq!((report.jobs_deleted, report.actions_deleted), (jobs, actions), "{change}");
             }
         }
@@ -268,10 +245,86 @@ fn every_change_of_what_was_shown_is_refused() {
 #[test]
 fn a_lost_reference_is_a_change_too() {
     let sample = sample();
-    sample.open().execute("UPDATE jobs SET action_id = 'b' WHERE id = 4", ()).unwrap();
-    let shown = call(&sample, &json!({ "tags": ASKED, "dry_run": true })).unwrap();
+    sample.execute("UPDATE jobs SET action_id = 'b' WHERE id = 4");
+    let shown = call(&sample, dry_run()).unwrap();
     assert_eq!(shown.actions_planned, 1);
-    sample.open().execute("UPDATE jobs SET action_id = 'x' WHERE id = 4", ()).unwrap();
-    let error = call(&sample, &json!({ "tags": ASKED, "expect_plan": shown.plan })).unwrap_err();
+    sample.execute("UPDATE jobs SET action_id = 'x' WHERE id = 4");
+    let error = call(&sample, bound(&shown.plan)).unwrap_err();
     assert_eq!((error.kind(), &error.data["actions_planned"]), (Some(Kind::PlanChanged), &json!(2)));
+}
+
+/// After `change`, the plan of before is refused, and nothing is deleted.
+fn assert_bound(rows: &str, change: &str) {
+    assert_plan_bound((1, 1), rows, change);
+}
+
+/// The same, where so many jobs and actions are planned.
+fn assert_plan_bound(planned: (u64, u64), rows: &str, change: &str) {
+    let sample = Sample::empty();
+    sample.execute(rows);
+    let shown = call(&sample, dry_run()).unwrap();
+    assert_eq!((shown.jobs_planned, shown.actions_planned), planned);
+    sample.execute(change);
+    let before = sample.dump();
+    let error = call(&sample, bound(&shown.plan)).unwrap_err();
+    assert_eq!(error.kind(), Some(Kind::PlanChanged), "{change}");
+    assert_eq!(sample.dump(), before, "{change}");
+}
+
+/// A finished job and its action.
+const JOB: &str = r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags)
+                     VALUES ('a', 'a', '{}', 'done', '["codescaler"]');"#;
+const ACTION: &str = r#"INSERT INTO actions (name, spec_json) VALUES ('a', '{"tags":["codescaler"]}');"#;
+
+/// A JSON null in `tags` sends us to the spec: what changes there changes the tags.
+#[test]
+fn tags_that_a_json_null_leads_to_are_bound() {
+    let job = r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags)
+                 VALUES ('a', 'a', '{"tags":["codescaler","codescaler_ana"]}', 'done', 'null');"#;
+    assert_bound(
+        &format!("{job} {ACTION}"),
+        r#"UPDATE jobs SET spec_json = '{"tags":["codescaler","codescaler_bob"]}'"#,
+    );
+}
+
+/// Another job with the same fields, one that has been enqueued again since, is not the one that was shown.
+#[test]
+fn a_job_is_bound_as_a_row() {
+    assert_bound(&format!("{JOB} {ACTION}"), &format!("DELETE FROM jobs; {JOB}"));
+}
+
+/// Where a job refers to is bound, even where no action is there, or the same one is meant.
+#[test]
+fn what_a_job_refers_to_is_bound() {
+    let jobs = r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
+                    ('gone', NULL, '{}', 'done', '["codescaler"]'), ('gone', 'gone', '{}', 'done', '["codescaler"]');"#;
+    for change in [
+        "UPDATE jobs SET context_name = 'lab' WHERE id = 1",
+        "UPDATE jobs SET action_id = 'gone' WHERE id = 1",
+        "UPDATE jobs SET action_id = NULL WHERE id = 2",
+        "UPDATE jobs SET action = 'left' WHERE id = 2",
+    ] {
+        assert_plan_bound((2, 0), jobs, change);
+    }
+}
+
+/// Another action of the same name is not the one that was shown.
+#[test]
+fn an_action_is_bound_as_a_row() {
+    assert_bound(&format!("{JOB} {ACTION}"), &format!("DELETE FROM actions; {ACTION}"));
+}
+
+/// `lab/x` of the context core and `x` of the context lab are written alike, and are not the same.
+#[test]
+fn an_action_is_bound_with_its_context() {
+    let rows = |context: &str, name: &str| {
+        format!(
+            r#"DELETE FROM jobs; DELETE FROM actions; DELETE FROM sqlite_sequence;
+               INSERT INTO jobs (context_name, action, action_id, spec_json, phase, tags)
+               VALUES ('{context}', '{name}', '{name}', '{{}}', 'done', '["codescaler"]');
+               INSERT INTO actions (context_name, name, spec_json)
+               VALUES ('{context}', '{name}', '{{"tags":["codescaler"]}}');"#
+        )
+    };
+    assert_bound(&rows("core", "lab/x"), &rows("lab", "x"));
 }
