@@ -191,10 +191,10 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     text.0
 }
 
-/// Why a store does not fit.
-pub(crate) fn problems(problems: &[String]) -> String {
+/// What is wrong with a store, by reasons.
+pub(crate) fn problems(wrong: &str, problems: &[String]) -> String {
     let mut text = Lines::default();
-    text.line("The store does not fit:");
+    text.line(format_args!("{wrong}:"));
     for problem in problems {
         text.line(format_args!("  {problem}"));
     }

@@ -11,6 +11,7 @@ mod dependencies;
 mod docs;
 mod examples;
 mod faults;
+mod files;
 mod flags;
 mod force;
 mod foreign_keys;
