@@ -167,6 +167,7 @@ pub(crate) struct Stops {
 pub(crate) struct Stopped {
     pub(crate) job: Job,
     pub(crate) finished_at: Option<i64>,
+    pub(crate) run: Option<i64>,
 }
 
 /// The decision about one snapshot.

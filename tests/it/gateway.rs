@@ -170,7 +170,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let broke = "the connection broke before the answer was whole: the call may have been carried out";
     let of =
         |what: &str| format!("the answer {what}: this is not the server that was expected, what it did is unknown");
-    let (no_answer, no_report) = (&of("is no JSON-RPC response"), &of("is no report of a cleanup"));
+    let (no_answer, no_report) = (&of("is no JSON-RPC response"), &of("is no report of this method"));
     let another = &of("is no JSON-RPC response to this call");
     let no_http = &of("is no HTTP");
     let too_large = &of("has more than 268435456 bytes");

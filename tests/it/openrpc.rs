@@ -20,15 +20,19 @@ fn params(method: &Value) -> Map<String, Value> {
     params.map(|param| (param["name"].as_str().unwrap().to_owned(), param.clone())).collect()
 }
 
+const HERO_PROC: [&str; 2] = ["job.cleanup_by_tag", "job.usage_by_tag"];
+const CODESCALERS: [&str; 2] = ["jobs.cleanup", "jobs.usage"];
+
 #[test]
 fn they_are_openrpc_of_this_version() {
-    for (text, method) in [(openrpc::HERO_PROC, "job.cleanup_by_tag"), (openrpc::CODESCALERS, "jobs.cleanup")] {
+    for (text, methods) in [(openrpc::HERO_PROC, HERO_PROC), (openrpc::CODESCALERS, CODESCALERS)] {
         let document = document(text);
         assert_eq!(document["openrpc"], "1.2.6");
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(document["methods"][0]["name"], method);
-        assert_eq!(document["methods"][0]["paramStructure"], "by-name");
-        assert_eq!(document["methods"][1]["name"], "rpc.discover");
+        let (discover, own) = document["methods"].as_array().unwrap().split_last().unwrap();
+        assert_eq!(discover["name"], "rpc.discover");
+        assert_eq!(own.iter().map(|method| &method["name"]).collect::<Vec<_>>(), methods);
+        assert!(own.iter().all(|method| method["paramStructure"] == "by-name"));
         assert_openrpc(&document);
     }
 }
@@ -265,40 +269,52 @@ fn errors_are_answered_as_documented() {
 
 #[test]
 fn the_examples_hold_on_the_running_binary() {
-    let sample = Sample::new();
-    let server = sample.serve();
-    replay(&server, openrpc::HERO_PROC);
-
-    let sample = Sample::new();
-    let hero_proc = Server::serve(&sample.path, &sample.directory.path().join("hero_proc.sock"));
-    let gateway = sample.gateway(&hero_proc);
-    replay(&gateway, openrpc::CODESCALERS);
+    replay(openrpc::HERO_PROC, |sample, call| call(&sample.serve()));
+    replay(openrpc::CODESCALERS, |sample, call| {
+        let hero_proc = Server::serve(&sample.path, &sample.file("hero_proc.sock"));
+        call(&sample.gateway(&hero_proc));
+    });
 }
 
-/// Each method's examples in turn: one that expects a plan is given that of the example before.
-fn replay(server: &Server, text: &str) {
+/// Each method's examples in turn, on a store of its own: one that expects a plan is given that of the example before.
+fn replay(text: &str, serve: impl Fn(&Sample, &dyn Fn(&Server))) {
     for method in document(text)["methods"].as_array().unwrap() {
-        let mut plan = Value::Null;
-        for example in method["examples"].as_array().into_iter().flatten() {
-            let mut params = Map::new();
-            for param in example["params"].as_array().unwrap() {
-                params.insert(param["name"].as_str().unwrap().to_owned(), param["value"].clone());
-            }
-            if let Some(shown) = params.get("expect_plan") {
-                assert!(shown.as_str().unwrap().parse::<PlanToken>().is_ok(), "{shown}");
-                params.insert("expect_plan".to_owned(), plan.clone());
-            }
-            let mut answer = server.call(method["name"].as_str().unwrap(), &Value::Object(params));
-            plan = answer["result"]["plan"].clone();
-            let expected = &example["result"]["value"];
-            align(&mut answer["result"], expected);
-            assert_eq!(&answer["result"], expected, "{}", example["name"]);
+        serve(&Sample::new(), &|server| replay_method(server, method));
+    }
+}
+
+fn replay_method(server: &Server, method: &Value) {
+    let mut plan = Value::Null;
+    for example in method["examples"].as_array().into_iter().flatten() {
+        let mut params = Map::new();
+        for param in example["params"].as_array().unwrap() {
+            params.insert(param["name"].as_str().unwrap().to_owned(), param["value"].clone());
         }
+        if let Some(shown) = params.get("expect_plan") {
+            assert!(shown.as_str().unwrap().parse::<PlanToken>().is_ok(), "{shown}");
+            params.insert("expect_plan".to_owned(), plan.clone());
+        }
+        let mut answer = server.call(method["name"].as_str().unwrap(), &Value::Object(params));
+        plan = answer["result"]["plan"].clone();
+        let expected = &example["result"]["value"];
+        align(&mut answer["result"], expected);
+        assert_eq!(&answer["result"], expected, "{}", example["name"]);
     }
 }
 
 /// What is different in each run: moments, durations, the plan of a moment, the sizes of files.
-const VARIES: [&str; 7] = ["cutoff_ms", "plan", "duration_ms", "lock_ms", "file_bytes", "wal_bytes", "free_bytes"];
+const VARIES: &[&str] = &[
+    "cutoff_ms",
+    "plan",
+    "duration_ms",
+    "lock_ms",
+    "file_bytes",
+    "wal_bytes",
+    "free_bytes",
+    "oldest_ms",
+    "newest_ms",
+    "day_ms",
+];
 
 /// Gives `result` what `expected` has of that, where both are of one type.
 pub(crate) fn align(result: &mut Value, expected: &Value) {
@@ -496,13 +512,15 @@ fn a_host_merges_both_documents_into_its_own() {
     assert_eq!(without, before);
     // What was added is what was served, by other names.
     let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
-    assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
-    for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
-        let own = document(text);
+    assert_eq!(names, [HERO_PROC, CODESCALERS].concat());
+    let documents = [openrpc::HERO_PROC, openrpc::CODESCALERS].map(document);
+    let own =
+        documents.iter().flat_map(|own| own["methods"].as_array().unwrap().iter().map(move |method| (own, method)));
+    for (method, (document, own)) in methods[90..].iter().zip(own.filter(|(_, own)| own["name"] != "rpc.discover")) {
         let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
-        assert_eq!(resolved(&merged, method), resolved(&own, &own["methods"][0]));
-        assert_eq!(method["params"], own["methods"][0]["params"]);
-        assert_eq!(method["errors"], own["methods"][0]["errors"]);
+        assert_eq!(resolved(&merged, method), resolved(document, own));
+        assert_eq!(method["params"], own["params"]);
+        assert_eq!(method["errors"], own["errors"]);
     }
 }
 
@@ -538,7 +556,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 5);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 12);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();
