@@ -8,13 +8,14 @@
 //!
 //! # How it reads
 //!
-//! One snapshot is read in two passes, first the actions, then the jobs; two connections read side by side where they can. No
-//! lock is taken, nothing is written, and a cancel ends it between two rows.
+//! One snapshot is read in passes: the actions, what a cleanup would decide about it ([`plan`](crate::plan)), which tells what
+//! has leaked, and the jobs. Two connections read side by side where they can. No lock is taken, nothing is written, and a
+//! cancel ends it between two rows.
 //!
 //! # Memory
 //!
-//! The rows are added up while they are read ([`tally`]). Each distinct value of a tag and each distinct phase takes about
-//! 70 bytes, however long its name is: names are looked up at the end, for the values that are listed.
+//! The jobs are added up while they are read ([`tally`]). Each distinct value of a tag and each distinct phase takes about 70
+//! bytes, however long its name is: names are looked up at the end, for the values that are listed.
 
 mod tally;
 
@@ -171,6 +172,8 @@ pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTi
     let snapshot = store.read()?;
     let reading = Reading::new(query, now.timestamp_millis());
     let actions = actions(&snapshot, &query.tags)?;
+    // What it takes to decide is given back before the jobs are counted.
+    let actions_leaked = if actions.rows > 0 { leaked(&snapshot, host, query, now)? } else { 0 };
     let tally = jobs(&snapshot, &reading)?;
     let mut by: Vec<Listed> = tally.by.iter().map(|groups| groups.largest(query.top)).collect();
     let mut phases = tally.phases.largest(query.top);
@@ -182,7 +185,7 @@ pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTi
         finished: tally.finished,
         bytes: tally.all.bytes,
         actions: actions.rows,
-        actions_leaked: if actions.rows > 0 { leaked(&snapshot, host, query, now)? } else { 0 },
+        actions_leaked,
         actions_bytes: actions.bytes,
         oldest_ms: tally.oldest,
         newest_ms: tally.newest,
