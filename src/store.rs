@@ -46,7 +46,7 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
-pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;
 

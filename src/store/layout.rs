@@ -32,6 +32,8 @@ pub(crate) struct Jobs {
     pub(crate) started_at: Option<&'static str>,
     pub(crate) finished_at: Option<&'static str>,
     pub(crate) run_id: Option<&'static str>,
+    /// Whether an index leads from a run to its jobs.
+    pub(crate) runs_are_indexed: bool,
     /// Whether no id is ever used again.
     pub(crate) autoincrement: bool,
     /// The bytes of text and blobs in a row, in SQL.
@@ -131,6 +133,16 @@ impl Layout {
 pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let mut problems = Vec::new();
 
+    let runs_are_indexed = connection
+        .prepare(
+            "SELECT 1
+             FROM pragma_index_list('jobs') AS list,
+                  pragma_index_info(list.name) AS info
+             WHERE info.seqno = 0
+               AND info.name = 'run_id' COLLATE NOCASE
+               AND list.partial = 0",
+        )?
+        .exists(())?;
     let jobs = Table::read(connection, "jobs", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         for column in ["action", "tags", "phase"] {
@@ -149,6 +161,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             run_id: table.find(&["run_id"]),
             bytes: table.bytes(),
             weights: table.weights(),
+            runs_are_indexed,
             autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
     });

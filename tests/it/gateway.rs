@@ -90,7 +90,7 @@ fn bad_params_are_refused_here() {
         (r#"{"actor":"target_web"}"#, "actor", ambiguous),
         (r#"{"actor":"kind_"}"#, "actor", ambiguous),
         (r#"{"actor":7}"#, "actor", r#"param "actor" must be a string"#),
-        (r#"{"kind":null}"#, "kind", r#"param "kind" must be a string"#),
+        (r#"{"kind":{}}"#, "kind", r#"param "kind" must be a string"#),
         (r#"{"target":["web"]}"#, "target", r#"param "target" must be a string"#),
         (r#"{"actor":"ana","actor":"bob"}"#, "actor", r#"param "actor" is given twice"#),
         (r#"{"dry_run":true,"dry_run":false}"#, "dry_run", r#"param "dry_run" is given twice"#),

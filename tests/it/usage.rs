@@ -32,7 +32,7 @@ type Row = BTreeMap<String, Cell>;
 
 fn rows(store: &Connection, table: &str) -> Vec<Row> {
     let mut statement = store.prepare(&format!("SELECT * FROM {table} ORDER BY id")).unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(ToOwned::to_owned).collect();
+    let names = names(&statement);
     let read = |row: &rusqlite::Row<'_>| {
         let cell = |(index, name): (usize, &String)| Ok((name.clone(), cell(row.get_ref(index)?)));
         names.iter().enumerate().map(cell).collect::<rusqlite::Result<Row>>()
@@ -52,6 +52,11 @@ fn cell(value: ValueRef<'_>) -> Cell {
         },
         ValueRef::Blob(bytes) => Cell::Blob(bytes.to_vec()),
     }
+}
+
+/// The names of what `statement` selects. Whether they come as a list depends on rusqlite's version.
+fn names(statement: &rusqlite::Statement<'_>) -> Vec<String> {
+    (0..statement.column_count()).map(|index| statement.column_name(index).unwrap().to_owned()).collect()
 }
 
 fn one_of<'r>(row: &'r Row, names: &[&str]) -> &'r Cell {
@@ -193,11 +198,10 @@ fn expected(store: &Connection, asked: &[&str], by: &[&str], top: usize) -> Valu
         *day = (day.0 + 1, day.1 + weight(job));
     }
     let days = days.into_iter().rev().take(400);
-    let mut statement = store.prepare("SELECT * FROM jobs").unwrap();
-    let columns = statement.column_names().into_iter().map(ToOwned::to_owned).filter(|name| name != COMPUTED);
+    let statement = store.prepare("SELECT * FROM jobs").unwrap();
+    let columns = names(&statement).into_iter().filter(|name| name != COMPUTED);
     let mut columns: Vec<(String, u64)> =
         columns.map(|name| (name.clone(), jobs.iter().map(|job| bytes(&job[&name])).sum())).collect();
-    drop(statement.query(()).unwrap());
     columns.retain(|(_, bytes)| *bytes > 0);
     columns.sort_by_key(|(_, bytes)| Reverse(*bytes));
     let mut largest: Vec<&Row> = jobs.iter().collect();
@@ -597,7 +601,7 @@ fn nothing_is_locked_and_nothing_written() {
     let mut host = Host::new(Guard::codescaler());
     host.cancel = Cancel::default();
     host.cancel.cancel();
-    let error = call(USAGE_BY_TAG, &json!({ "tags": ["codescaler"] }), &sample, &host, Utc::now()).unwrap_err();
+    let error = call(USAGE_BY_TAG, json!({ "tags": ["codescaler"] }), &sample, &host, Utc::now()).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Cancelled));
 }
 
