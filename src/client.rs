@@ -180,17 +180,17 @@ impl Client {
 
     /// The part of what went wrong on this side that the caller may know; the rest goes to the log.
     fn strange(&self, error: &CallError) -> RpcError {
-        let socket = self.socket.display();
+        let socket = self.socket.to_string_lossy();
         let cause = std::error::Error::source(error).map(ToString::to_string);
         match error {
             CallError::Connect { source, .. } => {
-                tracing::warn!(%socket, %error, cause, "call not sent");
+                tracing::warn!(?socket, %error, cause, "call not sent");
                 RpcError::new(Kind::UpstreamUnreachable, format_args!("{error}: nothing was sent"))
-                    .with("socket", socket.to_string())
+                    .with("socket", &*socket)
                     .with("cause", cause_word(source))
             }
             CallError::Timeout(_) | CallError::Broken(_) => {
-                tracing::error!(%socket, %error, cause, "call without answer");
+                tracing::error!(?socket, %error, cause, "call without answer");
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: the call may have been carried out"))
             }
             CallError::NoHttp(_)
@@ -199,7 +199,7 @@ impl Client {
             | CallError::Answer(_)
             | CallError::Report(_)
             | CallError::Envelope => {
-                tracing::error!(%socket, %error, cause, "call with an answer that can't be read");
+                tracing::error!(?socket, %error, cause, "call with an answer that can't be read");
                 let unknown = "this is not the server that was expected, what it did is unknown";
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: {unknown}"))
             }

@@ -93,6 +93,7 @@ pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, USAGE_BY_TAG, call};
+pub use phase::TERMINAL as TERMINAL_PHASES;
 pub use plan::{PlanToken, PlanTokenError};
 pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
 pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};

@@ -160,8 +160,8 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             finished_at: table.find(&FINISHED_AT),
             run_id: table.find(&["run_id"]),
             bytes: table.bytes(),
-            weights: table.weights(),
             runs_are_indexed,
+            weights: table.weights(),
             autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
     });

@@ -251,20 +251,20 @@ pub(super) mod sql {
     /// read for every row. So a column is selected only where it says something: the spec of a job whose tags begin like
     /// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for.
     pub(in crate::store) fn jobs(layout: &Layout, times: Times) -> Table {
-        let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
-        let rows = format!("SELECT id, {columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
-        Table { bounds: JOB_BOUNDS, rows }
+        jobs_with(layout, times, "")
     }
 
     /// All jobs, as [`jobs`] has them with their times, and behind that the weight of each column.
     pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
-        let columns = job_columns(layout, Times::Read, &spec_where_needed(layout), "?2").join(", ");
-        let weights: String = layout.jobs.weights.iter().map(|weight| format!(", {}", weight.bytes)).collect();
-        let rows = format!("SELECT id, {columns}{weights} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
-        Table { bounds: JOB_BOUNDS, rows }
+        let weights = layout.jobs.weights.iter().map(|weight| format!(", {}", weight.bytes));
+        jobs_with(layout, Times::Read, &weights.collect::<String>())
     }
 
-    const JOB_BOUNDS: &str = "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)";
+    fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
+        let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
+        let rows = format!("SELECT id, {columns}{more} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+        Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+    }
 
     /// The jobs of the run ?1.
     pub(in crate::store) fn jobs_of_run(run_id: &str) -> String {
@@ -421,7 +421,7 @@ mod tests {
             let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            for table in [sql::jobs(&layout, Times::Read), sql::actions(&layout)] {
+            for table in [sql::jobs(&layout, Times::Read), sql::weighed_jobs(&layout), sql::actions(&layout)] {
                 let bounds = plan(&connection, table.bounds);
                 assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
             }

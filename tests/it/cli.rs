@@ -2,7 +2,7 @@
 
 use std::io::pipe;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hero_proc_cleanup::Report;
 use rustix::process::Signal;
@@ -131,36 +131,6 @@ fn batches_add_up_to_one_report() {
 }
 
 #[test]
-fn a_job_whose_process_is_alive_stays_and_the_exit_code_says_so() {
-    let mut ended = Command::new("true").spawn().expect("a process");
-    ended.wait().expect("it ends");
-    let alive = std::process::id();
-    let rows = old_jobs(1, 1)
-        + &running_job(2, i64::from(ended.id()))
-        + &running_job(3, i64::from(alive))
-        + &running_job(4, 0)
-        + &running_job(5, i64::MAX)
-        + "UPDATE jobs SET pid = NULL WHERE id = 1;"
-        + &running_job(6, 1)
-        + "UPDATE jobs SET pid = NULL, phase = 'pending' WHERE id = 6;"
-        + &running_job(7, 1)
-        + "UPDATE jobs SET pid = 'abc' WHERE id = 7;";
-    let sides = Sides::with(&rows);
-    let output = sides.run(&["--force", "--yes"]);
-    assert_eq!(output.status.code(), Some(3));
-    let done = report(&output.stdout);
-    assert_eq!((done.job_ids, done.jobs_kept.unstoppable), (vec![1, 2, 6], 4));
-    let expected = [
-        format!("job 3: process {alive} is still alive"),
-        "job 4: its pid 0 is none that could be looked up".to_owned(),
-        format!("job 5: its pid {} is none that could be looked up", i64::MAX),
-        "job 7: its pid 0 is none that could be looked up".to_owned(),
-    ];
-    assert_eq!(done.errors, expected);
-    assert_eq!(sides.jobs(), [3, 4, 5, 7]);
-}
-
-#[test]
 fn params_that_the_server_refuses_are_a_usage_error() {
     let sides = Sides::with(&old_jobs(1, 1));
     for arguments in [&["--actor", "kind_build"][..], &["--plan", "rubbish"]] {
@@ -175,7 +145,7 @@ fn serve_starts_without_its_store_and_looks_again_at_each_call() {
     let sides = Sides::without_store();
     let output = sides.run(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
-    assert!(text(&output.stderr).contains("this store does not fit: there is no such file"));
+    assert!(text(&output.stderr).contains("the store can't be used: there is no such file"));
     sides.make_store();
     let output = sides.run(&[]);
     assert_eq!((output.status.code(), report(&output.stdout).jobs_matched), (Some(0), 0));
@@ -436,7 +406,7 @@ fn every_exit_code_means_one_thing() {
     for (code, what, output, says) in [
         (0, "a check", run(&["check", "--store", &store]), ""),
         (0, "a dry run", with_socket(&gateway, &["--dry-run"]), ""),
-        (1, "no store", run(&["check", "--store", &missing]), "error: the store does not fit"),
+        (1, "no store", run(&["check", "--store", &missing]), "error: the store can't be used: there is no"),
         (2, "no such option", with_socket(&gateway, &["--dryrun"]), "error: unexpected argument '--dryrun' found"),
         (
             2,
