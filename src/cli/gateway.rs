@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueHint;
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::gateway::Forwarder;
-use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
+use hero_proc_cleanup::server::{GateError, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_codescalers_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// The group that may open the socket, by name or number [default: that of the server's process]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    socket_group: Option<String>,
     /// hero_proc's socket, or that of `serve` [default: hero_proc/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     hero_proc: Option<PathBuf>,
@@ -47,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     tracing::info!(hero_proc = %hero_proc.socket.display(), "calls go to hero_proc");
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
-    let running = start(service, &socket)?;
+    let running = start(service, &socket, args.socket_group.as_deref())?;
     // hero_proc's answer has a limit of its own.
     running
         .until(interrupts, Duration::MAX, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back"))
@@ -63,9 +66,9 @@ pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, F
     Ok(Service::jobs_cleanup(Forwarder::new(hero_proc), gate))
 }
 
-/// Serves `service`, `jobs.cleanup`, at `socket`, beside whoever called.
-pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
-    let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
+/// Serves `service`, `jobs.cleanup`, at `socket`, for `group` if one is named, beside whoever called.
+pub(crate) fn start(service: Service, socket: &Path, group: Option<&str>) -> Result<Running, Failure> {
+    let listener = sockets::listen(socket, group)?;
     tracing::info!(socket = %socket.display(), "serving jobs.cleanup");
     Ok(Running::start(listener, service))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueHint;
-use hero_proc_cleanup::server::{Listener, Service};
+use hero_proc_cleanup::server::Service;
 use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 
 use super::failure::Failure;
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// The group that may open the socket, by name or number [default: that of the server's process]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    socket_group: Option<String>,
     /// hero_proc's processes are seen here under the pids that its rows name: a pid that isn't found is dead
     #[arg(long)]
     same_pids: bool,
@@ -58,7 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut service = Service::cleanup_by_tag(args.store.clone(), host);
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
-    let running = start(service, &socket)?;
+    let running = start(service, &socket, args.socket_group.as_deref())?;
     // Beside the server, and nobody waits for it: a store may be large, or locked.
     let look = move || look_at(&args.store, &looks);
     if let Err(error) = std::thread::Builder::new().name("look".to_owned()).spawn(look) {
@@ -90,9 +93,9 @@ fn look_at(store: &Path, host: &Host) {
     }
 }
 
-/// Serves `service`, `job.cleanup_by_tag`, at `socket`, beside whoever called.
-pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
-    let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
+/// Serves `service`, `job.cleanup_by_tag`, at `socket`, for `group` if one is named, beside whoever called.
+pub(crate) fn start(service: Service, socket: &Path, group: Option<&str>) -> Result<Running, Failure> {
+    let listener = sockets::listen(socket, group)?;
     tracing::info!(socket = %socket.display(), "serving job.cleanup_by_tag");
     Ok(Running::start(listener, service))
 }

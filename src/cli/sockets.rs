@@ -1,10 +1,12 @@
-//! Where sockets are unless the command line says so.
+//! Where sockets are unless the command line says so, and how servers listen on them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Command;
-use hero_proc_cleanup::server::socket_dir;
+use hero_proc_cleanup::server::{BindError, Listener, socket_dir};
+use rustix::fs::Mode;
 
+use super::failure::Failure;
 use super::text::printable;
 
 /// hero_proc.
@@ -33,4 +35,18 @@ pub(crate) fn in_help(cli: Command) -> Command {
 /// `given`, else the socket of `service` in the directory of sockets.
 pub(crate) fn path(given: Option<PathBuf>, service: &str) -> PathBuf {
     given.unwrap_or_else(|| socket_dir().join(service).join("rpc.sock"))
+}
+
+/// Listens on `socket`, for `group` if one is named.
+pub(crate) fn listen(socket: &Path, group: Option<&str>) -> Result<Listener, Failure> {
+    // What is made for the socket has modes that are meant, whoever started this.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let listener = match group {
+        Some(group) => Listener::bind_for(socket, group),
+        None => Listener::bind(socket),
+    };
+    listener.map_err(|error| match error {
+        BindError::UnknownGroup(_) => Failure::Usage(format!("--socket-group can't be: {error}")),
+        error => Failure::failed("can't serve", error),
+    })
 }

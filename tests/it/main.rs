@@ -37,6 +37,7 @@ mod schemas;
 mod signals;
 mod slow;
 mod soak;
+mod sockets;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
 mod statements;
