@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -30,11 +31,13 @@ pub fn socket_dir() -> PathBuf {
         .unwrap_or_else(|| env::home_dir().unwrap_or_default().join("hero/var/sockets"))
 }
 
-/// A socket that is listened on, mode 0660. Its file goes when this is dropped, unless another has taken its place.
+/// A socket that is listened on. Its file goes when this is dropped, unless another has taken its place, or it is a service
+/// manager's.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    /// None if it is a service manager's.
+    pub(super) file: Option<SocketFile>,
 }
 
 /// The file of a socket that was bound here.
@@ -71,6 +74,9 @@ pub enum BindError {
     /// The path names no file in a directory.
     #[error("{} names no file", .0.display())]
     Path(PathBuf),
+    /// The socket that was passed can't be used.
+    #[error("the socket that was passed can't be used")]
+    Passed(#[source] io::Error),
     /// The system refused.
     #[error("{} can't be bound", path.display())]
     Io {
@@ -107,6 +113,27 @@ impl Listener {
         Self::bind_for_gid(path, Some(gid.ok_or_else(|| BindError::UnknownGroup(group.to_owned()))?))
     }
 
+    /// Takes over a socket on which a service manager listens, and goes on listening when this is dropped. Who may open it
+    /// is the service manager's to say.
+    ///
+    /// # Errors
+    ///
+    /// If it does not listen, as a single connection would not, or if this process runs as nobody.
+    pub fn passed(listener: StdListener) -> Result<Self, BindError> {
+        let taken = || {
+            own_uid().map_err(io::Error::other)?;
+            if !socket_acceptconn(&listener)? {
+                return Err(io::Error::other("it does not listen (Accept=yes, or another kind of socket)"));
+            }
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        };
+        match taken() {
+            Ok(listener) => Ok(Self { listener, file: None }),
+            Err(error) => Err(BindError::Passed(error)),
+        }
+    }
+
     fn bind_for_gid(path: &Path, gid: Option<u32>) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { path: path.to_owned(), source };
         // A file of nobody's is every unknown user's: no directory could be trusted.
@@ -133,7 +160,7 @@ impl Listener {
         }
         let (listener, identity) = bind_and_move(&directory, &place, gid).map_err(failed)?;
         let name = name.to_owned();
-        Ok(Self { listener, file: SocketFile { directory, name, identity } })
+        Ok(Self { listener, file: Some(SocketFile { directory, name, identity }) })
     }
 }
 

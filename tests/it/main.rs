@@ -44,6 +44,7 @@ mod statements;
 mod stopping;
 mod store;
 mod support;
+mod systemd;
 mod terminal;
 mod token;
 mod told;
