@@ -29,6 +29,11 @@ pub(crate) struct Outcome<'r> {
     jobs_deleted: Option<u64>,
     actions_deleted: Option<u64>,
     errors: Option<Vec<IgnoredAny>>,
+    #[serde(rename = "outcome")]
+    reclaim: Option<String>,
+    reason: Option<String>,
+    file_bytes_before: Option<u64>,
+    file_bytes_after: Option<u64>,
     #[serde(borrow)]
     job_ids: Option<&'r RawValue>,
     #[serde(borrow)]
@@ -48,12 +53,17 @@ pub(crate) fn audit(
     let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
     match outcome {
         Ok(Outcome { dry_run: true, .. }) => {}
-        Ok(Outcome { plan, jobs_deleted, actions_deleted, errors, job_ids, action_ids, .. }) => {
-            let plan = plan.as_deref().map(|plan| cut(plan, MOST_WRITTEN));
-            let (shown, errors) = (plan.as_ref().map(tracing::field::debug), errors.as_ref().map(Vec::len));
+        Ok(outcome) => {
+            let Outcome { jobs_deleted, actions_deleted, job_ids, action_ids, .. } = outcome;
+            let Outcome { file_bytes_before, file_bytes_after, .. } = outcome;
+            let [plan, reclaim, reason] = [&outcome.plan, &outcome.reclaim, &outcome.reason]
+                .map(|text| text.as_deref().map(|text| cut(text, MOST_WRITTEN)));
+            let [shown, reclaim, reason] =
+                [&plan, &reclaim, &reason].map(|text| text.as_ref().map(tracing::field::debug));
+            let errors = outcome.errors.as_ref().map(Vec::len);
             tracing::info!(
                 target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", plan = shown, jobs_deleted,
-                actions_deleted, errors, duration_ms, "{method}",
+                actions_deleted, errors, reclaim, reason, file_bytes_before, file_bytes_after, duration_ms, "{method}",
             );
             if tracing::enabled!(target: "audit", tracing::Level::DEBUG) {
                 name_ids(method, plan.as_deref(), "job_ids", *job_ids);

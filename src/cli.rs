@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod jobs_reclaim;
 mod output;
 mod processes;
 mod question;
@@ -78,7 +79,7 @@ Exit codes:
   0  done
   1  failed
   2  usage
-  3  done, but the report's errors are not empty
+  3  done, but the report's errors are not empty, or not all space was given back
   4  the set is no longer that of the plan; nothing was deleted
   5  refused: the guard, no admin, or no permission on the socket
   6  unreachable, busy, or the outcome is unknown
@@ -104,6 +105,8 @@ enum Command {
     Gateway(gateway::Args),
     /// Delete codescaler's jobs, and the actions that nothing refers to any more
     JobsCleanup(jobs_cleanup::Args),
+    /// Give the space of deleted jobs back to the file system
+    JobsReclaim(jobs_reclaim::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -130,9 +133,12 @@ impl Command {
     fn log_level(&self) -> LevelFilter {
         match self {
             Self::Serve(_) | Self::Gateway(_) => LevelFilter::INFO,
-            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
-                LevelFilter::WARN
-            }
+            Self::Demo(_)
+            | Self::JobsCleanup(_)
+            | Self::JobsReclaim(_)
+            | Self::Check(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => LevelFilter::WARN,
         }
     }
 }
@@ -152,7 +158,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => return check::run(&args),
         Command::Completions { shell } => return output::print(&completions(shell)).map(drop),
         Command::Man { dir } => return man(&dir),
-        Command::Demo(_) | Command::Serve(_) | Command::Gateway(_) | Command::JobsCleanup(_) => {}
+        Command::Demo(_)
+        | Command::Serve(_)
+        | Command::Gateway(_)
+        | Command::JobsCleanup(_)
+        | Command::JobsReclaim(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -164,6 +174,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Gateway(args) => gateway::run(args).await,
             Command::JobsCleanup(args) => jobs_cleanup::run(&args).await,
+            Command::JobsReclaim(args) => jobs_reclaim::run(&args).await,
             Command::Check(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     })

@@ -10,13 +10,15 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-pub use crate::method::Options;
+pub use crate::method::{Options, ReclaimParams};
+use crate::reclaim::Reclaimed;
 use crate::report::Report;
 use crate::rpc::{Kind, RpcError};
 
@@ -100,7 +102,25 @@ impl Client {
         self.call(crate::gateway::JOBS_CLEANUP, params).await
     }
 
-    async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
+    /// Calls `store.reclaim`, hero_proc's side.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn reclaim(&self, params: &ReclaimParams) -> Result<Reclaimed, RpcError> {
+        self.call(crate::method::RECLAIM, params).await
+    }
+
+    /// Calls `jobs.reclaim`, codescalers' side.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn jobs_reclaim(&self, params: &ReclaimParams) -> Result<Reclaimed, RpcError> {
+        self.call(crate::gateway::JOBS_RECLAIM, params).await
+    }
+
+    async fn call<R: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<R, RpcError> {
         let result = self.call_raw(method, params).await?;
         self.read_report(&result)
     }

@@ -18,6 +18,8 @@ pub struct Host {
     pub control: Option<Arc<dyn JobControl>>,
     /// The longest wait for the store's write lock: 5 s unless set.
     pub lock_timeout: Duration,
+    /// The longest time for which a caller may have the write lock held to give space back: 2 s unless set.
+    pub longest_lock: Duration,
     /// Ends every running call before its commit, with nothing deleted.
     pub cancel: Cancel,
 }
@@ -26,17 +28,19 @@ impl Host {
     /// A host that bounds callers by `guard`, and has no way to stop jobs.
     #[must_use]
     pub fn new(guard: Guard) -> Self {
-        Self { guard, control: None, lock_timeout: Duration::from_secs(5), cancel: Cancel::default() }
+        let (lock_timeout, longest_lock) = (Duration::from_secs(5), Duration::from_secs(2));
+        Self { guard, control: None, lock_timeout, longest_lock, cancel: Cancel::default() }
     }
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, cancel } = self;
+        let Self { guard, control, lock_timeout, longest_lock, cancel } = self;
         f.debug_struct("Host")
             .field("guard", guard)
             .field("control", &control.is_some())
             .field("lock_timeout", lock_timeout)
+            .field("longest_lock", longest_lock)
             .field("cancel", cancel)
             .finish()
     }

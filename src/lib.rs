@@ -77,6 +77,7 @@ mod rpc;
 mod cleanup;
 mod inspect;
 mod plan;
+mod reclaim;
 mod spec;
 mod store;
 
@@ -89,8 +90,9 @@ pub use batches::{Batches, Next};
 pub use cleanup::{Error, Force, Mode, Request, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, METHODS, call};
+pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, METHODS, RECLAIM, call};
 pub use plan::{PlanToken, PlanTokenError};
+pub use reclaim::{ReclaimMethod, ReclaimMode, ReclaimOutcome, ReclaimReason, ReclaimRequest, Reclaimed, reclaim};
 pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};

@@ -1,8 +1,8 @@
 //! The methods of the extension, as JSON-RPC has them: params in, result or error object out.
 //!
 //! ```text
-//! call ─ name ─▶ params → Request ─▶ cleanup ─▶ Report → JSON
-//!                                       └─▶ errors → error object, logged here
+//! call ─ name ─▶ params → Request ─▶ cleanup, reclaim ─▶ Report, Reclaimed → JSON
+//!                                         └─▶ errors → error object, logged here
 //! ```
 //!
 //! A host mounts them all with one arm: [`METHODS`] says which there are, [`call`] answers each. Params are known to
@@ -18,20 +18,24 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cleanup::cleanup;
 use crate::host::Host;
+use crate::reclaim::{Reclaimed, reclaim};
 use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
-#[cfg(feature = "client")]
-pub use params::Options;
 pub(crate) use params::Params;
 pub use params::{DEFAULT_MAX_IDS, MAX_LIMIT};
+#[cfg(feature = "client")]
+pub use params::{Options, ReclaimParams};
 
 /// The name of the method that deletes.
 pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
 
+/// The name of the method that gives space back.
+pub const RECLAIM: &str = "store.reclaim";
+
 /// The names of all methods of the extension.
-pub const METHODS: &[&str] = &[CLEANUP_BY_TAG];
+pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, RECLAIM];
 
 /// Answers a call of `method`, one of [`METHODS`], with `params`: a `&serde_json::Value`, a `&RawValue`, or any other
 /// deserializer of JSON. From text, repeated names are seen and refused; a `Value` has already dropped them.
@@ -61,6 +65,7 @@ pub fn call<'s, 'de>(
 ) -> Result<Box<RawValue>, RpcError> {
     let result = match method {
         CLEANUP_BY_TAG => cleanup_by_tag(params, store.into(), host, now).and_then(|report| json(&report)),
+        RECLAIM => store_reclaim(params, store.into(), host).and_then(|reclaimed| json(&reclaimed)),
         _ => Err(RpcError::no_method(method)),
     };
     result.inspect_err(RpcError::log)
@@ -76,6 +81,11 @@ fn cleanup_by_tag<'de>(
     let mut report = cleanup(store, host, &request, now).map_err(|error| errors::object(&error))?;
     report.truncate(max_ids);
     Ok(report)
+}
+
+fn store_reclaim<'de>(params: impl Deserializer<'de>, store: StoreRef<'_>, host: &Host) -> Result<Reclaimed, RpcError> {
+    let request = Params::read(params)?.into_reclaim_request(host.longest_lock)?;
+    reclaim(store, host, &request).map_err(|error| errors::of_reclaim(&error))
 }
 
 fn json(result: &impl Serialize) -> Result<Box<RawValue>, RpcError> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Store::attach ─┬─ read  → Snapshot   reads rows, and nothing else
-//!                └─ lock  → Locked     reads as a Snapshot does, deletes, and commits            ← the only commit
+//!                ├─ lock  → Locked     reads as a Snapshot does, deletes, and commits   ← the only commit of a deletion
+//!                └─ space → Space      gives free pages back, and changes no row
 //! ```
 //!
 //! This module and those under it are the only ones that know SQL and rusqlite. Nothing that they set on a connection
@@ -26,9 +27,11 @@
 //! SQLite: versions before 3.26.0 lack `pragma_table_xinfo` and are refused.
 
 mod connection;
+mod disk;
 mod foreign_keys;
 mod layout;
 mod locked;
+mod reclaim;
 mod rows;
 mod scan;
 mod snapshot;
@@ -40,9 +43,11 @@ use thiserror::Error;
 
 use crate::host::Cancel;
 
-pub(crate) use connection::{Access, Store};
+pub(crate) use connection::{Access, Journal, Store};
+pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Deleted, Locked};
+pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
 pub(crate) use rows::{ActionRow, JobRow, JobTags};
 pub(crate) use snapshot::{Facts, Snapshot};
 

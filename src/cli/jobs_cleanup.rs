@@ -5,6 +5,7 @@
 //! --limit N or --plan TOKEN     one call: never more than was asked for
 //! otherwise                     call after call, as long as `Batches` says `Again`
 //! without --yes                 before each call: dry run → question → the call, with that dry run's plan
+//! --reclaim                     at the end, one call of `jobs.reclaim`
 //! ```
 
 use std::ffi::OsString;
@@ -15,9 +16,10 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ValueEnum, ValueHint};
-use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
+use hero_proc_cleanup::client::{Client, JobsCleanupParams, ReclaimParams};
+use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Reclaimed, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -26,7 +28,7 @@ use super::question::{self, Answer, Rest};
 use super::table::number;
 use super::terminal::Terminal;
 use super::text::{is_utf8, quoted};
-use super::{age, sockets, table};
+use super::{age, jobs_reclaim, sockets, table};
 
 /// What `jobs-cleanup` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,6 +72,9 @@ pub(crate) struct Args {
     /// Delete exactly what the dry run with this plan showed, or nothing
     #[arg(long, value_name = "TOKEN", value_hint = ValueHint::Other)]
     plan: Option<String>,
+    /// Then give the space back to the file system; D is how long hero_proc may be kept from writing for that [default: 1s]
+    #[arg(long, value_name = "D", num_args = 0..=1, require_equals = true, value_hint = ValueHint::Other, value_parser = age::parse_limit)]
+    reclaim: Option<Option<i64>>,
     /// Delete without a question
     #[arg(long)]
     yes: bool,
@@ -117,7 +122,7 @@ impl Args {
 
     /// The command that deletes what the dry run with this `plan` has shown: the same flags, quoted for a shell.
     fn to_delete(&self, plan: &str) -> String {
-        let Self { max_ids, output, timeout, socket, yes, .. } = self;
+        let Self { max_ids, output, timeout, socket, yes, reclaim, .. } = self;
         let program = std::env::args_os().next().unwrap_or_else(|| OsString::from(env!("CARGO_BIN_NAME")));
         let mut words = vec![program.to_string_lossy().into_owned(), "jobs-cleanup".to_owned()];
         words.extend(self.filter());
@@ -130,6 +135,10 @@ impl Args {
         option("--socket", socket.as_ref().map(|socket| socket.to_string_lossy().into_owned()));
         option("--plan", Some(plan.to_owned()));
         words.extend(yes.then(|| "--yes".to_owned()));
+        words.extend(reclaim.map(|within| match within {
+            Some(ms) => format!("--reclaim={}", age::text(ms)),
+            None => "--reclaim".to_owned(),
+        }));
         shell(&words)
     }
 
@@ -158,8 +167,11 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return session.dry_run().await;
     }
-    let end = session.delete(terminal).await;
+    let mut end = session.delete(terminal).await;
     session.progress.finish_and_clear();
+    if end.is_ok() && !session.declined {
+        end = session.reclaim().await;
+    }
     session.report(end)
 }
 
@@ -188,6 +200,29 @@ struct Session<'a> {
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
     batches: Batches,
+    /// Whether the answer to a question was no.
+    declined: bool,
+    /// What giving space back came to, if it was asked for.
+    reclaimed: Option<Reclaimed>,
+}
+
+/// A report, and what giving space back came to.
+#[derive(Serialize)]
+struct Whole<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reclaimed: Option<&'r Reclaimed>,
+}
+
+impl Whole<'_> {
+    /// Printed as `format`; the table ends as [`table::report`] has it.
+    fn print(&self, format: Format, to_delete: Option<&str>) -> Result<Printed, Failure> {
+        output::print_as(format, self, |whole, on| {
+            let report = table::report(whole.report, on, to_delete);
+            report + &whole.reclaimed.map(|reclaimed| table::reclaimed(reclaimed, on)).unwrap_or_default()
+        })
+    }
 }
 
 /// Whether a signal came while a call was running.
@@ -206,6 +241,8 @@ impl<'a> Session<'a> {
             interrupts: Interrupts::with_hang_up()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
+            declined: false,
+            reclaimed: None,
         })
     }
 
@@ -213,13 +250,27 @@ impl<'a> Session<'a> {
     async fn dry_run(&mut self) -> Result<(), Failure> {
         let report = self.preview(self.args.plan.as_deref()).await?;
         let to_delete = self.args.to_delete(&report.plan);
+        let end = self.reclaim().await;
         let format = self.args.format();
-        output::print_as(format, &report, |report, screen| table::report(report, screen, Some(&to_delete)))?;
+        let whole = Whole { report: &report, reclaimed: self.reclaimed.as_ref() };
+        whole.print(format, Some(&to_delete))?;
         if format == Format::Json && io::stderr().is_terminal() {
             say("To delete exactly this, or nothing:");
             say(format_args!("  {to_delete}"));
         }
-        without_errors(&report)
+        end.and_then(|()| without_errors(&report))
+    }
+
+    /// Gives space back, or says in a dry run what would be done, if that was asked for.
+    async fn reclaim(&mut self) -> Result<(), Failure> {
+        let Some(within_ms) = self.args.reclaim else { return Ok(()) };
+        let mut params = ReclaimParams::default();
+        params.within_ms = within_ms;
+        params.dry_run = Some(self.args.dry_run);
+        let reclaimed = jobs_reclaim::call(&self.client, &params, &mut self.interrupts).await?;
+        let end = jobs_reclaim::in_full(&reclaimed);
+        self.reclaimed = Some(reclaimed);
+        end
     }
 
     /// Prints the sum of all calls, and says how it ended. If the sum can't be printed, stderr says what went.
@@ -229,7 +280,8 @@ impl<'a> Session<'a> {
         let Some(report) = self.batches.into_report() else {
             return end;
         };
-        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on, None));
+        let whole = Whole { report: &report, reclaimed: self.reclaimed.as_ref() };
+        let printed = whole.print(self.args.format(), None);
         match &printed {
             Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
                 say("The report is of the calls before; what they deleted is gone.");
@@ -262,6 +314,7 @@ impl<'a> Session<'a> {
                         terminal = None;
                     }
                     (Answer::No, _) => {
+                        self.declined = true;
                         say(self.what_went());
                         return Ok(());
                     }

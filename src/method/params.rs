@@ -2,6 +2,8 @@
 //!
 //! This is the only module that knows the names. A gateway takes its own params out, adds `tags`, and hands the rest on.
 
+mod reclaim;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -12,6 +14,9 @@ use serde_json::{Map, Value};
 use crate::cleanup::{Force, Mode, Request};
 use crate::rpc::{Kind, RpcError};
 use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, TagError, Tags, TagsError};
+
+#[cfg(feature = "client")]
+pub use reclaim::ReclaimParams;
 
 /// The highest `limit` and `max_ids`.
 pub const MAX_LIMIT: usize = 1_000_000;
