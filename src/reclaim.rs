@@ -283,6 +283,7 @@ struct Disk {
 
 fn look(store: &mut Store<'_>, host: &Host) -> Result<Sight, StoreError> {
     let snapshot = store.read_alone()?;
+    snapshot.go_on()?;
     let Facts { page_size, auto_vacuum, bytes, free_bytes, .. } = snapshot.facts()?;
     let row_ids_are_used = snapshot.row_ids_are_used()?;
     drop(snapshot);

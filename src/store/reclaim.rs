@@ -125,6 +125,8 @@ impl<'s> Space<'s> {
             drop(locking);
             let _span = info_span!("vacuum").entered();
             self.connection.busy_timeout(Duration::ZERO)?;
+            // A cancel that came while no statement ran has interrupted nothing.
+            self.cancel.check()?;
             let since = Instant::now();
             let Some((ended, late)) = self.within(first_half, || self.connection.execute_batch("VACUUM")) else {
                 return Ok(Vacuumed::TooLong { lock: Duration::ZERO });
@@ -339,6 +341,46 @@ mod sql {
 #[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 mod tests {
     use super::*;
+    use crate::host::Host;
+    use crate::store::{Access, Store};
+    use crate::tag::Guard;
+
+    /// Its first half is ended, and the store is as it was; the second half is not, whatever it takes.
+    #[test]
+    fn a_vacuum_that_is_late_is_undone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for journal in ["wal", "delete"] {
+            let path = directory.path().join(journal);
+            let connection = Connection::open(&path).unwrap();
+            connection
+                .execute_batch(&format!(
+                    "PRAGMA journal_mode = {journal};
+                     PRAGMA synchronous = off;
+                     CREATE TABLE t (content);
+                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+                     INSERT INTO t SELECT zeroblob(1000) FROM n;
+                     DELETE FROM t WHERE rowid % 2;"
+                ))
+                .unwrap();
+            drop(connection);
+            let before = std::fs::read(&path).unwrap();
+            let host = Host::new(Guard::codescaler());
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            let late = space.vacuum(Duration::from_millis(1)).unwrap();
+            assert!(
+                matches!(late, Vacuumed::TooLong { lock } if lock >= Duration::from_millis(1)),
+                "{journal}: {late:?}"
+            );
+            assert!(matches!(space.checkpoint(Wal::Emptied).unwrap(), Checkpointed::Whole { .. }));
+            assert_eq!((space.file_bytes(), space.wal_bytes()), (before.len() as u64, 0), "{journal}");
+            drop(store);
+            assert_eq!(std::fs::read(&path).unwrap(), before, "{journal}");
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+        }
+    }
 
     #[test]
     fn a_name_is_a_whole_word() {

@@ -27,6 +27,7 @@ mod property;
 mod question;
 mod races;
 mod readme;
+mod reclaim;
 mod rows;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
