@@ -50,10 +50,10 @@ pub(crate) const DEFAULT_MIN_FREE_BYTES: u64 = 16 << 20;
 
 /// The longest that a step holds the write lock.
 const STEP: Duration = Duration::from_millis(50);
-/// The most bytes that a step frees: it writes somewhat more than that into the WAL.
+/// The most bytes that a step frees, if the disk has the room.
 const MOST_IN_A_STEP: u64 = 8 << 20;
-/// The pages of the first step; how many the next ones take follows from how long it took.
-const FIRST_STEP: u64 = 64;
+/// The pages of the first step, for which there must be room; how many the next ones take follows from how long it took.
+const FIRST_STEP: u64 = 16;
 
 /// A request to give space back. A request that exists is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +223,7 @@ pub fn reclaim<'s>(
     {
         match method {
             ReclaimMethod::Vacuum => did.vacuum(space, cost.first_half(within))?,
-            ReclaimMethod::Incremental => did.steps(space, sight.pages.size, within)?,
+            ReclaimMethod::Incremental => did.steps(space, most_in_a_step(&sight), within)?,
         }
     }
 
@@ -313,7 +313,7 @@ fn decide(sight: &Sight, request: &ReclaimRequest, within: Duration) -> Decision
     let Some(disk) = disk else { return nothing(ReclaimReason::InMemory) };
     let (method, cost) = match auto_vacuum {
         "full" => return nothing(ReclaimReason::NothingToDo),
-        "incremental" => (ReclaimMethod::Incremental, Cost::of_steps(pages, disk.journal, most_in_a_step(pages.size))),
+        "incremental" => (ReclaimMethod::Incremental, Cost::of_steps(pages, disk.journal, FIRST_STEP)),
         _ => (ReclaimMethod::Vacuum, Cost::of_vacuum(pages, disk.journal)),
     };
     let is_vacuum = method == ReclaimMethod::Vacuum;
@@ -349,8 +349,11 @@ fn has_room(disk: &Disk, cost: &Cost) -> bool {
     }
 }
 
-fn most_in_a_step(page_size: u64) -> u64 {
-    (MOST_IN_A_STEP / page_size).max(1)
+/// The most pages of a step: as many as the disk has room for.
+fn most_in_a_step(sight: &Sight) -> u64 {
+    let room = sight.disk.and_then(|disk| disk.beside.free_bytes).unwrap_or(u64::MAX);
+    let pages = (room / cost::WRITTEN_FOR_ONE).min(MOST_IN_A_STEP) / sight.pages.size;
+    pages.max(FIRST_STEP)
 }
 
 /// What has been done.
@@ -367,6 +370,7 @@ impl Did {
         let (lock, outcome) = match space.checkpoint(wal)? {
             Checkpointed::Whole { lock } => (lock, (ReclaimOutcome::Done, None)),
             Checkpointed::Prevented { lock } => (lock, PREVENTED),
+            Checkpointed::Full { lock } => (lock, (ReclaimOutcome::Partly, Some(ReclaimReason::DiskTooFull))),
         };
         self.lock += lock;
         self.outcome = Some(outcome);
@@ -392,9 +396,8 @@ impl Did {
     }
 
     /// Step by step, with a pause after each that is as long, until `within` is used up.
-    fn steps(&mut self, space: &Space<'_>, page_size: u64, within: Duration) -> Result<(), StoreError> {
-        let most = most_in_a_step(page_size);
-        let (mut pages, mut begun) = (FIRST_STEP.min(most), false);
+    fn steps(&mut self, space: &Space<'_>, most: u64, within: Duration) -> Result<(), StoreError> {
+        let (mut pages, mut begun) = (FIRST_STEP, false);
         let ended = loop {
             let freed = match space.free(pages, STEP / 2) {
                 Ok(Some(freed)) => freed,
@@ -408,7 +411,7 @@ impl Did {
                 break None;
             }
             self.checkpoint(space, Wal::Kept)?;
-            if self.outcome == Some(PREVENTED) {
+            if self.outcome != Some((ReclaimOutcome::Done, None)) {
                 // Every further step would make the WAL longer.
                 return Ok(());
             }

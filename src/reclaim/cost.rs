@@ -52,16 +52,15 @@ impl Cost {
         }
     }
 
-    /// Of all steps: each freed page takes another one's content, and changes what leads to that. The room is that of one step.
-    pub(super) fn of_steps(pages: Pages, journal: Journal, most_in_a_step: u64) -> Self {
+    /// Of all steps. The room is that of the first one, of so many pages: the next ones take no more than there is.
+    pub(super) fn of_steps(pages: Pages, journal: Journal, first_step: u64) -> Self {
         let (per_page_us, per_byte_us) = match journal {
             Journal::Wal => (4.0, 0.0012),
             Journal::Rollback => (8.0, 0.0035),
         };
-        let in_a_step = pages.free.min(most_in_a_step);
         Self {
             temp_bytes: 0,
-            store_bytes: 3 * in_a_step * (pages.size + OF_A_FRAME),
+            store_bytes: WRITTEN_FOR_ONE * pages.free.min(first_step) * (pages.size + OF_A_FRAME),
             lock: Duration::from_secs_f64(pages.free as f64 * (per_page_us + per_byte_us * pages.size as f64) / 1e6),
             share: 1.0,
         }
@@ -74,6 +73,9 @@ impl Cost {
     }
 }
 
+/// How many pages are written to free one, at most: its place is taken by the last page of the file, which the page that leads to
+/// it must know; and the map of such pages, and the list of free ones, change.
+pub(super) const WRITTEN_FOR_ONE: u64 = 4;
 /// What a WAL, or a journal, holds beside a page, at most.
 const OF_A_FRAME: u64 = 24;
 

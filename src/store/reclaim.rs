@@ -66,6 +66,8 @@ pub(crate) enum Checkpointed {
     Whole { lock: Duration },
     /// A reader, or a writer who does not pause, keeps the file from being cut short.
     Prevented { lock: Duration },
+    /// The disk was full.
+    Full { lock: Duration },
 }
 
 /// What a checkpoint leaves of the WAL.
@@ -209,32 +211,39 @@ impl<'s> Space<'s> {
     /// Moves the WAL into the file, which is then cut short; tries again for a second while somebody is in the way. In the
     /// rollback journal modes, the file is already short.
     pub(crate) fn checkpoint(&self, wal: Wal) -> Result<Checkpointed, StoreError> {
-        if self.journal == Journal::Rollback {
-            return Ok(Checkpointed::Whole { lock: Duration::ZERO });
+        let mut lock = Duration::ZERO;
+        match self.journal {
+            Journal::Rollback => Ok(Checkpointed::Whole { lock }),
+            Journal::Wal => match self.try_to_checkpoint(wal, &mut lock) {
+                Err(error) if is_full(&error) => Ok(Checkpointed::Full { lock }),
+                ended => ended,
+            },
         }
+    }
+
+    fn try_to_checkpoint(&self, wal: Wal, lock: &mut Duration) -> Result<Checkpointed, StoreError> {
         let _span = info_span!("checkpoint").entered();
         self.connection.busy_timeout(Duration::ZERO)?;
         let give_up = Instant::now() + READERS;
-        let mut lock = Duration::ZERO;
         loop {
             // PASSIVE does the work beside other writers; next to nothing is left for TRUNCATE, which shuts them out.
             let passive = self.checkpoint_as("PRAGMA wal_checkpoint(PASSIVE)")?;
             if passive == Moved::All {
                 if wal == Wal::Kept {
-                    return Ok(Checkpointed::Whole { lock });
+                    return Ok(Checkpointed::Whole { lock: *lock });
                 }
                 let since = Instant::now();
                 let truncated = self.checkpoint_as("PRAGMA wal_checkpoint(TRUNCATE)")?;
-                lock += since.elapsed();
+                *lock += since.elapsed();
                 if truncated == Moved::All {
-                    return Ok(Checkpointed::Whole { lock });
+                    return Ok(Checkpointed::Whole { lock: *lock });
                 }
             }
             if self.cancel.is_cancelled() || Instant::now() >= give_up {
                 return Ok(if self.file_bytes() <= self.bytes()? {
-                    Checkpointed::Whole { lock }
+                    Checkpointed::Whole { lock: *lock }
                 } else {
-                    Checkpointed::Prevented { lock }
+                    Checkpointed::Prevented { lock: *lock }
                 });
             }
             thread::sleep(PAUSE);

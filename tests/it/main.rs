@@ -28,6 +28,7 @@ mod question;
 mod races;
 mod readme;
 mod reclaim;
+mod reclaim_faults;
 mod rows;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
