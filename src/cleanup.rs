@@ -11,7 +11,6 @@
 mod stop;
 mod transaction;
 
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -20,61 +19,11 @@ use thiserror::Error;
 use tracing::info_span;
 
 use crate::host::{ControlError, Host, JobControl};
-use crate::plan::{self, Criteria, Plan, PlanToken, Unfinished};
-use crate::report::Report;
+use crate::plan::{self, Criteria, Plan, PlanToken, Runs, Unfinished};
+use crate::report::{Report, StoreSize};
+use crate::request::{Age, Force, Mode, Request};
 use crate::store::{Access, Committed, Store, StoreError, StoreRef};
-use crate::tag::Tags;
 use transaction::Planned;
-
-/// A request for a cleanup. A request that exists is valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Request {
-    /// The tags that a job must carry, all of them.
-    pub tags: Tags,
-    /// The least age of a job, in milliseconds since its creation; none: any.
-    pub older_than_ms: Option<u64>,
-    /// Whether anything is written.
-    pub mode: Mode,
-    /// The fate of jobs that have not finished.
-    pub force: Force,
-    /// The most jobs in one call, lowest id first.
-    pub limit: NonZeroUsize,
-    /// Delete exactly what the dry run with this plan showed, or nothing.
-    pub expect_plan: Option<PlanToken>,
-}
-
-impl Request {
-    /// The deletion of the finished jobs that carry all of `tags`, whatever their age, at most 50,000 of them.
-    #[must_use]
-    pub fn new(tags: Tags) -> Self {
-        let (mode, force) = (Mode::Delete, Force::Off);
-        Self { tags, older_than_ms: None, mode, force, limit: DEFAULT_LIMIT, expect_plan: None }
-    }
-}
-
-/// `limit` unless given.
-pub(crate) const DEFAULT_LIMIT: NonZeroUsize = NonZeroUsize::new(50_000).expect("not zero");
-
-/// Whether a cleanup writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Report what would go; write nothing, take no write lock.
-    DryRun,
-    /// Delete.
-    Delete,
-}
-
-/// The fate of jobs that have not finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Force {
-    /// They stay.
-    Off,
-    /// They are stopped through the host's [`JobControl`], then deleted; those that can't be stopped stay.
-    Stop,
-}
 
 /// Why nothing was deleted.
 #[derive(Debug, Error)]
@@ -91,23 +40,15 @@ pub enum Error {
         /// The plan as it would be now.
         plan: PlanToken,
     },
+    /// The expected plan is one of other params.
+    #[error("the plan is one of other params: a call must have those of its dry run")]
+    PlanOfOtherParams,
     /// [`Force::Stop`] was asked for, and the host has no [`JobControl`].
     #[error("this host has no way to stop jobs: force is not available")]
     ForceUnavailable,
     /// The store failed, could not be had, or the call was cancelled.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The deletion did not delete what was decided, and was undone.
-    #[non_exhaustive]
-    #[error("{deleted} of {planned} {table} would have been deleted")]
-    Diverged {
-        /// `jobs` or `actions`.
-        table: &'static str,
-        /// Rows that were to go.
-        planned: usize,
-        /// Rows that would have gone.
-        deleted: usize,
-    },
     /// Nothing was deleted, but jobs had been stopped by then. Their rows are all there.
     #[non_exhaustive]
     #[error("{source}; {} jobs had been stopped by then, their rows are all there", stopped.len())]
@@ -126,11 +67,11 @@ pub enum Error {
 /// This is `job.cleanup_by_tag` without the JSON: for a host that cleans up on a clock of its own.
 ///
 /// ```no_run
-/// use hero_proc_cleanup::{Guard, Host, Mode, Request, cleanup};
+/// use hero_proc_cleanup::{Age, Guard, Host, Mode, Request, cleanup};
 ///
 /// let host = Host::new(Guard::codescaler());
 /// let mut request = Request::new(host.guard.tags(["codescaler_kind_build"])?);
-/// request.older_than_ms = Some(7 * 24 * 3_600_000);
+/// request.age = Age::OlderThan(7 * 24 * 3_600_000);
 /// request.mode = Mode::DryRun;
 /// let report = cleanup(std::path::Path::new("hero_proc.db"), &host, &request, chrono::Utc::now())?;
 /// println!("{} jobs would go", report.jobs_planned);
@@ -153,13 +94,10 @@ pub fn cleanup<'s>(
         (Force::Stop, Some(control)) => Unfinished::Stop(control),
         (Force::Stop, None) => return Err(Error::ForceUnavailable),
     };
-    let criteria = Criteria {
-        tags: &request.tags,
-        older_than_ms: request.older_than_ms,
-        cutoff_ms: cutoff(request, now),
-        limit: request.limit,
-        unfinished,
-    };
+    if request.expect_plan.as_ref().is_some_and(|plan| !plan.is_of(request)) {
+        return Err(Error::PlanOfOtherParams);
+    }
+    let criteria = criteria(host, request, unfinished, now);
 
     let access = match request.mode {
         Mode::DryRun => Access::Read,
@@ -172,8 +110,10 @@ pub fn cleanup<'s>(
         Ok::<_, StoreError>(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
     })?;
     expect(request, &planned.plan)?;
-    if request.mode == Mode::DryRun || planned.plan.jobs.is_empty() {
-        return Ok(report(planned.plan, &criteria, request.mode, Committed::default(), started));
+    if request.mode == Mode::DryRun || planned.plan.is_empty() {
+        let mut report = report(planned.plan, &criteria, Committed::default(), store.size()?, started);
+        report.truncate(request.max_ids);
+        return Ok(report);
     }
 
     let stops = control.map(|control| stop::stop(control, &planned.plan, &host.cancel)).unwrap_or_default();
@@ -185,7 +125,9 @@ pub fn cleanup<'s>(
     let (plan, done) = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan))
         .map_err(|error| stop::after(&stops, error))?;
     store.checkpoint();
-    let report = report(plan, &criteria, request.mode, done, started);
+    // The deletion stands, whatever can be said of the file.
+    let size = store.size().unwrap_or_default();
+    let mut report = report(plan, &criteria, done, size, started);
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
     tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
@@ -193,20 +135,52 @@ pub fn cleanup<'s>(
     {
         tracing::error!(%error, plan = report.plan, "the host could not follow the deletion, which stands");
     }
+    report.truncate(request.max_ids);
     Ok(report)
 }
 
-/// Tells the host what went. The deletion stands, whatever the host does.
+/// The most ids in each list of a report that the host hears.
+const CHUNK: usize = 10_000;
+
+/// Tells the host what went, with every id, in chunks. The deletion stands, whatever the host does.
 fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
-    catch_unwind(AssertUnwindSafe(|| control.deleted(report))).unwrap_or_else(|_| Err("it panicked".into()))
+    let mut jobs = report.job_ids.chunks(CHUNK);
+    let mut actions = report.action_ids.chunks(CHUNK);
+    loop {
+        let (job_ids, action_ids) = (jobs.next(), actions.next());
+        if job_ids.or(action_ids.map(|_| &[][..])).is_none() {
+            return Ok(());
+        }
+        let chunk = Report {
+            job_ids: job_ids.unwrap_or_default().to_vec(),
+            action_ids: action_ids.unwrap_or_default().to_vec(),
+            ..report.without_ids()
+        };
+        catch_unwind(AssertUnwindSafe(|| control.deleted(&chunk))).unwrap_or_else(|_| Err("it panicked".into()))?;
+    }
 }
 
-/// The moment after which no job may have been created. A plan brings its own.
-fn cutoff(request: &Request, now: DateTime<Utc>) -> Option<i64> {
-    let older_than = request.older_than_ms?;
-    match &request.expect_plan {
-        Some(plan) if plan.cutoff_ms().is_some() => plan.cutoff_ms(),
-        _ => Some(now.timestamp_millis().saturating_sub_unsigned(older_than)),
+/// The criteria of `request` at `now`. An expected plan brings its own cut-off, and the moment from which the grace is counted.
+fn criteria<'c>(host: &Host, request: &'c Request, unfinished: Unfinished<'c>, now: DateTime<Utc>) -> Criteria<'c> {
+    let now_ms = now.timestamp_millis();
+    let cutoff_ms = match request.age {
+        Age::Any => None,
+        Age::OlderThan(age) => Some(now_ms.saturating_sub_unsigned(age)),
+        Age::Before(moment) => Some(moment),
+    };
+    let (cutoff_ms, now_ms) = match &request.expect_plan {
+        // A plan from the future would take the grace away.
+        Some(plan) => (cutoff_ms.and(plan.cutoff_ms()), plan.now_ms().min(now_ms)),
+        None => (cutoff_ms, now_ms),
+    };
+    let grace = u64::try_from(host.grace.as_millis()).unwrap_or(u64::MAX);
+    Criteria {
+        request,
+        cutoff_ms,
+        now_ms,
+        grace_from_ms: now_ms.saturating_sub_unsigned(grace),
+        runs: if host.runs { Runs::Hold } else { Runs::Ignored },
+        unfinished,
     }
 }
 
@@ -222,28 +196,33 @@ fn expect(request: &Request, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-fn report(plan: Plan, criteria: &Criteria<'_>, mode: Mode, did: Committed, started: Instant) -> Report {
+fn report(plan: Plan, criteria: &Criteria<'_>, did: Committed, size: StoreSize, started: Instant) -> Report {
     let (jobs, actions) = (plan.jobs.len() as u64, plan.actions.len() as u64);
+    let mode = criteria.request.mode;
     let done = |count| if mode == Mode::Delete { count } else { 0 };
     Report {
         dry_run: mode == Mode::DryRun,
+        asked: criteria.request.asked(),
         jobs_matched: plan.jobs_matched,
         jobs_planned: jobs,
         jobs_deleted: done(jobs),
         jobs_kept: plan.jobs_kept,
         actions_planned: actions,
         actions_deleted: done(actions),
-        actions_kept_count: plan.actions_kept.len() as u64,
+        actions_leaked: plan.actions_leaked,
+        ids_truncated: plan.actions_kept_count > plan.actions_kept.len() as u64,
+        actions_kept_count: plan.actions_kept_count,
         actions_kept: plan.actions_kept,
         job_ids: plan.jobs,
         action_ids: plan.action_names,
-        ids_truncated: false,
         dependents: plan.dependents,
         errors: plan.errors,
-        more: plan.jobs_kept.over_limit > 0,
+        more: plan.more,
         cutoff_ms: criteria.cutoff_ms,
         plan: plan.token.to_string(),
+        bytes_planned: plan.bytes,
         bytes_freed: did.bytes_freed,
+        store: size,
         duration_ms: milliseconds(started.elapsed()),
         lock_ms: milliseconds(did.lock),
     }

@@ -39,6 +39,9 @@ pub struct Client {
 pub struct CleanupByTagParams {
     /// A job must carry all of them.
     pub tags: Vec<String>,
+    /// A job that carries one of these stays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_tags: Vec<String>,
     /// What both methods take.
     #[serde(flatten)]
     pub options: Options,
@@ -48,7 +51,7 @@ impl CleanupByTagParams {
     /// A call for the jobs that carry all of `tags`.
     #[must_use]
     pub fn new(tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { tags: tags.into_iter().map(Into::into).collect(), options: Options::default() }
+        Self { tags: tags.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 }
 
@@ -65,6 +68,15 @@ pub struct JobsCleanupParams {
     /// Only jobs of this actor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// No jobs of these kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_kind: Vec<String>,
+    /// No jobs with these targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_target: Vec<String>,
+    /// No jobs of these actors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except_actor: Vec<String>,
     /// What both methods take.
     #[serde(flatten)]
     pub options: Options,

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use chrono::Utc;
 use serde::de::Deserializer;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -110,11 +111,55 @@ fn to_upstream(method: &str, params: Params) -> Result<(&'static str, Map<String
 
 /// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for.
 fn to_cleanup_by_tag(mut params: Params) -> Result<Map<String, Value>, RpcError> {
-    let (actor, kind, target) =
-        (params.take_string("actor")?, params.take_string("kind")?, params.take_string("target")?);
-    let tags = codescaler_tags(&actor, &kind, &target)
-        .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))?;
-    params.add_tags(tags)?;
-    params.check(&Guard::codescaler())?;
+    let fields = [params.take_string("actor")?, params.take_string("kind")?, params.take_string("target")?];
+    let [actor, kind, target] = &fields;
+    params.add("tags", tags(actor, kind, target)?)?;
+
+    let mut except = Vec::new();
+    for (name, field) in [("except_actor", 0), ("except_kind", 1), ("except_target", 2)] {
+        for value in params.take_strings(name)?.unwrap_or_default() {
+            if value.is_empty() {
+                return Err(RpcError::param(name, "holds an empty string"));
+            }
+            let mut one = [const { String::new() }; 3];
+            one[field] = value;
+            let [actor, kind, target] = &one;
+            let mut tags = codescaler_tags(actor, kind, target)
+                .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", name))?;
+            except.append(&mut tags.split_off(1));
+        }
+    }
+    if !except.is_empty() {
+        params.add("except_tags", except)?;
+    } else if params.has("except_tags") {
+        return Err(RpcError::param("except_tags", "is no param of this method"));
+    }
+
+    let keep_by = match params.take_strings("keep_by")? {
+        Some(fields) => Some(fields.iter().map(|field| prefix_of(field)).collect::<Result<Vec<_>, _>>()?),
+        None => params.has("keep_last").then(|| vec![KIND_PREFIX.to_owned()]),
+    };
+    if let Some(keep_by) = keep_by {
+        params.add("keep_by", keep_by)?;
+    }
+    params.check(&Guard::codescaler(), Utc::now())?;
     Ok(params.into())
+}
+
+fn tags(actor: &str, kind: &str, target: &str) -> Result<Vec<String>, RpcError> {
+    codescaler_tags(actor, kind, target)
+        .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))
+}
+
+/// What the tag of a job's kind begins with.
+const KIND_PREFIX: &str = "codescaler_kind_";
+/// What the tag of a job's target begins with.
+const TARGET_PREFIX: &str = "codescaler_target_";
+
+fn prefix_of(field: &str) -> Result<String, RpcError> {
+    match field {
+        "kind" => Ok(KIND_PREFIX.to_owned()),
+        "target" => Ok(TARGET_PREFIX.to_owned()),
+        _ => Err(RpcError::param("keep_by", "must be an array of \"kind\" and \"target\"")),
+    }
 }

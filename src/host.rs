@@ -20,6 +20,11 @@ pub struct Host {
     pub lock_timeout: Duration,
     /// The longest time for which a caller may have the write lock held to give space back: 2 s unless set.
     pub longest_lock: Duration,
+    /// The time within which an action that was set stays, whatever refers to it: 60 s unless set. Creators set the action
+    /// first, and create its job later.
+    pub grace: Duration,
+    /// Whether an unfinished job keeps the finished jobs of its run: so unless set.
+    pub runs: bool,
     /// Ends every running call before its commit, with nothing deleted.
     pub cancel: Cancel,
 }
@@ -28,19 +33,28 @@ impl Host {
     /// A host that bounds callers by `guard`, and has no way to stop jobs.
     #[must_use]
     pub fn new(guard: Guard) -> Self {
-        let (lock_timeout, longest_lock) = (Duration::from_secs(5), Duration::from_secs(2));
-        Self { guard, control: None, lock_timeout, longest_lock, cancel: Cancel::default() }
+        Self {
+            guard,
+            control: None,
+            lock_timeout: Duration::from_secs(5),
+            longest_lock: Duration::from_secs(2),
+            grace: Duration::from_secs(60),
+            runs: true,
+            cancel: Cancel::default(),
+        }
     }
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, longest_lock, cancel } = self;
+        let Self { guard, control, lock_timeout, longest_lock, grace, runs, cancel } = self;
         f.debug_struct("Host")
             .field("guard", guard)
             .field("control", &control.is_some())
             .field("lock_timeout", lock_timeout)
             .field("longest_lock", longest_lock)
+            .field("grace", grace)
+            .field("runs", runs)
             .field("cancel", cancel)
             .finish()
     }

@@ -1,12 +1,13 @@
 //! What a store is: whether it fits, what its columns were read as, and what stands in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::plan::references::{Candidates, Keys, Referrers};
-use crate::plan::{FIRST_MS, is_finished};
+use crate::phase::outcome;
+use crate::plan::FIRST_MS;
+use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
 use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef};
 use crate::tag::Guard;
@@ -81,9 +82,9 @@ pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Inspec
     let mut store = Store::attach(store.into(), Access::Read, host)?;
     let snapshot = store.read()?;
     let keys = Keys::new();
-    let mut referrers = Referrers::default();
-    let jobs = jobs(&snapshot, &host.guard, &keys, &mut referrers)?;
-    let actions = actions(&snapshot, &host.guard, &keys, referrers)?;
+    let mut references = JobReferences::default();
+    let jobs = jobs(&snapshot, &host.guard, &keys, &mut references)?;
+    let actions = actions(&snapshot, &host.guard, &keys, &references)?;
     let Facts { sqlite, journal_mode, page_size, auto_vacuum, bytes, free_bytes } = snapshot.facts()?;
     Ok(Inspection {
         sqlite,
@@ -103,19 +104,23 @@ fn jobs(
     snapshot: &Snapshot<'_>,
     guard: &Guard,
     keys: &Keys,
-    referrers: &mut Referrers,
+    references: &mut JobReferences,
 ) -> Result<JobCounts, StoreError> {
     let mut all = JobCounts::default();
     let count = |(counts, referred_to): &mut (JobCounts, Vec<_>), job: JobRow<'_>| {
-        keys.referred_to(&job, |hash| referred_to.push((hash, job.id)));
+        each_reference(&job, job.phase().and_then(outcome), keys, &mut |target| referred_to.push((target, job.id)));
         counts.count(&job, guard);
         Ok(())
     };
-    snapshot.jobs(count, |(counts, referred_to)| {
-        all.add(counts);
-        referrers.remaining_jobs(referred_to);
-        Ok(())
-    })?;
+    snapshot.jobs(
+        || false,
+        count,
+        |(counts, referred_to)| {
+            all.add(counts);
+            references.extend(referred_to);
+            Ok(())
+        },
+    )?;
     Ok(all)
 }
 
@@ -123,26 +128,27 @@ impl JobCounts {
     fn count(&mut self, job: &JobRow<'_>, guard: &Guard) {
         self.total += 1;
         let phase = job.phase().unwrap_or_default();
-        let phases = if is_finished(phase) { &mut self.finished } else { &mut self.not_finished };
+        let phases = if outcome(phase).is_some() { &mut self.finished } else { &mut self.not_finished };
         *phases.entry(phase.to_owned()).or_default() += 1;
         if job.created_at().is_none_or(|at| at < FIRST_MS) {
             self.undated += 1;
         }
-        let tags = match job.tags {
-            JobTags::Column(tags) => spec::tags(tags),
-            JobTags::Spec(spec) => spec::spec_tags(spec),
-            JobTags::Unreadable => None,
+        let mut families = Vec::new();
+        let mut tag = |tag: &str| families.extend(family(guard, tag));
+        let readable = match job.tags() {
+            JobTags::Column(tags) => spec::each_tag(tags, &mut tag),
+            JobTags::Spec(spec) => spec::each_tag_of_spec(spec, &mut tag),
+            JobTags::Unreadable => false,
         };
-        let Some(tags) = tags else {
+        if !readable {
             self.malformed += 1;
             return;
-        };
-        let mut families: Vec<String> = tags.iter().filter_map(|tag| family(guard, tag)).collect();
+        }
         families.sort_unstable();
         families.dedup();
         if families.first().is_some_and(|family| family == guard.root().as_str()) {
             self.tagged += 1;
-            self.tagged_by_spec += u64::from(matches!(job.tags, JobTags::Spec(_)));
+            self.tagged_by_spec += u64::from(matches!(job.tags(), JobTags::Spec(_)));
         }
         for family in families {
             *self.families.entry(family).or_default() += 1;
@@ -182,46 +188,51 @@ fn family(guard: &Guard, tag: &str) -> Option<String> {
     })
 }
 
+/// The actions of one batch.
+#[derive(Default)]
+struct Batch {
+    total: u64,
+    tagged: u64,
+    /// The actions, each by its own target.
+    actions: Vec<Target>,
+    /// The targets that they depend on.
+    on: Vec<Target>,
+}
+
 fn actions(
     snapshot: &Snapshot<'_>,
     guard: &Guard,
     keys: &Keys,
-    mut referrers: Referrers,
+    references: &JobReferences,
 ) -> Result<ActionCounts, StoreError> {
-    let mut counts = ActionCounts::default();
-    let root = guard.everything();
-    let count = |(counts, names): &mut (ActionCounts, Vec<_>), action: ActionRow<'_>| {
-        counts.total += 1;
-        counts.tagged += u64::from(spec::spec(action.spec, Some(&root)).tagged);
-        names.extend(action.context.zip(action.name).map(|(context, name)| keys.name(context, name)));
+    let root = guard.root().as_str();
+    let count = |batch: &mut Batch, action: ActionRow<'_>| {
+        let own = keys.target(action.context(), action.name());
+        let mut tagged = false;
+        let spec = spec::read(action.spec(), &mut |tag| tagged |= tag == root, &mut |name| {
+            keys.meant(action.context(), name, |target| batch.on.extend((target != own).then_some(target)));
+        });
+        batch.total += 1;
+        batch.tagged += u64::from(tagged && spec.readable);
+        batch.actions.push(own);
         Ok(())
     };
-    let mut names = Vec::new();
-    snapshot.actions(count, |(batch, names_of_batch)| {
+    let mut counts = ActionCounts::default();
+    let (mut actions, mut referred_to) = (Vec::new(), HashSet::new());
+    snapshot.actions(count, |batch| {
         counts.total += batch.total;
         counts.tagged += batch.tagged;
-        names.extend(names_of_batch);
+        actions.extend(batch.actions);
+        referred_to.extend(batch.on);
         Ok(())
     })?;
-    let candidates: Candidates = names.iter().copied().collect();
-    referrers.all_jobs_read(&candidates);
-    referrers.services(snapshot, keys, &candidates)?;
-    let depend = |dependents: &mut Vec<_>, action: ActionRow<'_>| {
-        if let (Some(context), Some(name)) = (action.context, action.name) {
-            let spec = spec::spec(action.spec, None);
-            let on = candidates.depended_on(keys, context, keys.hash(context, name), &spec);
-            if !on.is_empty() {
-                dependents.push((name.to_owned(), on));
-            }
-        }
-        Ok(())
-    };
-    snapshot.actions(depend, |dependents| {
-        for (name, on) in dependents {
-            referrers.remaining_action(&name, &on);
-        }
+    snapshot.services(|service| {
+        let mut list = |name: &[u8]| keys.meant(service.context, name, |target| referred_to.extend([target]));
+        spec::read(service.spec, &mut |_| {}, &mut list);
+        spec::names(service.actions, &mut list);
         Ok(())
     })?;
-    counts.unreferenced = names.iter().filter(|name| referrers.of(name.first).is_none()).count() as u64;
+    let unreferenced = |target: &&Target| references.by(**target).is_none() && !referred_to.contains(*target);
+    counts.unreferenced = actions.iter().filter(unreferenced).count() as u64;
     Ok(counts)
 }

@@ -83,17 +83,20 @@ mod store;
 
 mod batches;
 mod host;
+mod phase;
 mod report;
+mod request;
 mod tag;
 
 pub use batches::{Batches, Next};
-pub use cleanup::{Error, Force, Mode, Request, cleanup};
+pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, DEFAULT_MAX_IDS, MAX_LIMIT, METHODS, RECLAIM, call};
+pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, RECLAIM, call};
 pub use plan::{PlanToken, PlanTokenError};
 pub use reclaim::{ReclaimMethod, ReclaimMode, ReclaimOutcome, ReclaimReason, ReclaimRequest, Reclaimed, reclaim};
-pub use report::{JobsKept, KeptAction, Reason, Referrer, Report};
+pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
+pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, Tags, TagsError, codescaler_tags};

@@ -23,8 +23,8 @@ use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
+pub use params::MAX_LIMIT;
 pub(crate) use params::Params;
-pub use params::{DEFAULT_MAX_IDS, MAX_LIMIT};
 #[cfg(feature = "client")]
 pub use params::{Options, ReclaimParams};
 
@@ -77,10 +77,8 @@ fn cleanup_by_tag<'de>(
     host: &Host,
     now: DateTime<Utc>,
 ) -> Result<Report, RpcError> {
-    let (request, max_ids) = Params::read(params)?.into_request(&host.guard)?;
-    let mut report = cleanup(store, host, &request, now).map_err(|error| errors::object(&error))?;
-    report.truncate(max_ids);
-    Ok(report)
+    let request = Params::read(params)?.into_request(&host.guard, now)?;
+    cleanup(store, host, &request, now).map_err(|error| errors::object(&error))
 }
 
 fn store_reclaim<'de>(params: impl Deserializer<'de>, store: StoreRef<'_>, host: &Host) -> Result<Reclaimed, RpcError> {

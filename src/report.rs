@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The result of a cleanup.
 ///
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// The params that chose what goes, as they were understood, in canonical form.
+    #[serde(default)]
+    pub asked: Map<String, Value>,
     /// Jobs that carry every tag, whatever their age or phase.
     pub jobs_matched: u64,
     /// Jobs that go.
@@ -27,7 +31,10 @@ pub struct Report {
     pub actions_planned: u64,
     /// Actions that went.
     pub actions_deleted: u64,
-    /// Actions that a planned job refers to and that stay all the same, sorted by `action_id`.
+    /// The planned actions that no job of this call referred to.
+    #[serde(default)]
+    pub actions_leaked: u64,
+    /// Candidates that stay all the same, sorted by `action_id`.
     pub actions_kept: Vec<KeptAction>,
     /// How many such actions there are, however many are listed.
     pub actions_kept_count: u64,
@@ -41,14 +48,21 @@ pub struct Report {
     pub dependents: BTreeMap<String, u64>,
     /// One line for each job that could not be stopped or is held by a foreign key. Empty: nothing went wrong.
     pub errors: Vec<String>,
-    /// Whether jobs were left only because of the request's limit.
+    /// Whether the request's limit left jobs or leaked actions to further calls, and this call took something, or would.
     pub more: bool,
     /// The cut-off in milliseconds since the Unix epoch; none without an age.
     pub cutoff_ms: Option<i64>,
     /// The token of the plan: see [`PlanToken`](crate::PlanToken).
     pub plan: String,
-    /// Pages that the transaction put on the freelist, times the page size.
+    /// The bytes of text and blobs in the rows of jobs and actions that go: what a dry run can promise.
+    #[serde(default)]
+    pub bytes_planned: u64,
+    /// Pages that the transaction put on the freelist, times the page size. Small rows scattered over many pages hardly fill
+    /// any.
     pub bytes_freed: u64,
+    /// The store's size after the call.
+    #[serde(default)]
+    pub store: StoreSize,
     /// The whole call, in milliseconds.
     pub duration_ms: f64,
     /// How long the store's write lock was held, in milliseconds.
@@ -70,6 +84,22 @@ impl Report {
         errors.truncate(max_ids.max(1));
     }
 
+    /// The same report with empty lists of ids.
+    pub(crate) fn without_ids(&self) -> Self {
+        let (job_ids, action_ids) = (Vec::new(), Vec::new());
+        let Self { actions_kept, dependents, errors, plan, asked, .. } = self;
+        Self {
+            job_ids,
+            action_ids,
+            actions_kept: actions_kept.clone(),
+            dependents: dependents.clone(),
+            errors: errors.clone(),
+            plan: plan.clone(),
+            asked: asked.clone(),
+            ..*self
+        }
+    }
+
     /// Adds `later`, the report of a call that went on where this one stopped: this becomes the report of both.
     ///
     /// Work adds up: jobs and actions planned and deleted, dependents, bytes and durations. The state at the end is the
@@ -85,12 +115,14 @@ impl Report {
         // A new field does not compile until it is added up here.
         let Self {
             dry_run,
+            asked: _,
             jobs_matched: _,
             jobs_planned,
             jobs_deleted,
             jobs_kept,
             actions_planned,
             actions_deleted,
+            actions_leaked,
             actions_kept,
             actions_kept_count,
             job_ids,
@@ -101,7 +133,9 @@ impl Report {
             more,
             cutoff_ms,
             plan,
+            bytes_planned,
             bytes_freed,
+            store,
             duration_ms,
             lock_ms,
         } = later;
@@ -112,6 +146,7 @@ impl Report {
         self.jobs_matched = self.jobs_planned + self.jobs_kept.sum();
         self.actions_planned += actions_planned;
         self.actions_deleted += actions_deleted;
+        self.actions_leaked += actions_leaked;
         self.actions_kept = actions_kept;
         self.actions_kept_count = actions_kept_count;
         self.job_ids.extend(job_ids);
@@ -128,7 +163,9 @@ impl Report {
         self.more = more;
         self.cutoff_ms = self.cutoff_ms.max(cutoff_ms);
         self.plan = plan;
+        self.bytes_planned += bytes_planned;
         self.bytes_freed += bytes_freed;
+        self.store = store;
         self.duration_ms = to_microseconds(self.duration_ms + duration_ms);
         self.lock_ms = to_microseconds(self.lock_ms + lock_ms);
     }
@@ -139,30 +176,73 @@ fn to_microseconds(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
 }
 
+/// The size of a store, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct StoreSize {
+    /// The file.
+    pub file_bytes: u64,
+    /// The WAL beside it, which holds what no checkpoint has moved into the file yet.
+    pub wal_bytes: u64,
+    /// The pages of the file that hold nothing.
+    pub free_bytes: u64,
+}
+
 /// How many matching jobs stay, by reason. A job with several reasons counts once, under the first in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(default)]
 pub struct JobsKept {
+    /// They carry a tag that was excepted.
+    pub excepted: u64,
+    /// Their phase was not asked for.
+    pub other_phase: u64,
     /// No usable creation time, though an age was asked for.
     pub undated: u64,
-    /// Created after the cut-off.
+    /// Created after the cut-off, or ended after it.
     pub recent: u64,
     /// Not finished, and `force` was not asked for.
     pub active: u64,
     /// Not finished, and could not be stopped.
     pub unstoppable: u64,
-    /// Another table holds on to them by a foreign key that forbids the deletion.
+    /// Their run goes on: another job of it has not finished and does not go.
+    pub run_active: u64,
+    /// Among the last of their group.
+    pub kept_last: u64,
+    /// A row that stays holds them by a foreign key.
     pub referenced: u64,
     /// Left for the next call.
     pub over_limit: u64,
 }
 
 impl JobsKept {
-    /// All of them.
+    /// The number of jobs that stay, whatever the reason.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        let Self { undated, recent, active, unstoppable, referenced, over_limit } = self;
-        undated + recent + active + unstoppable + referenced + over_limit
+        // A new reason does not compile until it is added up here.
+        let Self {
+            excepted,
+            other_phase,
+            undated,
+            recent,
+            active,
+            unstoppable,
+            run_active,
+            kept_last,
+            referenced,
+            over_limit,
+        } = self;
+        excepted
+            + other_phase
+            + undated
+            + recent
+            + active
+            + unstoppable
+            + run_active
+            + kept_last
+            + referenced
+            + over_limit
     }
 }
 
@@ -246,6 +326,10 @@ pub enum Reason {
     Schedule,
     /// Its own spec does not carry the root tag.
     Untagged,
+    /// It was set after the cut-off, or so recently that its job may not be there yet.
+    Recent,
+    /// No job refers to it, and nothing says when it was set.
+    Undated,
 }
 
 #[cfg(test)]
@@ -264,9 +348,11 @@ mod tests {
                 "dry_run": false,
                 "jobs_matched": 7, "jobs_planned": 5, "jobs_deleted": 5,
                 "jobs_kept": {
-                    "undated": 0, "recent": 0, "active": 1, "unstoppable": 1, "referenced": 0, "over_limit": 0,
+                    "excepted": 0, "other_phase": 0, "undated": 0, "recent": 0, "active": 1, "unstoppable": 1,
+                    "run_active": 0, "kept_last": 0, "referenced": 0, "over_limit": 0,
                 },
-                "actions_planned": 3, "actions_deleted": 3,
+                "asked": { "tags": ["codescaler"] },
+                "actions_planned": 3, "actions_deleted": 3, "actions_leaked": 1,
                 // No referrer is named that the last call deleted, and no action that it deleted is listed.
                 "actions_kept": [
                     { "action_id": "codescaler_c", "reason": "schedule", "by": null },
@@ -280,7 +366,8 @@ mod tests {
                 "more": false,
                 "cutoff_ms": 1_790_000_000_500_i64,
                 "plan": "second",
-                "bytes_freed": 12288,
+                "bytes_planned": 500, "bytes_freed": 12288,
+                "store": { "file_bytes": 3000, "wal_bytes": 20, "free_bytes": 200 },
                 "duration_ms": 3.3, "lock_ms": 1.5,
             })
         );
@@ -343,7 +430,7 @@ mod tests {
         report(json!({
             "jobs_matched": 7, "jobs_planned": 3, "jobs_deleted": 3,
             "jobs_kept": { "undated": 0, "recent": 0, "active": 1, "unstoppable": 1, "referenced": 0, "over_limit": 2 },
-            "actions_planned": 2, "actions_deleted": 2,
+            "actions_planned": 2, "actions_deleted": 2, "actions_leaked": 1, "asked": { "tags": ["codescaler"] },
             "actions_kept": [
                 { "action_id": "codescaler_b", "reason": "job", "by": "job 2" },
                 { "action_id": "codescaler_c", "reason": "job", "by": "job 5" },
@@ -355,7 +442,8 @@ mod tests {
             "job_ids": [1, 3, 4], "action_ids": ["codescaler_a", "codescaler_e"],
             "dependents": { "job_notes": 1 },
             "errors": ["job 8: alive"], "more": true, "cutoff_ms": 1_790_000_000_000_i64, "plan": "first",
-            "bytes_freed": 8192, "duration_ms": 1.1, "lock_ms": 0.5,
+            "bytes_planned": 200, "bytes_freed": 8192,
+            "store": { "file_bytes": 4000, "wal_bytes": 10, "free_bytes": 100 }, "duration_ms": 1.1, "lock_ms": 0.5,
         }))
     }
 
@@ -373,7 +461,8 @@ mod tests {
             "dependents": { "job_notes": 2, "job_files": 1 },
             "errors": ["job 8: alive", "job 7: alive"], "more": false, "cutoff_ms": 1_790_000_000_500_i64,
             "plan": "second",
-            "bytes_freed": 4096, "duration_ms": 2.2, "lock_ms": 1.0,
+            "bytes_planned": 300, "bytes_freed": 4096,
+            "store": { "file_bytes": 3000, "wal_bytes": 20, "free_bytes": 200 }, "duration_ms": 2.2, "lock_ms": 1.0,
         }))
     }
 

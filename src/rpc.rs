@@ -186,7 +186,7 @@ impl fmt::Display for RpcError {
 impl std::error::Error for RpcError {}
 
 /// The part of a caller's text that an error repeats: enough to recognize it.
-fn excerpt(text: &str) -> Cow<'_, str> {
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_REPEATED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),

@@ -1,5 +1,7 @@
-//! Reading what jobs, actions and services hold as JSON: strictly where something might go because of it, generously
-//! where something stays because of it.
+//! Reading the JSON of jobs, actions and services: strictly where something might go because of it, generously where
+//! something stays because of it.
+//!
+//! Nothing is collected: each tag and each name is handed to a function, so a row costs no more memory than its text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,9 +18,8 @@ pub(crate) fn tags_hold(json: &str, tags: &Tags) -> bool {
     if json.starts_with('[') && !stands_in(json, tags.rarest()) && !json.contains('\\') {
         return false;
     }
-    let mut json = serde_json::Deserializer::from_str(json);
-    let held = TagList(Some(tags)).deserialize(&mut json);
-    held.and_then(|held| json.end().map(|()| held)).unwrap_or(false)
+    let mut missing = tags.all_missing();
+    each_tag(json, &mut |tag| missing.found(tag)) && missing.none()
 }
 
 /// Whether `tag` stands in `json` between quotes. In strings as short as these, `contains` takes three times as long.
@@ -30,47 +31,47 @@ fn stands_in(json: &str, tag: &Tag) -> bool {
     })
 }
 
-/// The tags in `json`, if it is an array of strings; none if it is a JSON null.
-pub(crate) fn tags(json: &str) -> Option<Vec<String>> {
-    serde_json::from_str::<Option<_>>(json).ok().map(Option::unwrap_or_default)
-}
-
-/// The tags in `json`, a spec, if it can be read.
-pub(crate) fn spec_tags(json: &str) -> Option<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Tagged {
-        tags: Option<Vec<String>>,
-    }
-    // As strictly as a cleanup reads it: `Tagged` by itself would also be read from an array.
-    parse(json, None).ok()?;
-    serde_json::from_str::<Tagged>(json).ok().map(|spec| spec.tags.unwrap_or_default())
-}
-
 /// Whether `json`, a spec, holds all of `tags` under `tags`.
 pub(crate) fn spec_tags_hold(json: &str, tags: &Tags) -> bool {
-    parse(json, Some(tags)).is_ok_and(|spec| spec.tagged)
+    let mut missing = tags.all_missing();
+    each_tag_of_spec(json, &mut |tag| missing.found(tag)) && missing.none()
 }
 
-/// What a spec says of an action, or of a service.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Spec<'s> {
-    /// It can be read, and carries every tag asked about.
-    pub(crate) tagged: bool,
+/// Hands the tags in `json` to `tag`, and returns whether it is an array of strings. A JSON null has none.
+pub(crate) fn each_tag(json: &str, tag: &mut dyn FnMut(&str)) -> bool {
+    let mut json = serde_json::Deserializer::from_str(json);
+    TagList(tag).deserialize(&mut json).and_then(|()| json.end()).is_ok()
+}
+
+/// Hands the tags in `json`, a spec, to `tag`, and returns whether the spec can be read.
+pub(crate) fn each_tag_of_spec(json: &str, tag: &mut dyn FnMut(&str)) -> bool {
+    parse(json, &mut Hearer { tag, name: &mut |_| {} }).is_ok()
+}
+
+/// What a spec says beside its tags and the names that it refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spec {
+    /// It can be read. The tags of one that can't count for nothing.
+    pub(crate) readable: bool,
     /// It has a schedule: `schedule_policy` is there and is not null.
     pub(crate) scheduled: bool,
-    /// Every name that it may refer to, under `depends_on` or `actions`: as strings or in objects, keys included.
-    pub(crate) names: Vec<Cow<'s, str>>,
 }
 
-/// What `json` says. One that can't be read is not tagged, and may refer to every quoted word in it: what it would have
-/// listed stays.
-pub(crate) fn spec<'s>(json: &'s [u8], tags: Option<&Tags>) -> Spec<'s> {
+/// Reads the spec of an action, a job or a service: hands its tags to `tag`, and every name that it may refer to under
+/// `depends_on` or `actions` to `name`. In a spec that can't be read, that is every quoted word.
+pub(crate) fn read(json: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(&[u8])) -> Spec {
     // What is skipped is not looked at: that it is UTF-8 must be known before.
-    let parsed = str::from_utf8(json).ok().and_then(|json| parse(json, tags).ok());
-    parsed.unwrap_or_else(|| Spec { tagged: false, scheduled: false, names: words(json) })
+    let parsed = str::from_utf8(json).ok().and_then(|json| parse(json, &mut Hearer { tag, name: &mut *name }).ok());
+    match parsed {
+        Some(scheduled) => Spec { readable: true, scheduled },
+        None => {
+            words(json, name);
+            Spec { readable: false, scheduled: false }
+        }
+    }
 }
 
-/// Whether `json`, the spec of an action, may refer to any other: an empty list, as most of them have, does not.
+/// Whether `json`, the spec of an action, may refer to any other: an empty list, as most specs have, does not.
 pub(crate) fn may_depend(json: &[u8]) -> bool {
     let Ok(json) = str::from_utf8(json) else { return true };
     // A colon is quicker to find than a word, and a key ends before one.
@@ -82,59 +83,74 @@ pub(crate) fn may_depend(json: &[u8]) -> bool {
     json.contains('\\') || json.match_indices(':').any(lists)
 }
 
-/// The names in `json`, a list of them by itself.
-pub(crate) fn names(json: &[u8]) -> Vec<Cow<'_, str>> {
-    let mut names = Vec::new();
+/// Hands the names in `json`, a list by itself, to `name`; every quoted word of one that can't be read.
+pub(crate) fn names(json: &[u8], name: &mut dyn FnMut(&[u8])) {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    match Names(&mut names).deserialize(&mut deserializer).and_then(|()| deserializer.end()) {
-        Ok(()) => names,
-        Err(_) => words(json),
+    if Names(name).deserialize(&mut deserializer).and_then(|()| deserializer.end()).is_err() {
+        words(json, name);
     }
 }
 
-fn parse<'s>(json: &'s str, tags: Option<&Tags>) -> serde_json::Result<Spec<'s>> {
+/// Whether the spec has a schedule.
+fn parse(json: &str, hearer: &mut Hearer<'_>) -> serde_json::Result<bool> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let spec = deserializer.deserialize_map(SpecVisitor(tags))?;
+    let scheduled = deserializer.deserialize_map(SpecVisitor(hearer))?;
     deserializer.end()?;
-    Ok(spec)
+    Ok(scheduled)
 }
 
-/// What stands between quotes, with or without an end.
-fn words(json: &[u8]) -> Vec<Cow<'_, str>> {
-    json.split(|&byte| byte == b'"').skip(1).map(String::from_utf8_lossy).collect()
+/// Hands each text between quotes, with or without an end, to `name`: as it stands and, where it has escapes, as JSON means
+/// it.
+fn words(json: &[u8], name: &mut dyn FnMut(&[u8])) {
+    for word in json.split(|&byte| byte == b'"').skip(1) {
+        name(word);
+        if word.contains(&b'\\') {
+            let quoted = [b"\"", word, b"\""].concat();
+            if let Ok(meant) = serde_json::from_slice::<String>(&quoted) {
+                name(meant.as_bytes());
+            }
+        }
+    }
 }
 
-struct SpecVisitor<'t>(Option<&'t Tags>);
+/// Where the tags and the names of a spec go.
+struct Hearer<'h> {
+    tag: &'h mut dyn FnMut(&str),
+    name: &'h mut dyn FnMut(&[u8]),
+}
 
-impl<'de> Visitor<'de> for SpecVisitor<'_> {
-    type Value = Spec<'de>;
+struct SpecVisitor<'v, 'h>(&'v mut Hearer<'h>);
+
+impl<'de> Visitor<'de> for SpecVisitor<'_, '_> {
+    /// Whether it has a schedule.
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a spec")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut spec = Spec::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
         let [mut tags, mut schedule] = [false; 2];
+        let mut scheduled = false;
         while let Some(Key(key)) = map.next_key()? {
             match key.as_ref() {
                 "tags" if tags => return Err(A::Error::duplicate_field("tags")),
                 "tags" => {
                     tags = true;
-                    spec.tagged = map.next_value_seed(TagList(self.0))?;
+                    map.next_value_seed(TagList(&mut *self.0.tag))?;
                 }
                 "schedule_policy" if schedule => return Err(A::Error::duplicate_field("schedule_policy")),
                 "schedule_policy" => {
                     schedule = true;
-                    spec.scheduled = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                    scheduled = map.next_value::<Option<IgnoredAny>>()?.is_some();
                 }
-                "depends_on" | "actions" => map.next_value_seed(Names(&mut spec.names))?,
+                "depends_on" | "actions" => map.next_value_seed(Names(&mut *self.0.name))?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(spec)
+        Ok(scheduled)
     }
 }
 
@@ -163,43 +179,10 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
-/// An array of strings, which may hold all of some tags, or null, which holds none. Anything else is an error.
-struct TagList<'t>(Option<&'t Tags>);
+/// An array of strings, or null. Anything else in it makes it an error.
+struct TagList<'t>(&'t mut dyn FnMut(&str));
 
 impl<'de> DeserializeSeed<'de> for TagList<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TagList<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<Self::Value, A::Error> {
-        let mut missing = self.0.map(Tags::all_missing);
-        while let Some(Key(tag)) = tags.next_element()? {
-            if let Some(missing) = &mut missing {
-                missing.found(&tag);
-            }
-        }
-        Ok(missing.is_some_and(|missing| missing.none()))
-    }
-}
-
-/// Every string in a value, at any depth, keys included: `"a"`, `["a"]`, `[{"name": "a"}]` and `{"a": {}}` all name a.
-struct Names<'n, 'de>(&'n mut Vec<Cow<'de, str>>);
-
-impl<'de> DeserializeSeed<'de> for Names<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -207,20 +190,45 @@ impl<'de> DeserializeSeed<'de> for Names<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Names<'_, 'de> {
+impl<'de> Visitor<'de> for TagList<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<(), A::Error> {
+        while let Some(Key(tag)) = tags.next_element()? {
+            (self.0)(&tag);
+        }
+        Ok(())
+    }
+}
+
+/// Every string in a value, at any depth, keys included: `"a"`, `["a"]`, `[{"name": "a"}]` and `{"a": {}}` all name a.
+struct Names<'n>(&'n mut dyn FnMut(&[u8]));
+
+impl<'de> DeserializeSeed<'de> for Names<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Names<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("names")
     }
 
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<(), E> {
-        self.0.push(Cow::Borrowed(name));
-        Ok(())
-    }
-
     fn visit_str<E>(self, name: &str) -> Result<(), E> {
-        self.0.push(Cow::Owned(name.to_owned()));
+        (self.0)(name.as_bytes());
         Ok(())
     }
 
@@ -231,7 +239,7 @@ impl<'de> Visitor<'de> for Names<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
-            self.0.push(key);
+            (self.0)(key.as_bytes());
             map.next_value_seed(Names(&mut *self.0))?;
         }
         Ok(())
@@ -268,6 +276,26 @@ mod tests {
         Guard::codescaler().tags(tags).unwrap()
     }
 
+    /// Whether the spec `json` can be read and carries the root tag.
+    fn tagged(json: &str) -> bool {
+        let wanted = tags(&["codescaler"]);
+        let mut missing = wanted.all_missing();
+        read(json.as_bytes(), &mut |tag| missing.found(tag), &mut |_| {}).readable && missing.none()
+    }
+
+    /// The names that the spec `json` refers to.
+    fn referred_to(json: &[u8]) -> Vec<String> {
+        let mut names = Vec::new();
+        read(json, &mut |_| {}, &mut |name| names.push(String::from_utf8_lossy(name).into_owned()));
+        names
+    }
+
+    fn listed(json: &[u8]) -> Vec<String> {
+        let mut listed = Vec::new();
+        names(json, &mut |name| listed.push(String::from_utf8_lossy(name).into_owned()));
+        listed
+    }
+
     #[test]
     fn only_an_array_of_strings_holds_tags() {
         let wanted = tags(&["codescaler", "codescaler_ana"]);
@@ -296,8 +324,7 @@ mod tests {
 
     #[test]
     fn a_spec_carries_tags_only_if_all_of_it_can_be_read() {
-        let wanted = tags(&["codescaler"]);
-        for (json, tagged) in [
+        for (json, carries) in [
             (r#"{"tags":["codescaler"]}"#, true),
             (r#"{"env":{"tags":[]},"tags":["x","codescaler"],"script":"rm"}"#, true),
             (r#"{"tags":null}"#, false),
@@ -308,10 +335,10 @@ mod tests {
             (r#"["codescaler"]"#, false),
             ("null", false),
         ] {
-            assert_eq!(spec(json.as_bytes(), Some(&wanted)).tagged, tagged, "{json}");
+            assert_eq!(tagged(json), carries, "{json}");
         }
         let deep = format!(r#"{{"env":{}{},"tags":["codescaler"]}}"#, "[".repeat(10_000), "]".repeat(10_000));
-        assert!(spec(deep.as_bytes(), Some(&wanted)).tagged, "what is not looked at may be as deep as it likes");
+        assert!(tagged(&deep), "what is not looked at may be as deep as it likes");
     }
 
     #[test]
@@ -322,13 +349,13 @@ mod tests {
             (r#"{"depends_on":[{"name":"a","optional":true}]}"#, vec!["name", "a", "optional"]),
             (r#"{"depends_on":{"a":{"after":1.5}}}"#, vec!["a", "after"]),
             (r#"{"actions":["\u0061"],"depends_on":null}"#, vec!["a"]),
-            (r#"{"actions":["a"],"status":"#, vec!["actions", ":[", "a", "],", "status", ":"]),
+            (r#"{"actions":["a"],"status":"#, vec!["a", "actions", ":[", "a", "],", "status", ":"]),
             (r#"{"tags":["a"]}"#, vec![]),
         ] {
-            assert_eq!(spec(json.as_bytes(), None).names, found, "{json}");
+            assert_eq!(referred_to(json.as_bytes()), found, "{json}");
         }
-        assert_eq!(names(br#"["a",{"action":"b"}]"#), ["a", "action", "b"]);
-        assert_eq!(names(br#"["a"#), ["a"]);
+        assert_eq!(listed(br#"["a",{"action":"b"}]"#), ["a", "action", "b"]);
+        assert_eq!(listed(br#"["a"#), ["a"]);
     }
 
     #[test]
@@ -344,7 +371,7 @@ mod tests {
             (r#"{"depends_on":["a"#, true),
         ] {
             assert_eq!(super::may_depend(json.as_bytes()), may_depend, "{json}");
-            assert!(may_depend || spec(json.as_bytes(), None).names.is_empty(), "{json}");
+            assert!(may_depend || referred_to(json.as_bytes()).is_empty(), "{json}");
         }
         assert!(super::may_depend(b"{\"depends_on\":[\"\xff"));
     }
@@ -357,7 +384,7 @@ mod tests {
             (r#"{"schedule_policy":{"cron":"* * * * *"}}"#, true),
             ("{}", false),
         ] {
-            assert_eq!(spec(json.as_bytes(), None).scheduled, scheduled, "{json}");
+            assert_eq!(read(json.as_bytes(), &mut |_| {}, &mut |_| {}).scheduled, scheduled, "{json}");
         }
     }
 }

@@ -27,6 +27,7 @@
 //! SQLite: versions before 3.26.0 lack `pragma_table_xinfo` and are refused.
 
 mod connection;
+mod definition;
 mod disk;
 mod foreign_keys;
 mod layout;
@@ -35,6 +36,7 @@ mod reclaim;
 mod rows;
 mod scan;
 mod snapshot;
+mod triggers;
 
 use std::path::Path;
 
@@ -46,9 +48,9 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Journal, Store};
 pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
-pub(crate) use locked::{Committed, Deleted, Locked};
+pub(crate) use locked::{Committed, Locked};
 pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
-pub(crate) use rows::{ActionRow, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
 pub(crate) use snapshot::{Facts, Snapshot};
 
 /// The place of a store.
@@ -88,6 +90,13 @@ pub enum StoreError {
         /// Each reason why.
         problems: Vec<String>,
     },
+    /// The deletion did not do what was decided, because triggers of the host's ran; it was undone.
+    #[non_exhaustive]
+    #[error("the deletion was not the one that was decided: {what}")]
+    Diverged {
+        /// The difference, for the log.
+        what: String,
+    },
     /// The call was ended early, by its [`Cancel`](crate::Cancel) or by an interrupt of the connection that the host lent.
     #[error("cancelled before the commit: nothing was deleted")]
     Cancelled,
@@ -101,7 +110,11 @@ impl StoreError {
         Self::Unfit { problems: vec![problem.into()] }
     }
 
-    fn damaged() -> Self {
+    fn diverged(what: String) -> Self {
+        Self::Diverged { what }
+    }
+
+    pub(crate) fn damaged() -> Self {
         Self::unfit("the database file is damaged")
     }
 }
@@ -125,4 +138,10 @@ impl From<rusqlite::Error> for StoreError {
             _ => Self::Sqlite(error),
         }
     }
+}
+
+/// Whether `error`, of preparing a statement, is about the statement and the schema, and not about the moment.
+fn is_about_the_statement(error: &rusqlite::Error) -> bool {
+    // Some versions of rusqlite give such an error no code.
+    matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown))
 }

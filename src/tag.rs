@@ -85,7 +85,7 @@ impl Guard {
     /// # Ok::<(), hero_proc_cleanup::TagsError>(())
     /// ```
     pub fn tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Tags, TagsError> {
-        let mut all = Vec::new();
+        let mut all: Vec<Tag> = Vec::new();
         for tag in tags {
             all.push(self.admit(tag.as_ref())?);
             if all.len() > MAX_TAGS {
@@ -95,16 +95,17 @@ impl Guard {
         if all.is_empty() {
             return Err(TagsError::None);
         }
+        let root_asked = all.contains(&self.root);
         all.push(self.root.clone());
         all.sort_unstable();
         all.dedup();
-        Ok(Tags(all))
+        Ok(Tags { all, root_asked })
     }
 
     /// The root tag alone: everything that this guard bounds.
     #[must_use]
     pub fn everything(&self) -> Tags {
-        Tags(vec![self.root.clone()])
+        Tags { all: vec![self.root.clone()], root_asked: true }
     }
 }
 
@@ -112,31 +113,37 @@ impl Guard {
 ///
 /// [`Guard::tags`] makes one of given tags, [`Guard::everything`] one that any job inside the guard carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tags(
+pub struct Tags {
     /// Sorted, each once. The root tag is first: every other tag begins with it.
-    Vec<Tag>,
-);
+    all: Vec<Tag>,
+    /// Whether the root tag was among those given.
+    root_asked: bool,
+}
 
 impl Tags {
     /// The tags, the root first, the others in the order of their bytes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Tag> {
-        self.0.iter()
+        self.all.iter()
     }
 
-    /// The set of the root tag alone.
-    pub(crate) fn root_alone(&self) -> Self {
-        Self(self.0[..1].to_vec())
+    /// The tags that were given.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Tag> {
+        self.all.iter().skip(usize::from(!self.root_asked))
+    }
+
+    pub(crate) fn root(&self) -> &Tag {
+        &self.all[0]
     }
 
     /// The tag that the fewest jobs are likely to carry.
     pub(crate) fn rarest(&self) -> &Tag {
-        &self.0[self.0.len() - 1]
+        &self.all[self.all.len() - 1]
     }
 
     /// The tags of this set that are not found yet: all of them.
     pub(crate) fn all_missing(&self) -> Missing<'_> {
         // There are at most 17: 16 and the root.
-        Missing { tags: self, bits: (1 << self.0.len()) - 1 }
+        Missing { tags: self, bits: (1 << self.all.len()) - 1 }
     }
 }
 

@@ -10,17 +10,14 @@ use crate::plan::{Plan, Stops};
 pub(super) fn stop(control: &dyn JobControl, plan: &Plan, cancel: &Cancel) -> Stops {
     let _span = info_span!("stop", jobs = plan.to_stop.len()).entered();
     let mut stops = Stops { failed: plan.unstoppable.clone(), ..Stops::default() };
-    for job in &plan.to_stop {
+    for stopped in &plan.to_stop {
         if cancel.is_cancelled() {
             break;
         }
-        match control.stop(job) {
-            Ok(()) => {
-                stops.stopped.insert(job.id, job.clone());
-            }
-            Err(error) => {
-                stops.failed.insert(job.id, error.to_string());
-            }
+        let id = stopped.job.id;
+        match control.stop(&stopped.job) {
+            Ok(()) => drop(stops.stopped.insert(id, stopped.clone())),
+            Err(error) => drop(stops.failed.insert(id, error.to_string())),
         }
     }
     stops

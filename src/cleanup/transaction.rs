@@ -21,7 +21,7 @@ use tracing::info_span;
 
 use super::Error;
 use crate::plan::{self, Criteria, Plan};
-use crate::store::{Committed, Deleted, Layout, Locked, Store, StoreError};
+use crate::store::{Committed, Layout, Locked, Store, StoreError};
 
 /// A plan, and the store that it was made of.
 pub(super) struct Planned {
@@ -43,15 +43,16 @@ pub(super) fn run(
     let mut held_before = Duration::ZERO;
     if plan.to_stop.is_empty() {
         if locked.version()? == version {
-            delete_all(&locked, &plan)?;
-            return Ok((plan, locked.commit()?));
+            let committed = delete_all(locked, &plan)?;
+            return Ok((plan, committed));
         }
         if let Some(beside) = beside
             && layout.foreign_keys.none()
             && *locked.layout() == layout
         {
-            if let Some(again) = decide_and_delete(&locked, beside, criteria, &plan, &expect)? {
-                return Ok((again, locked.commit()?));
+            if let Some(again) = decide_and_delete(&mut locked, beside, criteria, &plan, &expect)? {
+                let committed = locked.commit(&again.jobs, &again.actions)?;
+                return Ok((again, committed));
             }
             held_before = locked.undo();
             locked = store.lock()?;
@@ -59,15 +60,14 @@ pub(super) fn run(
     }
     let plan = info_span!("decide again").in_scope(|| plan::decide(&locked, criteria))?;
     expect(&plan)?;
-    delete_all(&locked, &plan)?;
-    let committed = locked.commit()?;
+    let committed = delete_all(locked, &plan)?;
     Ok((plan, Committed { lock: held_before + committed.lock, ..committed }))
 }
 
 /// Deletes what `plan` names while it is decided again on a thread and a connection of its own; then what the new plan names
 /// beyond. None if the new plan lacks something that was deleted, or could not be made: then all is to be undone.
 fn decide_and_delete(
-    locked: &Locked<'_>,
+    locked: &mut Locked<'_>,
     mut beside: Store<'_>,
     criteria: &Criteria<'_>,
     plan: &Plan,
@@ -90,8 +90,8 @@ fn decide_and_delete(
     let (Some(jobs), Some(actions)) = (beyond(&plan.jobs, &again.jobs), beyond(&plan.actions, &again.actions)) else {
         return Ok(None);
     };
-    let (deleted, rest) = (deleted?, locked.delete(&jobs, &actions)?);
-    check(&again, Deleted { jobs: deleted.jobs + rest.jobs, actions: deleted.actions + rest.actions })?;
+    deleted?;
+    locked.delete(&jobs, &actions)?;
     Ok(Some(again))
 }
 
@@ -102,20 +102,9 @@ fn beyond(some: &[i64], all: &[i64]) -> Option<Vec<i64>> {
     some.next().is_none().then_some(beyond)
 }
 
-/// Deletes what `plan` names, and carries out the foreign keys on it.
-fn delete_all(locked: &Locked<'_>, plan: &Plan) -> Result<(), Error> {
+/// Deletes what `plan` names, carries out the foreign keys on it, and commits.
+fn delete_all(mut locked: Locked<'_>, plan: &Plan) -> Result<Committed, StoreError> {
     locked.carry_out_foreign_keys(&plan.jobs)?;
-    check(plan, locked.delete(&plan.jobs, &plan.actions)?)
-}
-
-/// An error unless everything went that `plan` names.
-fn check(plan: &Plan, deleted: Deleted) -> Result<(), Error> {
-    for (table, planned, deleted) in
-        [("jobs", plan.jobs.len(), deleted.jobs), ("actions", plan.actions.len(), deleted.actions)]
-    {
-        if planned != deleted {
-            return Err(Error::Diverged { table, planned, deleted });
-        }
-    }
-    Ok(())
+    locked.delete(&plan.jobs, &plan.actions)?;
+    locked.commit(&plan.jobs, &plan.actions)
 }

@@ -11,16 +11,18 @@ const MOST_STOPPED: usize = 1000;
 pub(super) fn object(error: &Error) -> RpcError {
     match error {
         Error::PlanChanged { jobs_planned, actions_planned, plan } => RpcError::new(Kind::PlanChanged, error)
+            .with("reason", "set")
             .with("jobs_planned", *jobs_planned)
             .with("actions_planned", *actions_planned)
             .with("plan", plan.to_string()),
+        Error::PlanOfOtherParams => RpcError::new(Kind::PlanChanged, error).with("reason", "params"),
         Error::ForceUnavailable => RpcError::new(Kind::ForceUnavailable, error),
         Error::Store(StoreError::Busy) => RpcError::busy(format_args!("{error}: nothing was deleted")),
         Error::Store(StoreError::Unfit { problems }) => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone())
         }
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
-        Error::Store(StoreError::Sqlite(_)) | Error::Diverged { .. } => RpcError::internal(error),
+        Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {
             let mut object = object(source)
                 .with("jobs_stopped", &stopped[..stopped.len().min(MOST_STOPPED)])
@@ -38,6 +40,6 @@ pub(super) fn of_reclaim(error: &StoreError) -> RpcError {
         StoreError::Busy => RpcError::busy(format_args!("{error}: nothing was changed")),
         StoreError::Unfit { problems } => RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone()),
         StoreError::Cancelled => RpcError::new(Kind::Cancelled, "cancelled: no row was changed"),
-        StoreError::Sqlite(_) => RpcError::internal(error),
+        StoreError::Sqlite(_) | StoreError::Diverged { .. } => RpcError::internal(error),
     }
 }

@@ -6,31 +6,54 @@ mod reclaim;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
+use chrono::{DateTime, Utc};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::cleanup::{Force, Mode, Request};
-use crate::rpc::{Kind, RpcError};
-use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, TagError, Tags, TagsError};
+use crate::phase;
+use crate::plan::{FIRST_MS, PlanToken};
+use crate::request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
+use crate::rpc::{Kind, RpcError, excerpt};
+use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, Tag, TagError, Tags, TagsError};
 
 #[cfg(feature = "client")]
 pub use reclaim::ReclaimParams;
 
 /// The highest `limit` and `max_ids`.
 pub const MAX_LIMIT: usize = 1_000_000;
-/// `max_ids` unless given.
-pub const DEFAULT_MAX_IDS: usize = 10_000;
+/// The highest `keep_last`.
+const MAX_KEEP_LAST: i64 = 10_000;
+/// The most prefixes in `keep_by`.
+const MAX_PREFIXES: usize = 8;
+/// The most entries in `phases`.
+const MAX_PHASES: usize = 16;
 
-/// The optional params of a cleanup, for clients. A param that is none is left out, and has its default.
+/// The optional params of a cleanup that both sides share, for clients. A param that is none is left out, and has its
+/// default.
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, Default, serde::Serialize)]
 #[non_exhaustive]
 pub struct Options {
-    /// Only jobs created at least this many milliseconds ago.
+    /// Only jobs created, and, where they say when they ended, also ended, at least this many milliseconds ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than_ms: Option<i64>,
+    /// The same, by a moment in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_ms: Option<i64>,
+    /// Only jobs in one of these phases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Vec<String>>,
+    /// The number of jobs of each group that stay, those that succeeded and those that did not each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u32>,
+    /// The tags by which jobs are grouped: prefixes on hero_proc's side, `kind` and `target` on codescalers'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_by: Option<Vec<String>>,
+    /// Also delete the actions that no job refers to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaked: Option<bool>,
     /// Report what would go; write nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
@@ -66,9 +89,9 @@ impl Params {
         Ok(Self(params))
     }
 
-    /// The request for a cleanup, and its `max_ids`.
-    pub(super) fn into_request(self, guard: &Guard) -> Result<(Request, usize), RpcError> {
-        self.parse(guard, |name, plan| {
+    /// The request for a cleanup at `now`.
+    pub(super) fn into_request(self, guard: &Guard, now: DateTime<Utc>) -> Result<Request, RpcError> {
+        self.parse(guard, now, |name, plan| {
             let plan = plan.parse().map_err(|_| RpcError::param(name, "is no plan that a dry run could have given"));
             plan.map(Some)
         })
@@ -76,54 +99,103 @@ impl Params {
 
     /// Whether hero_proc's side would take these params of a cleanup. A plan is opaque to all but the side that gave it.
     #[cfg(feature = "client")]
-    pub(crate) fn check(&self, guard: &Guard) -> Result<(), RpcError> {
-        Self(self.0.clone()).parse(guard, |_, _| Ok(None)).map(drop)
+    pub(crate) fn check(&self, guard: &Guard, now: DateTime<Utc>) -> Result<(), RpcError> {
+        Self(self.0.clone()).parse(guard, now, |_, _| Ok(None)).map(drop)
     }
 
     fn parse(
         self,
         guard: &Guard,
-        plan: impl Fn(&str, &str) -> Result<Option<crate::PlanToken>, RpcError>,
-    ) -> Result<(Request, usize), RpcError> {
+        now: DateTime<Utc>,
+        plan: impl Fn(&str, &str) -> Result<Option<PlanToken>, RpcError>,
+    ) -> Result<Request, RpcError> {
         let mut tags = None;
-        let mut max_ids = DEFAULT_MAX_IDS;
+        let (mut older_than, mut before) = (None, None);
+        let (mut keep_last, mut keep_by) = (None, None);
+        let mut phases = None;
         let mut request = Request::new(guard.everything());
         for (name, value) in self.0 {
+            // Clients that were generated write an absent optional as null.
+            if value.is_null() && name != TAGS && KNOWN.contains(&name.as_str()) {
+                continue;
+            }
             match name.as_str() {
-                "tags" => tags = Some(read_strings(&name, &value)?),
-                "older_than_ms" => {
-                    request.older_than_ms = Some(read_integer(&name, &value, 0, i64::MAX)?.unsigned_abs());
-                }
-                "dry_run" if read_bool(&name, &value)? => request.mode = Mode::DryRun,
-                "force" if read_bool(&name, &value)? => request.force = Force::Stop,
-                "dry_run" | "force" => {}
-                "limit" => request.limit = read_limit(&name, &value)?,
-                "max_ids" => max_ids = read_count(&name, &value, 0)?,
+                TAGS => tags = Some(read_strings(&name, &value)?),
+                "except_tags" => request.except_tags = read_tags(guard, &name, &value, MAX_TAGS)?,
+                "older_than_ms" => older_than = Some(read_integer(&name, &value, 0, i64::MAX)?.unsigned_abs()),
+                "before_ms" => before = Some(read_before(&name, &value, now)?),
+                "phases" => phases = Some(read_phases(&name, &value)?),
+                "keep_last" => keep_last = Some(read_keep_last(&name, &value)?),
+                "keep_by" => keep_by = Some(read_tags(guard, &name, &value, MAX_PREFIXES)?),
+                "leaked" => request.leaked = if read_bool(&name, &value)? { Leaked::Go } else { Leaked::Stay },
+                "dry_run" => request.mode = if read_bool(&name, &value)? { Mode::DryRun } else { Mode::Delete },
+                "force" => request.force = if read_bool(&name, &value)? { Force::Stop } else { Force::Off },
+                "limit" => request.limit = Some(read_limit(&name, &value)?),
+                "max_ids" => request.max_ids = read_count(&name, &value, 0)?,
                 "expect_plan" => request.expect_plan = plan(&name, read_string(&name, &value)?)?,
                 _ => return Err(unknown(&name)),
             }
         }
-        let tags = tags.ok_or_else(|| RpcError::param("tags", "is missing"))?;
-        request.tags = admit(guard, &tags)?;
-        Ok((request, max_ids))
+        let tags = tags.ok_or_else(|| RpcError::param(TAGS, "is missing"))?;
+        request.tags = admit_all(guard, &tags)?;
+        request.age = match (older_than, before) {
+            (None, None) => Age::Any,
+            (Some(age), None) => Age::OlderThan(age),
+            (None, Some(moment)) => Age::Before(moment),
+            (Some(_), Some(_)) => return Err(RpcError::param("before_ms", "can't be given with \"older_than_ms\"")),
+        };
+        request.keep_last = match (keep_last, keep_by) {
+            (Some(count), by) => Some(KeepLast { by, ..KeepLast::new(count) }),
+            (None, None) => None,
+            (None, Some(_)) => return Err(RpcError::param("keep_by", "can only be given with \"keep_last\"")),
+        };
+        if let Some(phases) = phases {
+            if request.force == Force::Off
+                && let Some(phase) = phases.iter().find(|phase| phase::outcome(phase).is_none())
+            {
+                let problem = format!("holds {:?}, which is no terminal phase, without \"force\"", excerpt(phase));
+                return Err(RpcError::param("phases", problem));
+            }
+            request.phases = Phases::new(phases);
+        }
+        Ok(request)
+    }
+
+    /// Takes the param `name` out; a null counts as absent.
+    #[cfg(feature = "client")]
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(param, _)| param == name)?;
+        Some(self.0.remove(at).1).filter(|value| !value.is_null())
     }
 
     /// Takes the param `name` out, a string; an absent one is empty.
     #[cfg(feature = "client")]
     pub(crate) fn take_string(&mut self, name: &str) -> Result<String, RpcError> {
-        let Some(at) = self.0.iter().position(|(param, _)| param == name) else { return Ok(String::new()) };
-        let (name, value) = self.0.remove(at);
-        read_string(&name, &value).map(ToOwned::to_owned)
+        match self.take(name) {
+            Some(value) => read_string(name, &value).map(ToOwned::to_owned),
+            None => Ok(String::new()),
+        }
     }
 
-    /// Adds the `tags` that a gateway's own params stand for. Its callers may not give any.
+    /// Takes the param `name` out, an array of strings, if it is there.
     #[cfg(feature = "client")]
-    pub(crate) fn add_tags(&mut self, tags: Vec<String>) -> Result<(), RpcError> {
-        const TAGS: &str = "tags";
-        if self.0.iter().any(|(name, _)| name == TAGS) {
-            return Err(unknown(TAGS));
+    pub(crate) fn take_strings(&mut self, name: &str) -> Result<Option<Vec<String>>, RpcError> {
+        self.take(name).map(|value| read_strings(name, &value)).transpose()
+    }
+
+    /// Whether the param `name` is there, and is no null.
+    #[cfg(feature = "client")]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(param, value)| param == name && !value.is_null())
+    }
+
+    /// Adds params that a gateway's own stand for. Its callers may not give any of these themselves.
+    #[cfg(feature = "client")]
+    pub(crate) fn add(&mut self, name: &str, value: Vec<String>) -> Result<(), RpcError> {
+        if self.0.iter().any(|(param, _)| param == name) {
+            return Err(unknown(name));
         }
-        self.0.push((TAGS.to_owned(), tags.into()));
+        self.0.push((name.to_owned(), value.into()));
         Ok(())
     }
 
@@ -152,25 +224,78 @@ impl fmt::Display for Params {
     }
 }
 
+const TAGS: &str = "tags";
+
+/// The params of a cleanup that may be null.
+const KNOWN: [&str; 12] = [
+    "except_tags",
+    "older_than_ms",
+    "before_ms",
+    "phases",
+    "keep_last",
+    "keep_by",
+    "leaked",
+    "dry_run",
+    "force",
+    "limit",
+    "max_ids",
+    "expect_plan",
+];
+
 fn unknown(name: &str) -> RpcError {
     RpcError::param(name, "is no param of this method")
 }
 
-fn admit(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
+fn admit_all(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
     guard.tags(tags).map_err(|error| match error {
         TagsError::None | TagsError::TooMany => {
-            RpcError::param("tags", format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
+            RpcError::param(TAGS, format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
         }
-        TagsError::Tag(TagError::TooLong { bytes }) => {
-            RpcError::param("tags", format_args!("holds a tag of {bytes} bytes, more than {MAX_TAG_BYTES}"))
+        TagsError::Tag(error) => refused(guard, TAGS, error),
+    })
+}
+
+fn refused(guard: &Guard, name: &str, error: TagError) -> RpcError {
+    match error {
+        TagError::TooLong { bytes } => {
+            RpcError::param(name, format_args!("holds a tag of {bytes} bytes, more than {MAX_TAG_BYTES}"))
         }
-        TagsError::Tag(TagError::Outside { tag }) => {
+        TagError::Outside { tag } => {
             let root = guard.root().as_str();
             let message =
                 format!("tag {tag:?} is refused: only {root:?} and tags that begin with \"{root}_\" are allowed");
             RpcError::new(Kind::TagOutsideGuard, message).with("tag", tag)
         }
-    })
+    }
+}
+
+/// Up to `most` tags inside the guard.
+fn read_tags(guard: &Guard, name: &str, value: &Value, most: usize) -> Result<Vec<Tag>, RpcError> {
+    let tags = read_strings(name, value)?;
+    if tags.len() > most {
+        return Err(RpcError::param(name, format_args!("must hold at most {most} strings, not {}", tags.len())));
+    }
+    tags.iter().map(|tag| guard.admit(tag).map_err(|error| refused(guard, name, error))).collect()
+}
+
+fn read_before(name: &str, value: &Value, now: DateTime<Utc>) -> Result<i64, RpcError> {
+    let now = now.timestamp_millis();
+    let moment = value.as_i64().filter(|moment| (FIRST_MS..=now).contains(moment));
+    moment.ok_or_else(|| RpcError::param(name, format_args!("must be an integer from {FIRST_MS} to now, {now}")))
+}
+
+fn read_phases(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
+    let phases = read_strings(name, value)?;
+    if phases.is_empty() || phases.len() > MAX_PHASES {
+        let problem = format!("must hold 1 to {MAX_PHASES} phases, not {}", phases.len());
+        return Err(RpcError::param(name, problem));
+    }
+    Ok(phases)
+}
+
+fn read_keep_last(name: &str, value: &Value) -> Result<NonZeroU32, RpcError> {
+    let count = read_integer(name, value, 1, MAX_KEEP_LAST)?;
+    u32::try_from(count).and_then(NonZeroU32::try_from).map_err(|error| RpcError::param(name, error))
 }
 
 fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {

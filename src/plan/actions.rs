@@ -1,14 +1,23 @@
-//! Which of the actions that planned jobs refer to go, and why the others stay.
+//! Which actions go, and why the other candidates stay.
+//!
+//! ```text
+//! each row ─ gather ─┬─▶ Candidate: a planned job refers to it, or no job does (leaked)
+//!                    └─▶ Dependant: what it depends on
+//! jobs, services, dependants that stay, the candidate itself ─ keep ─▶ what stays, to a fixed point
+//! leaked candidates beyond the limit ─ leave ─▶ what stays because of these
+//! ```
 
 use std::collections::HashMap;
 
 use super::jobs::Jobs;
-use super::references::{Candidates, Keys, Referrers};
-use super::{Criteria, context_of, display};
+use super::order::Order;
+use super::references::{Doomed, HashedMap, JobReferences, Keys, Target};
+use super::token::ActionDigest;
+use super::{Criteria, FIRST_MS};
 use crate::report::{KeptAction, Reason, Referrer};
+use crate::request::Leaked;
 use crate::spec;
-use crate::store::{ActionRow, Snapshot, StoreError};
-use crate::tag::Tags;
+use crate::store::{ActionRow, Layout, Snapshot, StoreError};
 
 /// The decision about the actions.
 #[derive(Default)]
@@ -17,202 +26,363 @@ pub(super) struct Actions {
     pub(super) ids: Vec<i64>,
     /// Their names, sorted.
     pub(super) names: Vec<String>,
-    /// The candidates that stay, sorted by name.
+    /// The bytes of the rows of `ids`.
+    pub(super) bytes: u64,
+    /// What the plan shows of each of `ids`.
+    pub(super) digests: Vec<ActionDigest>,
+    /// The number of `ids` that no planned job refers to.
+    pub(super) leaked: u64,
+    /// The number of leaked actions that are left to further calls.
+    pub(super) left: u64,
+    /// The candidates that stay, sorted by name, as far as they are listed.
     pub(super) kept: Vec<KeptAction>,
+    /// The number of candidates that stay.
+    pub(super) kept_count: u64,
 }
 
-/// Decides about the actions that the planned jobs refer to.
+/// Decides about the actions that the planned jobs refer to, and about those that no job refers to.
 pub(super) fn decide(
     snapshot: &Snapshot<'_>,
     criteria: &Criteria<'_>,
     keys: &Keys,
     jobs: &mut Jobs,
 ) -> Result<Actions, StoreError> {
-    let candidates: Candidates = std::mem::take(&mut jobs.actions).into_iter().collect();
-    let mut referrers = std::mem::take(&mut jobs.referrers);
-    referrers.all_jobs_read(&candidates);
-    if candidates.is_empty() {
+    let doomed: Doomed = std::mem::take(&mut jobs.actions).into_iter().collect();
+    if doomed.is_empty() && criteria.request.leaked == Leaked::Stay {
         return Ok(Actions::default());
     }
-    referrers.services(snapshot, keys, &candidates)?;
+    let reader =
+        Reader { layout: snapshot.layout(), criteria, keys, doomed, references: std::mem::take(&mut jobs.references) };
+    let mut found = Found::default();
+    snapshot.actions(
+        |batch: &mut Batch, action| {
+            reader.gather(batch, &action);
+            Ok(())
+        },
+        |batch| {
+            found.candidates.extend(batch.candidates);
+            found.dependants.extend(batch.dependants);
+            Ok(())
+        },
+    )?;
+    if found.candidates.is_empty() {
+        return Ok(Actions::default());
+    }
+    found.read_services(snapshot, keys)?;
+    found.settle(snapshot, &reader)
+}
 
-    let root = criteria.tags.root_alone();
-    let gather = |batch: &mut Batch, action: ActionRow<'_>| {
-        batch.add(&action, keys, &candidates, &root);
-        Ok(())
-    };
-    let mut all = Vec::new();
-    let mut dependencies = Vec::new();
-    snapshot.actions(gather, |batch| {
-        dependencies.extend(batch.dependencies.into_iter().map(|(index, on)| (all.len() + index, on)));
-        all.extend(batch.candidates);
-        for (name, on) in batch.remaining {
-            referrers.remaining_action(&name, &on);
-        }
-        Ok(())
-    })?;
-    Ok(settle(all, dependencies, referrers))
+/// What the rows are read with.
+struct Reader<'d> {
+    layout: &'d Layout,
+    criteria: &'d Criteria<'d>,
+    keys: &'d Keys,
+    doomed: Doomed,
+    references: JobReferences,
 }
 
 /// The content of some rows, each taken by itself.
 #[derive(Default)]
 struct Batch {
     candidates: Vec<Candidate>,
-    /// Which candidates depend on which others: the index of the one, the hash of the other.
-    dependencies: Vec<(usize, u64)>,
-    /// The names of other actions that depend on candidates, and the hashes of these.
-    remaining: Vec<(String, Vec<u64>)>,
+    dependants: Vec<Dependant>,
 }
 
-/// An action that a planned job refers to.
-#[derive(Debug, Clone)]
+/// An action that may go.
+#[derive(Debug)]
 struct Candidate {
     id: i64,
-    /// The first hash of its name: see [`Keys`].
-    hash: u64,
+    target: Target,
     name: Box<str>,
-    tagged: bool,
-    scheduled: bool,
+    /// No job refers to it.
+    leaked: bool,
+    /// Why its own row keeps it, if it does.
+    own_reason: Option<Reason>,
+    digest: ActionDigest,
+    /// The bytes of its row.
+    bytes: u64,
 }
 
-impl Batch {
-    fn add(&mut self, action: &ActionRow<'_>, keys: &Keys, candidates: &Candidates, root: &Tags) {
-        let readable = action.context.is_some() && action.name.is_some();
-        let context = context_of(action.context);
-        let name = action.name.unwrap_or_default();
-        let hash = keys.hash(context, name);
-        let candidate = readable && candidates.hold(keys, hash, context, name);
-        if !candidate && !spec::may_depend(action.spec) {
+/// An action that depends on others.
+#[derive(Debug)]
+struct Dependant {
+    id: i64,
+    on: Box<[Target]>,
+}
+
+impl Reader<'_> {
+    fn gather(&self, batch: &mut Batch, action: &ActionRow<'_>) {
+        let target = self.keys.target(action.context(), action.name());
+        let name = action.text_name();
+        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys.name(context, name)));
+        let may_be_leaked = self.criteria.request.leaked == Leaked::Go
+            && !of_a_job
+            && name.is_some()
+            && self.references.by(target).is_none();
+        if !of_a_job && !may_be_leaked && !spec::may_depend(action.spec()) {
             return;
         }
-        let spec = spec::spec(action.spec, Some(root));
-        let depends_on = candidates.depended_on(keys, context, hash, &spec);
-        let name = display(context, name);
-        if candidate {
-            let index = self.candidates.len();
-            self.dependencies.extend(depends_on.into_iter().map(|on| (index, on)));
-            let (tagged, scheduled) = (spec.tagged, spec.scheduled);
-            self.candidates.push(Candidate { id: action.id, hash, name: name.into(), tagged, scheduled });
-        } else if !depends_on.is_empty() {
-            self.remaining.push((name, depends_on));
+
+        let criteria = self.criteria;
+        let mut missing = criteria.request.tags.all_missing();
+        let [mut has_root, mut excepted] = [false; 2];
+        let mut on = Vec::new();
+        let spec = spec::read(
+            action.spec(),
+            &mut |tag| {
+                missing.found(tag);
+                has_root |= tag == criteria.request.tags.root().as_str();
+                excepted |= criteria.request.except_tags.iter().any(|except| except.as_str() == tag);
+            },
+            &mut |name| self.keys.meant(action.context(), name, |meant| on.push(meant)),
+        );
+        if !on.is_empty() {
+            on.sort_unstable();
+            on.dedup();
+            batch.dependants.push(Dependant { id: action.id, on: on.into() });
+        }
+        let leaked = may_be_leaked && spec.readable && missing.none() && !excepted;
+        if of_a_job || leaked {
+            let own_reason = if spec.scheduled {
+                Some(Reason::Schedule)
+            } else if !(spec.readable && has_root) {
+                Some(Reason::Untagged)
+            } else {
+                criteria
+                    .set_recently(action)
+                    .or_else(|| (leaked && last_set(action).is_none()).then_some(Reason::Undated))
+            };
+            batch.candidates.push(Candidate {
+                id: action.id,
+                target,
+                name: action.display_name().into(),
+                leaked,
+                own_reason,
+                digest: ActionDigest::of(action, self.layout),
+                bytes: action.bytes(),
+            });
         }
     }
 }
 
-/// Divides the candidates into those that go and those that stay. `dependencies` says which depend on which others: the
-/// index of the one, the hash of the other.
-fn settle(all: Vec<Candidate>, dependencies: Vec<(usize, u64)>, mut referrers: Referrers) -> Actions {
-    // The few candidates that depend on others, and what they depend on.
-    let mut depends_on: HashMap<usize, Vec<u64>> = HashMap::new();
-    let mut depended_on: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (index, on) in dependencies {
-        depends_on.entry(index).or_default().push(on);
-        depended_on.entry(on).or_default();
+/// When an action was last set, if its row says so.
+fn last_set(action: &ActionRow<'_>) -> Option<i64> {
+    [action.created_at(), action.updated_at()].into_iter().flatten().filter(|time| *time >= FIRST_MS).max()
+}
+
+impl Criteria<'_> {
+    /// The reason that keeps an action which was set after the cut-off or within the grace.
+    fn set_recently(&self, action: &ActionRow<'_>) -> Option<Reason> {
+        let set = last_set(action)?;
+        let recent = self.cutoff_ms.is_some_and(|cutoff| set > cutoff) || set > self.grace_from_ms;
+        recent.then_some(Reason::Recent)
     }
-    for (index, candidate) in all.iter().enumerate() {
-        if let Some(indexes) = depended_on.get_mut(&candidate.hash) {
-            indexes.push(index);
-        }
+}
+
+/// What all rows together say.
+#[derive(Default)]
+struct Found {
+    /// Ids ascending.
+    candidates: Vec<Candidate>,
+    /// Ids ascending.
+    dependants: Vec<Dependant>,
+    /// The names of services, as far as the report repeats them.
+    services: Vec<String>,
+    /// The targets of services, each with the service of the first name.
+    listed: HashedMap<usize>,
+}
+
+/// Who refers to a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Job(i64),
+    /// The service with this number.
+    Service(usize),
+    /// The action with this row id.
+    Action(i64),
+    Nobody,
+}
+
+/// The most characters of a referrer's name in a report.
+const MOST_REPEATED: usize = 256;
+
+impl Found {
+    fn read_services(&mut self, snapshot: &Snapshot<'_>, keys: &Keys) -> Result<(), StoreError> {
+        snapshot.services(|service| {
+            let number = self.services.len();
+            let listed = &mut self.listed;
+            let mut list = |name: &[u8]| {
+                keys.meant(service.context, name, |target| {
+                    listed.entry(target).or_insert(number);
+                });
+            };
+            spec::read(service.spec, &mut |_| {}, &mut list);
+            spec::names(service.actions, &mut list);
+            self.services.push(shortened(&String::from_utf8_lossy(service.name)));
+            Ok(())
+        })
     }
 
-    // An action that stays keeps what it depends on.
-    let mut followed = vec![false; all.len()];
-    let mut to_follow: Vec<usize> =
-        depends_on.keys().copied().filter(|&index| why(&all[index], &referrers).is_some()).collect();
-    to_follow.sort_unstable_by(|a, b| b.cmp(a));
-    while let Some(index) = to_follow.pop() {
-        if std::mem::replace(&mut followed[index], true) {
-            continue;
+    fn settle(self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<Actions, StoreError> {
+        let mut kept = self.kept(&reader.references);
+        let left = self.leave(&mut kept, reader.criteria.request.limit());
+        let mut actions = Actions { left: left.iter().filter(|left| **left).count() as u64, ..Actions::default() };
+        let mut stay = Vec::new();
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            match kept[index] {
+                _ if left[index] => {}
+                Some((reason, by)) => stay.push((index, reason, by)),
+                None => {
+                    actions.ids.push(candidate.id);
+                    actions.digests.push(candidate.digest);
+                    actions.names.push(candidate.name.to_string());
+                    actions.leaked += u64::from(candidate.leaked);
+                    actions.bytes += candidate.bytes;
+                }
+            }
         }
-        let on = depends_on.get(&index).map(Vec::as_slice).unwrap_or_default();
-        referrers.remaining_action(&all[index].name, on);
-        to_follow.extend(on.iter().filter_map(|hash| depended_on.get(hash)).flatten());
+        actions.names.sort_unstable();
+        actions.kept_count = stay.len() as u64;
+        stay.sort_unstable_by_key(|(index, ..)| &self.candidates[*index].name);
+        stay.truncate(reader.criteria.request.max_ids);
+        let referrers = stay.iter().filter_map(|(.., by)| if let By::Action(id) = by { Some(*id) } else { None });
+        let mut names: HashMap<i64, String> = HashMap::new();
+        snapshot.actions_by_id(referrers, |action| drop(names.insert(action.id, shortened(&action.display_name()))))?;
+        for (index, reason, by) in stay {
+            let action_id = self.candidates[index].name.to_string();
+            let by = match by {
+                By::Job(id) => Some(Referrer::Job(id)),
+                By::Service(number) => self.services.get(number).cloned().map(Referrer::Service),
+                By::Action(id) => names.get(&id).cloned().map(Referrer::Action),
+                By::Nobody => None,
+            };
+            actions.kept.push(KeptAction { action_id, reason, by });
+        }
+        Ok(actions)
     }
 
-    let mut actions = Actions::default();
-    for candidate in all {
-        match why(&candidate, &referrers) {
-            Some((reason, by)) => actions.kept.push(KeptAction { action_id: candidate.name.into(), reason, by }),
-            None => {
-                actions.ids.push(candidate.id);
-                actions.names.push(candidate.name.into());
+    /// For each candidate, why it stays and for whom, as if there were no limit.
+    fn kept(&self, references: &JobReferences) -> Vec<Option<(Reason, By)>> {
+        let mut kept: Vec<Option<(Reason, By)>> = vec![None; self.candidates.len()];
+        for (candidate, kept) in self.candidates.iter().zip(&mut kept) {
+            *kept = if let Some(job) = references.by(candidate.target) {
+                Some((Reason::Job, By::Job(job)))
+            } else {
+                self.listed.get(&candidate.target).map(|number| (Reason::Service, By::Service(*number)))
+            };
+        }
+        // Whatever is no candidate stays, and keeps what it depends on; so does a candidate that stays.
+        let depended_on = self.depended_on();
+        let mut staying: Vec<usize> = Vec::new();
+        for (place, dependant) in self.dependants.iter().enumerate() {
+            match self.candidate(dependant.id) {
+                None => staying.push(place),
+                Some(index) if kept[index].is_some() || self.candidates[index].own_reason.is_some() => {
+                    staying.push(place);
+                }
+                Some(_) => {}
+            }
+        }
+        self.follow(staying, &depended_on, &mut kept);
+        for (candidate, kept) in self.candidates.iter().zip(&mut kept) {
+            *kept = kept.or(candidate.own_reason.map(|reason| (reason, By::Nobody)));
+        }
+        kept
+    }
+
+    /// The candidates on which something depends, by their target.
+    fn depended_on(&self) -> HashedMap<Vec<usize>> {
+        let mut depended_on: HashedMap<Vec<usize>> = HashedMap::default();
+        for target in self.dependants.iter().flat_map(|dependant| &dependant.on) {
+            depended_on.entry(*target).or_default();
+        }
+        if !depended_on.is_empty() {
+            for (index, candidate) in self.candidates.iter().enumerate() {
+                if let Some(candidates) = depended_on.get_mut(&candidate.target) {
+                    candidates.push(index);
+                }
+            }
+        }
+        depended_on
+    }
+
+    /// The places of the candidates on which `dependant` depends, itself aside.
+    fn on<'f>(
+        &'f self,
+        dependant: &'f Dependant,
+        depended_on: &'f HashedMap<Vec<usize>>,
+    ) -> impl Iterator<Item = usize> + 'f {
+        let candidates = dependant.on.iter().filter_map(|target| depended_on.get(target)).flatten().copied();
+        candidates.filter(|index| self.candidates[*index].id != dependant.id)
+    }
+
+    /// The place of the candidate `id`.
+    fn candidate(&self, id: i64) -> Option<usize> {
+        self.candidates.binary_search_by_key(&id, |candidate| candidate.id).ok()
+    }
+
+    fn dependant(&self, id: i64) -> Option<usize> {
+        self.dependants.binary_search_by_key(&id, |dependant| dependant.id).ok()
+    }
+
+    /// Keeps what the dependants at the places `staying` depend on, and what these depend on, for the lowest dependant each.
+    fn follow(&self, mut staying: Vec<usize>, depended_on: &HashedMap<Vec<usize>>, kept: &mut [Option<(Reason, By)>]) {
+        let mut followed = vec![false; self.dependants.len()];
+        // The lowest is followed first.
+        staying.sort_unstable_by(|one, other| other.cmp(one));
+        while let Some(place) = staying.pop() {
+            if std::mem::replace(&mut followed[place], true) {
+                continue;
+            }
+            for index in self.on(&self.dependants[place], depended_on) {
+                // A reason of its own comes after this one.
+                if kept[index].is_none_or(|(reason, _)| reason > Reason::Action) {
+                    kept[index] = Some((Reason::Action, By::Action(self.dependants[place].id)));
+                }
+                staying.extend(self.dependant(self.candidates[index].id));
             }
         }
     }
-    actions.names.sort_unstable();
-    actions.kept.sort_unstable_by(|a, b| a.action_id.cmp(&b.action_id));
-    actions
-}
 
-/// Why `candidate` stays, if it does, and who refers to it.
-fn why(candidate: &Candidate, referrers: &Referrers) -> Option<(Reason, Option<Referrer>)> {
-    if let Some((reason, by)) = referrers.of(candidate.hash) {
-        Some((reason, Some(by)))
-    } else if candidate.scheduled {
-        Some((Reason::Schedule, None))
-    } else if !candidate.tagged {
-        Some((Reason::Untagged, None))
-    } else {
-        None
+    /// For each candidate, whether it is a leaked one that is left to further calls, since `limit` others go. A candidate
+    /// that a left one depends on stays, too.
+    fn leave(&self, kept: &mut [Option<(Reason, By)>], limit: usize) -> Vec<bool> {
+        let goes: Vec<bool> = kept.iter().map(Option::is_none).collect();
+        let leaked = |index: &usize| self.candidates[*index].leaked;
+        if (0..goes.len()).filter(|index| goes[*index] && leaked(index)).count() <= limit {
+            return vec![false; goes.len()];
+        }
+        let depended_on = self.depended_on();
+        // An action waits for those that depend on it.
+        let mut waits_for: HashMap<usize, Vec<usize>> = HashMap::new();
+        for dependant in &self.dependants {
+            let Some(from) = self.candidate(dependant.id).filter(|from| goes[*from]) else { continue };
+            for on in self.on(dependant, &depended_on) {
+                waits_for.entry(on).or_default().push(from);
+            }
+        }
+        let (mut taken, mut left) = (0, goes.clone());
+        let mut order = Order::new(goes.len(), &waits_for, |index| goes[index]);
+        while let Some(unit) = order.next() {
+            let of_limit = unit.iter().filter(|index| leaked(index)).count();
+            if of_limit > 0 && taken >= limit {
+                order.refuse_last();
+                continue;
+            }
+            taken += of_limit;
+            for index in unit {
+                left[index] = false;
+            }
+        }
+        for (index, left) in left.iter_mut().enumerate() {
+            *left &= leaked(&index);
+        }
+        let of_left = |place: &usize| self.candidate(self.dependants[*place].id).is_some_and(|index| left[index]);
+        self.follow((0..self.dependants.len()).filter(of_left).collect(), &depended_on, kept);
+        left
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(id: i64, name: &str) -> Candidate {
-        Candidate { id, hash: id.unsigned_abs(), name: name.into(), tagged: true, scheduled: false }
-    }
-
-    fn kept(actions: &Actions) -> Vec<(&str, Reason, Option<String>)> {
-        let by = |kept: &KeptAction| kept.by.as_ref().map(ToString::to_string);
-        actions.kept.iter().map(|kept| (kept.action_id.as_str(), kept.reason, by(kept))).collect()
-    }
-
-    #[test]
-    fn each_reason_by_itself_keeps_a_candidate() {
-        let all = vec![
-            candidate(1, "goes"),
-            Candidate { scheduled: true, ..candidate(2, "nightly") },
-            Candidate { tagged: false, ..candidate(3, "other") },
-            Candidate { tagged: false, scheduled: true, ..candidate(4, "both") },
-            candidate(5, "needed"),
-        ];
-        let mut referrers = Referrers::default();
-        referrers.remaining_action("web", &[5]);
-        let actions = settle(all, Vec::new(), referrers);
-        assert_eq!((actions.ids.as_slice(), actions.names.as_slice()), (&[1][..], &["goes".to_owned()][..]));
-        assert_eq!(
-            kept(&actions),
-            [
-                ("both", Reason::Schedule, None),
-                ("needed", Reason::Action, Some("action web".to_owned())),
-                ("nightly", Reason::Schedule, None),
-                ("other", Reason::Untagged, None),
-            ]
-        );
-    }
-
-    #[test]
-    fn an_action_that_stays_keeps_all_that_it_depends_on() {
-        let chain = |last: Candidate| vec![candidate(1, "a"), candidate(2, "b"), last];
-        let dependencies = || vec![(2, 2), (1, 1)];
-        let actions = settle(chain(candidate(3, "c")), dependencies(), Referrers::default());
-        assert_eq!(actions.ids, [1, 2, 3], "nothing else needs the chain");
-        let scheduled = Candidate { scheduled: true, ..candidate(3, "c") };
-        let actions = settle(chain(scheduled), dependencies(), Referrers::default());
-        assert_eq!(actions.ids, [0_i64; 0]);
-        let by = |name: &str| Some(format!("action {name}"));
-        assert_eq!(
-            kept(&actions),
-            [("a", Reason::Action, by("b")), ("b", Reason::Action, by("c")), ("c", Reason::Schedule, None)]
-        );
-    }
-
-    #[test]
-    fn two_that_depend_on_each_other_alone_go() {
-        let actions = settle(vec![candidate(1, "a"), candidate(2, "b")], vec![(0, 2), (1, 1)], Referrers::default());
-        assert_eq!(actions.ids, [1, 2]);
-    }
+fn shortened(name: &str) -> String {
+    name.chars().take(MOST_REPEATED).collect()
 }

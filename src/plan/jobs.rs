@@ -1,20 +1,24 @@
 //! Which jobs go, why the others stay, and which actions both refer to.
 //!
 //! ```text
-//! each row ─ gather ─▶ Matching, if it carries every tag; else its references
-//! each Matching ─ judge ─▶ Verdict ─ settle ─▶ counted; or a job that goes
+//! each row ─ gather ─┬─▶ Matching, if it carries every tag ─ judge ─┬─▶ stays, by its own row
+//!                    │                                              └─▶ Applicant ─┐
+//!                    └─▶ what the other jobs refer to, and their runs              ├─ choose ─ take, up to the limit
+//!                                                     foreign keys, groups ────────┘
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::references::{Keys, Name, Reference, Referrers};
+use super::choice::{Against, Applicant, Choice, Relations, choose};
+use super::groups::{Group, Groups};
+use super::references::{JobReferences, Keys, Name, Reference, each_reference};
 use super::token::{Digest, JobDigest};
-use super::{Criteria, FIRST_MS, Unfinished, is_finished};
-use crate::host::Job;
+use super::{Criteria, FIRST_MS, Stopped, Unfinished};
+use crate::phase::{Outcome, outcome};
 use crate::report::JobsKept;
 use crate::spec;
-use crate::store::{JobRow, JobTags, Snapshot, StoreError};
+use crate::store::{JobRow, JobTags, Layout, Snapshot, StoreError};
 
 /// The decision about the jobs.
 #[derive(Default)]
@@ -24,14 +28,19 @@ pub(super) struct Jobs {
     pub(super) ids: Vec<i64>,
     pub(super) kept: JobsKept,
     /// Those of `ids` that have not finished.
-    pub(super) to_stop: Vec<Job>,
+    pub(super) to_stop: Vec<Stopped>,
     /// Why each other job that has not finished can't be stopped.
     pub(super) unstoppable: HashMap<i64, String>,
-    pub(super) errors: Vec<String>,
+    /// One line for each job that could not be stopped or is held, by id.
+    pub(super) errors: BTreeMap<i64, String>,
+    /// Rows of other tables that foreign keys on `ids` take along or set to NULL, by table.
+    pub(super) dependents: BTreeMap<String, u64>,
+    /// The bytes of the rows of `ids`.
+    pub(super) bytes: u64,
     /// The actions that may go with `ids`.
     pub(super) actions: Vec<Name>,
     /// The actions that the other jobs refer to.
-    pub(super) referrers: Referrers,
+    pub(super) references: JobReferences,
 }
 
 /// Decides about the jobs, and adds those that go to `digest`.
@@ -41,100 +50,143 @@ pub(super) fn decide(
     keys: &Keys,
     digest: &mut Digest,
 ) -> Result<Jobs, StoreError> {
-    let held = snapshot.held()?;
-    let mut jobs = Jobs::default();
-    // Set once `limit` jobs go: no job goes that is read from then on.
-    let full = AtomicBool::new(false);
-    let gather = |batch: &mut Batch, job: JobRow<'_>| {
-        batch.add(&job, criteria, keys, &full);
-        Ok(())
-    };
-    snapshot.jobs(gather, |batch| {
-        jobs.referrers.remaining_jobs(batch.remaining);
-        for job in batch.matching {
-            snapshot.go_on()?;
-            let stopping = stopping(snapshot, criteria, &job)?;
-            let mut verdict = judge(&job, criteria, stopping);
-            if matches!(verdict, Verdict::Goes(_) | Verdict::Stays(Why::Untried)) {
-                if let Some(table) = held.get(&job.id) {
-                    verdict = Verdict::Stays(Why::Referenced((*table).to_owned()));
-                } else if jobs.ids.len() == criteria.limit.get() {
-                    full.store(true, Relaxed);
-                    verdict = Verdict::Stays(Why::OverLimit);
-                }
-            }
-            jobs.settle(job, verdict, digest);
-        }
-        Ok(())
-    })?;
-    Ok(jobs)
+    let reader = Reader { layout: snapshot.layout(), criteria, keys, full: AtomicBool::new(false) };
+    let mut found = Found::default();
+    snapshot.jobs(
+        || !reader.full.load(Relaxed),
+        |batch: &mut Batch, job| {
+            reader.gather(batch, &job);
+            Ok(())
+        },
+        |batch| found.add(snapshot, &reader, batch),
+    )?;
+    found.settle(snapshot, &reader, digest)
+}
+
+/// What the rows are read with.
+struct Reader<'d> {
+    layout: &'d Layout,
+    criteria: &'d Criteria<'d>,
+    keys: &'d Keys,
+    /// Set once `limit` jobs may go: what a plan shows of further ones is hardly ever asked for.
+    full: AtomicBool,
 }
 
 /// The content of some rows, each taken by itself.
 #[derive(Default)]
 struct Batch {
     matching: Vec<Matching>,
-    /// The references of the other jobs.
+    /// What the matching jobs refer to.
+    references: Vec<Reference>,
+    /// What the other jobs refer to.
     remaining: Vec<Reference>,
+    /// The runs of other jobs that have not finished.
+    active_runs: Vec<i64>,
 }
 
-/// A job that carries every tag, as its row has it.
+/// A job that carries every tag, as its row has it; one that was stopped in this call, as it was before.
 #[derive(Debug)]
 struct Matching {
     id: i64,
+    excepted: bool,
+    /// Its phase is one of those asked for.
+    phase_asked: bool,
+    outcome: Option<Outcome>,
     created_at: Option<i64>,
-    finished: bool,
-    /// Every action that it may refer to.
-    refers_to: Vec<u64>,
-    /// None if `limit` jobs went when it was read.
-    shown: Option<Box<Shown>>,
+    finished_at: Option<i64>,
+    run: Option<i64>,
+    group: Option<Group>,
+    shown: Option<Shown>,
+    /// It was stopped, and its row says now that it has finished.
+    finished_since: bool,
 }
 
 /// What a plan shows of a job.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Shown {
     /// The action that may go with it.
     action: Option<Name>,
     digest: JobDigest,
+    /// The bytes of its row.
+    bytes: u64,
 }
 
-impl Batch {
-    fn add(&mut self, job: &JobRow<'_>, criteria: &Criteria<'_>, keys: &Keys, full: &AtomicBool) {
-        let Some(tags) = matching_tags(job.tags, criteria) else {
-            keys.referred_to(job, |hash| self.remaining.push((hash, job.id)));
-            return;
+impl Reader<'_> {
+    fn gather(&self, batch: &mut Batch, job: &JobRow<'_>) {
+        let tags = job.tags();
+        // A job that was stopped in this call is taken as it was before.
+        let outcome = job.phase().and_then(outcome).filter(|_| self.criteria.stopped(job.id).is_none());
+        let references = if self.matches(tags) {
+            batch.matching.push(self.matching(job, tags, outcome));
+            &mut batch.references
+        } else {
+            if outcome.is_none() && self.criteria.runs_hold() {
+                batch.active_runs.extend(job.run());
+            }
+            &mut batch.remaining
         };
-        let mut refers_to = Vec::new();
-        keys.referred_to(job, |hash| refers_to.push(hash));
-        let finished = job.phase().is_some_and(is_finished);
-        let shown = (!full.load(Relaxed)).then(|| Box::new(Shown::new(job, tags, criteria, keys)));
-        self.matching.push(Matching { id: job.id, created_at: job.created_at(), finished, refers_to, shown });
+        let mut refer = |target| references.push((target, job.id));
+        each_reference(job, outcome, self.keys, &mut refer);
     }
-}
 
-/// The JSON in which a job's tags stand, if they hold every tag asked for.
-fn matching_tags<'r>(tags: JobTags<'r>, criteria: &Criteria<'_>) -> Option<&'r str> {
-    match tags {
-        JobTags::Column(tags) => spec::tags_hold(tags, criteria.tags).then_some(tags),
-        JobTags::Spec(spec) => spec::spec_tags_hold(spec, criteria.tags).then_some(spec),
-        JobTags::Unreadable => None,
+    fn matches(&self, tags: JobTags<'_>) -> bool {
+        match tags {
+            JobTags::Column(tags) => spec::tags_hold(tags, &self.criteria.request.tags),
+            JobTags::Spec(spec) => spec::spec_tags_hold(spec, &self.criteria.request.tags),
+            JobTags::Unreadable => false,
+        }
     }
-}
 
-impl Shown {
-    /// What a plan shows of `job`, whose tags stand in `tags`.
-    fn new(job: &JobRow<'_>, tags: &str, criteria: &Criteria<'_>, keys: &Keys) -> Self {
-        let stopped = match criteria.unfinished {
-            Unfinished::Stopped(stops) => stops.stopped.get(&job.id),
-            Unfinished::Stay | Unfinished::Stop(_) => None,
+    fn matching(&self, job: &JobRow<'_>, tags: JobTags<'_>, outcome: Option<Outcome>) -> Matching {
+        let criteria = self.criteria;
+        let before = criteria.stopped(job.id);
+        let (phase, finished_at) = match before {
+            Some(before) => (before.job.phase.as_deref(), before.finished_at),
+            None => (job.phase(), job.finished_at()),
         };
-        // A plan shows a job as it was before it was stopped.
-        let phase = stopped.map_or(job.phase(), |before| before.phase.as_deref());
-        let digest = JobDigest::of([phase, job.context, job.action, job.action_id, Some(tags)]);
+        let mut excepted = false;
+        let mut group = criteria.request.keep_last.as_ref().filter(|_| outcome.is_some()).map(|_| Vec::new());
+        if !criteria.request.except_tags.is_empty() || group.is_some() {
+            each_tag(tags, &mut |tag| {
+                excepted |= criteria.request.except_tags.iter().any(|except| except.as_str() == tag);
+                if let Some(group) = &mut group
+                    && criteria.groups_by(tag)
+                {
+                    group.push(tag.to_owned());
+                }
+            });
+        }
+        Matching {
+            id: job.id,
+            excepted,
+            phase_asked: criteria
+                .request
+                .phases
+                .as_ref()
+                .is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase))),
+            outcome,
+            created_at: job.created_at(),
+            finished_at,
+            run: job.run().filter(|_| criteria.runs_hold()),
+            group: group.zip(outcome).map(|(tags, outcome)| Group::of(self.keys, tags, outcome)),
+            shown: job.bytes().map(|bytes| self.shown(job, bytes)),
+            finished_since: before.is_some() && job.phase().and_then(crate::phase::outcome).is_some(),
+        }
+    }
+
+    fn shown(&self, job: &JobRow<'_>, bytes: u64) -> Shown {
         // A reference from a row without a context protects an action, but makes none a candidate.
-        let action = job.context.zip(job.action_id.or(job.action)).map(|(context, action)| keys.name(context, action));
-        Self { action, digest }
+        let action = job.own_action().map(|(context, action)| self.keys.name(context, action));
+        Shown { action, digest: JobDigest::of(job, self.criteria.stopped(job.id), self.layout), bytes }
     }
+}
+
+fn each_tag(tags: JobTags<'_>, tag: &mut dyn FnMut(&str)) {
+    match tags {
+        JobTags::Column(tags) => spec::each_tag(tags, tag),
+        JobTags::Spec(spec) => spec::each_tag_of_spec(spec, tag),
+        JobTags::Unreadable => false,
+    };
 }
 
 /// What is known about stopping one job.
@@ -142,189 +194,311 @@ impl Shown {
 enum Stopping {
     /// It need not be stopped, or must not be.
     NotAsked,
-    /// The host can stop it.
-    CanBeStopped(Job),
+    /// The host can stop it, or has stopped it.
+    Possible(Stopped),
     /// It can't be, or could not be, stopped; and why.
     Failed(String),
-    /// It was stopped in this call, and runs no more; as it was before.
-    Stopped(Job),
-    /// It was started again after it was stopped.
-    StartedAgain,
-    /// Nobody has tried: it was over the limit or held when the plan was made, or it was created or started since.
+    /// Nobody has tried: it was over the limit or kept when the plan was made, or it was created or started since.
     Untried,
 }
 
-fn stopping(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>, job: &Matching) -> Result<Stopping, StoreError> {
-    if age(job.created_at, criteria.cutoff_ms).is_some() {
-        return Ok(Stopping::NotAsked);
-    }
-    Ok(match criteria.unfinished {
-        Unfinished::Stay => Stopping::NotAsked,
-        Unfinished::Stop(_) if job.finished => Stopping::NotAsked,
-        Unfinished::Stop(control) => {
-            let job = snapshot.job(job.id)?;
-            match control.can_stop(&job) {
-                Ok(()) => Stopping::CanBeStopped(job),
-                Err(error) => Stopping::Failed(error.to_string()),
-            }
-        }
-        Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
-            (Some(before), _) if job.finished || snapshot.job(job.id)? == *before => Stopping::Stopped(before.clone()),
-            (Some(_), _) => Stopping::StartedAgain,
-            (None, _) if job.finished => Stopping::NotAsked,
-            (None, Some(error)) => Stopping::Failed(error.clone()),
-            (None, None) => Stopping::Untried,
-        },
-    })
-}
-
-/// The fate of one matching job.
+/// The verdict by a job's own row.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It goes; if it had not finished, with what the host knows of it.
-    Goes(Option<Job>),
+    Applies,
     Stays(Why),
 }
 
-/// Why a job stays, in order of precedence.
+/// Why a job's own row keeps it, in order of precedence.
 #[derive(Debug, PartialEq, Eq)]
 enum Why {
+    Excepted,
+    OtherPhase,
     Undated,
     Recent,
     Active,
     Unstoppable(String),
-    /// A row of this table holds on to it.
-    Referenced(String),
-    OverLimit,
-    /// It has not finished, and nobody has tried to stop it: the next call may.
-    Untried,
 }
 
 /// The verdict by a job's own row, the criteria, and what is known about stopping it.
-fn judge(job: &Matching, criteria: &Criteria<'_>, stopping: Stopping) -> Verdict {
-    if let Some(why) = age(job.created_at, criteria.cutoff_ms) {
+fn judge(job: &Matching, criteria: &Criteria<'_>, stopping: &Stopping) -> Verdict {
+    if let Some(why) = kept_by_row(job, criteria) {
         return Verdict::Stays(why);
     }
     match stopping {
-        Stopping::CanBeStopped(job) | Stopping::Stopped(job) => Verdict::Goes(Some(job)),
-        Stopping::StartedAgain => Verdict::Stays(Why::Unstoppable("started again after it was stopped".to_owned())),
-        _ if job.finished => Verdict::Goes(None),
+        _ if job.outcome.is_some() => Verdict::Applies,
+        Stopping::Possible(_) | Stopping::Untried => Verdict::Applies,
         Stopping::NotAsked => Verdict::Stays(Why::Active),
-        Stopping::Failed(error) => Verdict::Stays(Why::Unstoppable(error)),
-        Stopping::Untried => Verdict::Stays(Why::Untried),
+        Stopping::Failed(error) => Verdict::Stays(Why::Unstoppable(error.clone())),
     }
 }
 
-/// Why a job created at this time is kept by the cut-off, if it is.
-fn age(created_at: Option<i64>, cutoff_ms: Option<i64>) -> Option<Why> {
-    match (cutoff_ms?, created_at) {
-        (cutoff, Some(at)) if at >= FIRST_MS => (at > cutoff).then_some(Why::Recent),
-        _ => Some(Why::Undated),
+/// The reason that keeps a job whatever can be stopped, if there is one.
+fn kept_by_row(job: &Matching, criteria: &Criteria<'_>) -> Option<Why> {
+    if job.excepted {
+        return Some(Why::Excepted);
+    }
+    if !job.phase_asked {
+        return Some(Why::OtherPhase);
+    }
+    let cutoff = criteria.cutoff_ms?;
+    let usable = |time: Option<i64>| time.filter(|time| *time >= FIRST_MS);
+    match usable(job.created_at) {
+        None => Some(Why::Undated),
+        Some(created_at) => {
+            let last = usable(job.finished_at).map_or(created_at, |finished_at| finished_at.max(created_at));
+            (last > cutoff).then_some(Why::Recent)
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn stopping(&self, snapshot: &Snapshot<'_>, job: &Matching) -> Result<Stopping, StoreError> {
+        if kept_by_row(job, self.criteria).is_some() {
+            return Ok(Stopping::NotAsked);
+        }
+        Ok(match self.criteria.unfinished {
+            Unfinished::Stay => Stopping::NotAsked,
+            Unfinished::Stop(_) | Unfinished::Stopped(_) if job.outcome.is_some() => Stopping::NotAsked,
+            Unfinished::Stop(control) => {
+                let stopped = Stopped { job: snapshot.job(job.id)?, finished_at: job.finished_at };
+                match control.can_stop(&stopped.job) {
+                    Ok(()) => Stopping::Possible(stopped),
+                    Err(error) => Stopping::Failed(error.to_string()),
+                }
+            }
+            Unfinished::Stopped(stops) => match (stops.stopped.get(&job.id), stops.failed.get(&job.id)) {
+                (Some(before), _) if job.finished_since || snapshot.job(job.id)? == before.job => {
+                    Stopping::Possible(before.clone())
+                }
+                (Some(_), _) => Stopping::Failed("started again after it was stopped".to_owned()),
+                (None, Some(error)) => Stopping::Failed(error.clone()),
+                (None, None) => Stopping::Untried,
+            },
+        })
+    }
+}
+
+/// What all rows together say.
+#[derive(Default)]
+struct Found {
+    jobs: Jobs,
+    applicants: Vec<Applicant>,
+    /// What a plan shows of the first applicants.
+    shown: Vec<Shown>,
+    /// The applicants that have not finished, if they can be stopped.
+    to_stop: HashMap<i64, Stopped>,
+    /// What the matching jobs refer to, by ascending id.
+    references: Vec<Reference>,
+    relations: Relations,
+    groups: Groups,
+}
+
+impl Found {
+    fn add(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, batch: Batch) -> Result<(), StoreError> {
+        self.jobs.references.extend(batch.remaining);
+        self.references.extend(batch.references);
+        self.relations.active_runs.extend(batch.active_runs);
+        for job in batch.matching {
+            snapshot.go_on()?;
+            self.jobs.matched += 1;
+            if let Some(group) = job.group {
+                self.groups.add(job.id, group);
+            }
+            let stopping = reader.stopping(snapshot, &job)?;
+            match judge(&job, reader.criteria, &stopping) {
+                Verdict::Applies => self.apply(reader, job, stopping),
+                Verdict::Stays(why) => {
+                    if job.outcome.is_none() {
+                        self.relations.active_runs.extend(job.run);
+                    }
+                    self.jobs.keep(job.id, why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, reader: &Reader<'_>, job: Matching, stopping: Stopping) {
+        if self.shown.len() == self.applicants.len() {
+            self.shown.extend(job.shown);
+        }
+        let untried = matches!(stopping, Stopping::Untried);
+        if let Stopping::Possible(stopped) = stopping {
+            self.to_stop.insert(job.id, stopped);
+        }
+        self.applicants.push(Applicant {
+            id: job.id,
+            run: job.run,
+            unfinished: job.outcome.is_none(),
+            untried,
+            ..Applicant::default()
+        });
+        if self.applicants.len() >= reader.criteria.request.limit() {
+            reader.full.store(true, Relaxed);
+        }
+    }
+
+    /// The decision, once all rows have been read.
+    fn settle(mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, digest: &mut Digest) -> Result<Jobs, StoreError> {
+        let criteria = reader.criteria;
+        let held_by = snapshot.held()?;
+        self.relations.holders = snapshot.held_by_jobs()?;
+        if let Some(keep_last) = &criteria.request.keep_last {
+            for id in self.groups.last(keep_last.count) {
+                if let Ok(place) = self.applicants.binary_search_by_key(&id, |applicant| applicant.id) {
+                    self.applicants[place].kept_last = true;
+                }
+            }
+        }
+        for applicant in &mut self.applicants {
+            applicant.held = held_by.contains_key(&applicant.id);
+        }
+
+        let applicants = std::mem::take(&mut self.applicants);
+        let choice = choose(&applicants, &self.relations);
+        for (applicant, against) in applicants.iter().zip(choice.against()) {
+            let Some(against) = against else { continue };
+            // The table of a job that another job holds is that of jobs itself.
+            self.jobs.keep_against(applicant.id, *against, held_by.get(&applicant.id).copied().unwrap_or("jobs"));
+        }
+        let taken = self.take(snapshot, reader, &choice, &applicants)?;
+        for (index, shown) in &taken {
+            let id = applicants[*index].id;
+            digest.job(id, &shown.digest);
+            self.jobs.bytes += shown.bytes;
+            self.jobs.actions.extend(shown.action);
+            self.jobs.to_stop.extend(self.to_stop.remove(&id));
+            self.jobs.ids.push(id);
+        }
+        let goes = choice.against().iter().filter(|against| against.is_none()).count();
+        self.jobs.kept.over_limit = (goes - taken.len()) as u64;
+
+        // A job that was stopped and stays may be started again: what it depended on stays.
+        let ids = &self.jobs.ids;
+        let staying = criteria.all_stopped().filter(|id| ids.binary_search(id).is_err());
+        let references = &mut self.references;
+        snapshot.jobs_by_id(staying, |job| {
+            each_reference(&job, None, reader.keys, &mut |target| references.push((target, job.id)));
+        })?;
+        self.references.sort_unstable_by_key(|(_, id)| *id);
+
+        // What does not go refers to its actions still.
+        let mut going = self.jobs.ids.iter().copied().peekable();
+        let remaining = self.references.drain(..).filter(|(_, id)| {
+            while going.next_if(|gone| gone < id).is_some() {}
+            going.peek() != Some(id)
+        });
+        self.jobs.references.extend(remaining);
+        Ok(self.jobs)
+    }
+}
+
+/// The most rows of other tables in a batch, for each job of its limit: their deletion holds the lock as well.
+const MOST_DEPENDENTS: u64 = 20;
+
+/// The most bytes of jobs and actions in a batch, unless its limit was given.
+const MOST_BYTES: u64 = 1 << 30;
+
+impl Found {
+    /// The applicants that go in this call, ascending, by their places; and, in the jobs, the rows that go with them.
+    fn take(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        reader: &Reader<'_>,
+        choice: &Choice<'_>,
+        applicants: &[Applicant],
+    ) -> Result<Vec<(usize, Shown)>, StoreError> {
+        let limit = reader.criteria.request.limit();
+        let mut units = Vec::new();
+        let mut count = 0;
+        for unit in choice.units() {
+            if count >= limit {
+                break;
+            }
+            count += unit.len();
+            units.push(unit);
+        }
+        // Those that were read after it seemed that enough go are read again.
+        let mut shown_since: HashMap<i64, Shown> = HashMap::new();
+        let unseen = units.iter().flatten().filter(|index| **index >= self.shown.len());
+        snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
+            shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
+        })?;
+        let shown = |index: &usize| {
+            let since = || shown_since.get(&applicants[*index].id);
+            self.shown.get(*index).or_else(since).copied().ok_or_else(StoreError::damaged)
+        };
+        let ids =
+            |units: &[Vec<usize>]| -> Vec<i64> { units.iter().flatten().map(|index| applicants[*index].id).collect() };
+
+        if reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES {
+            let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
+            let mut bytes = 0;
+            let mut fitting = 0;
+            for unit in &units {
+                for index in unit {
+                    let Shown { action, bytes: of_job, .. } = shown(index)?;
+                    bytes += of_job + action.and_then(|action| actions.remove(&action)).unwrap_or_default();
+                }
+                if bytes > MOST_BYTES && fitting > 0 {
+                    break;
+                }
+                fitting += 1;
+            }
+            units.truncate(fitting);
+        }
+        self.jobs.dependents = snapshot.dependents(&ids(&units))?;
+        let most = MOST_DEPENDENTS * limit as u64;
+        if self.jobs.dependents.values().sum::<u64>() > most {
+            let mut each = snapshot.dependents_of_each(&ids(&units))?.into_iter();
+            let (mut rows, mut fitting) = (0, 0);
+            for unit in &units {
+                rows += each.by_ref().take(unit.len()).sum::<u64>();
+                // The first unit goes whatever it has.
+                if rows > most && fitting > 0 {
+                    break;
+                }
+                fitting += 1;
+            }
+            units.truncate(fitting);
+            self.jobs.dependents = snapshot.dependents(&ids(&units))?;
+        }
+        let mut taken: Vec<usize> = units.into_iter().flatten().collect();
+        taken.sort_unstable();
+        taken.into_iter().map(|index| Ok((index, shown(&index)?))).collect()
     }
 }
 
 impl Jobs {
-    /// Carries `verdict` out: the one place where a job is counted, and where an error is told.
-    fn settle(&mut self, job: Matching, verdict: Verdict, digest: &mut Digest) {
-        self.matched += 1;
-        let Matching { id, refers_to, shown, .. } = job;
-        let kept = match verdict {
-            Verdict::Goes(stopped) => {
-                self.ids.push(id);
-                self.to_stop.extend(stopped);
-                if let Some(shown) = shown {
-                    digest.job(id, &shown.digest);
-                    self.actions.extend(shown.action);
-                }
-                return;
+    fn keep(&mut self, id: i64, why: Why) {
+        *match why {
+            Why::Excepted => &mut self.kept.excepted,
+            Why::OtherPhase => &mut self.kept.other_phase,
+            Why::Undated => &mut self.kept.undated,
+            Why::Recent => &mut self.kept.recent,
+            Why::Active => &mut self.kept.active,
+            Why::Unstoppable(error) => {
+                self.fail(id, &error);
+                self.unstoppable.insert(id, error);
+                &mut self.kept.unstoppable
             }
-            Verdict::Stays(why) => match why {
-                Why::Undated => &mut self.kept.undated,
-                Why::Recent => &mut self.kept.recent,
-                Why::Active => &mut self.kept.active,
-                Why::OverLimit | Why::Untried => &mut self.kept.over_limit,
-                Why::Referenced(table) => {
-                    self.errors.push(format!("job {id}: held by a foreign key of table {table}"));
-                    &mut self.kept.referenced
-                }
-                Why::Unstoppable(error) => {
-                    self.errors.push(format!("job {id}: {error}"));
-                    self.unstoppable.insert(id, error);
-                    &mut self.kept.unstoppable
-                }
-            },
-        };
-        *kept += 1;
-        self.referrers.remaining_jobs(refers_to.into_iter().map(|hash| (hash, id)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-
-    use super::*;
-    use crate::Guard;
-
-    const CUTOFF: i64 = 1_790_000_000_000;
-
-    fn matching(created_at: Option<i64>, finished: bool) -> Matching {
-        Matching { id: 7, created_at, finished, refers_to: Vec::new(), shown: None }
+        } += 1;
     }
 
-    fn host_job() -> Job {
-        Job { id: 7, phase: Some("running".to_owned()), pid: Some(1), attempt: None, started_at_ms: None }
+    fn keep_against(&mut self, id: i64, against: Against, table: &str) {
+        *match against {
+            Against::RunActive => &mut self.kept.run_active,
+            Against::KeptLast => &mut self.kept.kept_last,
+            Against::Referenced => {
+                self.fail(id, &format!("held by a foreign key of table {table}"));
+                &mut self.kept.referenced
+            }
+        } += 1;
     }
 
-    /// The verdict about `job` with this cut-off.
-    fn verdict(job: &Matching, cutoff_ms: Option<i64>, stopping: Stopping) -> Verdict {
-        let tags = Guard::codescaler().everything();
-        let (older_than_ms, limit) = (cutoff_ms.map(|_| 1), NonZeroUsize::MIN);
-        let criteria = Criteria { tags: &tags, older_than_ms, cutoff_ms, limit, unfinished: Unfinished::Stay };
-        judge(job, &criteria, stopping)
-    }
-
-    #[test]
-    fn a_finished_job_goes_unless_the_cutoff_keeps_it() {
-        let goes = || Verdict::Goes(None);
-        let stays = Verdict::Stays;
-        for (created_at, cutoff, expected) in [
-            (None, None, goes()),
-            (Some(CUTOFF + 1), None, goes()),
-            (None, Some(CUTOFF), stays(Why::Undated)),
-            (Some(FIRST_MS - 1), Some(CUTOFF), stays(Why::Undated)),
-            (Some(i64::MIN), Some(CUTOFF), stays(Why::Undated)),
-            (Some(FIRST_MS), Some(CUTOFF), goes()),
-            (Some(CUTOFF), Some(CUTOFF), goes()),
-            (Some(CUTOFF + 1), Some(CUTOFF), stays(Why::Recent)),
-            (Some(FIRST_MS), Some(i64::MIN), stays(Why::Recent)),
-        ] {
-            assert_eq!(verdict(&matching(created_at, true), cutoff, Stopping::NotAsked), expected, "{created_at:?}");
-        }
-    }
-
-    #[test]
-    fn an_unfinished_job_goes_only_if_it_is_stopped() {
-        let stays = Verdict::Stays;
-        for (stopping, expected) in [
-            (Stopping::NotAsked, stays(Why::Active)),
-            (Stopping::CanBeStopped(host_job()), Verdict::Goes(Some(host_job()))),
-            (Stopping::Stopped(host_job()), Verdict::Goes(Some(host_job()))),
-            (Stopping::Failed("alive".to_owned()), stays(Why::Unstoppable("alive".to_owned()))),
-            (Stopping::StartedAgain, stays(Why::Unstoppable("started again after it was stopped".to_owned()))),
-            (Stopping::Untried, stays(Why::Untried)),
-        ] {
-            assert_eq!(verdict(&matching(Some(CUTOFF), false), Some(CUTOFF), stopping), expected);
-        }
-        let young = matching(Some(CUTOFF + 1), false);
-        assert_eq!(verdict(&young, Some(CUTOFF), Stopping::CanBeStopped(host_job())), stays(Why::Recent));
-    }
-
-    #[test]
-    fn a_job_that_finished_before_it_could_be_stopped_goes_as_any_finished_job() {
-        let finished = matching(None, true);
-        assert_eq!(verdict(&finished, None, Stopping::Failed("alive".to_owned())), Verdict::Goes(None));
-        assert_eq!(verdict(&finished, None, Stopping::Untried), Verdict::Goes(None));
-        assert_eq!(verdict(&finished, None, Stopping::Stopped(host_job())), Verdict::Goes(Some(host_job())));
+    /// The one place where an error is told.
+    fn fail(&mut self, id: i64, error: &str) {
+        self.errors.insert(id, format!("job {id}: {error}"));
     }
 }

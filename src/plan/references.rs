@@ -1,77 +1,113 @@
-//! The references between jobs, services and actions.
+//! The references between jobs, services and actions, as hashes: a store may hold a million names, which as text would
+//! fill memory.
+//!
+//! A candidate for deletion is named exactly: by two keyed hashes of its context and name, byte for byte (no two of a
+//! million names collide by chance: p < 2^-88). A reference is read generously: without ASCII case and trailing spaces,
+//! and it may mean every action whose name is the whole of it or the rest behind one of its dots, since it may be
+//! `{service}.{action}` and both may hold dots. If two names collide as references, an action stays.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
-use super::context_of;
-use crate::report::{Reason, Referrer};
-use crate::spec::{self, Spec};
-use crate::store::{JobRow, Snapshot, StoreError};
+use crate::phase::Outcome;
+use crate::spec;
+use crate::store::{DEFAULT_CONTEXT, JobRow};
 
-/// The hash of an action that a job may refer to, and the job's id.
-pub(crate) type Reference = (u64, i64);
-
-/// Turns an action's context and name into 128 bits: a store may hold a million names, which as text would fill memory.
-///
-/// They are two keyed hashes, with keys that are new in each process, so that nobody can choose names that collide.
-/// Whether an action is a candidate for deletion is decided by both (no two of a million collide by chance: p < 2^-88).
-/// Whether something refers to it is decided by the first: if two names collide there, an action stays.
+/// The keys of the hashes, new in each process, so that nobody can choose names that collide.
 pub(crate) struct Keys {
+    target: RandomState,
     first: RandomState,
     second: RandomState,
 }
 
+/// An action's context and name, exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    first: u64,
+    second: u64,
+}
+
+impl Name {
+    pub(crate) fn hashes(self) -> (u64, u64) {
+        (self.first, self.second)
+    }
+}
+
+/// An action's context and name, as a reference may spell them.
+pub(crate) type Target = u64;
+
+/// The target of a reference, and the id of the job that refers to it.
+pub(crate) type Reference = (Target, i64);
+
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self { first: RandomState::new(), second: RandomState::new() }
+        Self { target: RandomState::new(), first: RandomState::new(), second: RandomState::new() }
     }
 
-    /// The first hash of the action `name`: what it is looked up by.
-    pub(crate) fn hash(&self, context: &str, name: &str) -> u64 {
-        hash(&self.first, context, name)
-    }
-
-    /// The second hash, which only candidates need.
-    fn second(&self, context: &str, name: &str) -> u64 {
-        hash(&self.second, context, name)
-    }
-
-    /// Both hashes of the action `name`.
     pub(crate) fn name(&self, context: &str, name: &str) -> Name {
-        Name { first: self.hash(context, name), second: self.second(context, name) }
+        let hash = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            hasher.write(context.as_bytes());
+            // In no text: where the one ends and the other begins.
+            hasher.write_u8(0xff);
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        };
+        Name { first: hash(&self.first), second: hash(&self.second) }
     }
 
-    /// Calls `refer` with the hash of every action that `job` may refer to.
-    pub(crate) fn referred_to(&self, job: &JobRow<'_>, mut refer: impl FnMut(u64)) {
-        let context = context_of(job.context);
-        let action_id = job.action_id.filter(|id| job.action != Some(id));
-        for reference in [job.action, action_id].into_iter().flatten() {
-            self.meant(context, reference).for_each(&mut refer);
+    /// The target that stands for the action `name`; a row without a context is in the default one.
+    pub(crate) fn target(&self, context: Option<&[u8]>, name: &[u8]) -> Target {
+        let mut whole = 0;
+        self.meant(context, name, |target| whole = target);
+        whole
+    }
+
+    /// Calls `refer` with the target of every action that `reference` may mean: the whole of it last.
+    ///
+    /// Each part between two dots is hashed together with the hash of the rest behind it, so the cost is linear in the
+    /// length, however many dots there are.
+    pub(crate) fn meant(&self, context: Option<&[u8]>, reference: &[u8], mut refer: impl FnMut(Target)) {
+        let context = context.map_or(DEFAULT_CONTEXT.as_bytes(), without_trailing_spaces);
+        let mut rest = self.part(context, 0);
+        for part in without_trailing_spaces(reference).rsplit(|byte| *byte == b'.') {
+            rest = self.part(part, rest);
+            refer(rest);
         }
     }
 
-    /// The hashes of every action that `reference` may mean: the whole of it, and the rest behind each dot, since a reference may
-    /// be `{service}.{action}` and both may hold dots.
-    pub(crate) fn meant(&self, context: &str, reference: &str) -> impl Iterator<Item = u64> {
-        let after_dots = reference.match_indices('.').map(|(dot, _)| &reference[dot + 1..]);
-        std::iter::once(reference).chain(after_dots).map(|name| self.hash(context, name))
+    fn part(&self, part: &[u8], rest: u64) -> u64 {
+        let mut hasher = self.target.build_hasher();
+        for chunk in part.chunks(64) {
+            let mut folded = [0; 64];
+            let folded = &mut folded[..chunk.len()];
+            folded.copy_from_slice(chunk);
+            folded.make_ascii_lowercase();
+            hasher.write(folded);
+        }
+        hasher.write_u64(rest);
+        hasher.finish()
     }
 }
 
-fn hash(state: &RandomState, context: &str, name: &str) -> u64 {
-    let mut hasher = state.build_hasher();
-    hasher.write(context.as_bytes());
-    // In no text: where the one ends and the other begins.
-    hasher.write_u8(0xff);
-    hasher.write(name.as_bytes());
-    hasher.finish()
+fn without_trailing_spaces(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
 }
 
-/// An action's context and name, as both hashes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Name {
-    pub(crate) first: u64,
-    second: u64,
+/// Calls `refer` with the target of every action that `job`, whose outcome is none if it has not finished, may refer to.
+pub(crate) fn each_reference(job: &JobRow<'_>, outcome: Option<Outcome>, keys: &Keys, refer: &mut dyn FnMut(Target)) {
+    let context = job.context();
+    let (action, action_id) = (job.action(), job.action_id());
+    for reference in [action, action_id.filter(|id| action != Some(id))].into_iter().flatten() {
+        keys.meant(context, reference, &mut *refer);
+    }
+    // A job that has not finished may be waiting for what its own spec depends on.
+    if outcome.is_none() && spec::may_depend(job.spec()) {
+        spec::read(job.spec(), &mut |_| {}, &mut |name| keys.meant(context, name, &mut *refer));
+    }
 }
 
 /// A map whose keys are hashes already.
@@ -97,104 +133,80 @@ impl Hasher for Hashed {
 
 /// The actions that planned jobs refer to: the second hash by the first.
 #[derive(Debug, Default)]
-pub(crate) struct Candidates(HashedMap<u64>);
+pub(crate) struct Doomed(HashedMap<u64>);
 
-impl Candidates {
+impl Doomed {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of them may have this first hash.
-    fn may_hold(&self, first: u64) -> bool {
-        self.0.contains_key(&first)
-    }
-
-    /// Whether the action `name`, whose first hash is `first`, is one.
-    pub(crate) fn hold(&self, keys: &Keys, first: u64, context: &str, name: &str) -> bool {
-        self.0.get(&first).is_some_and(|second| *second == keys.second(context, name))
-    }
-
-    /// The candidates on which the action with this hash depends, itself aside: each once.
-    pub(crate) fn depended_on(&self, keys: &Keys, context: &str, hash: u64, spec: &Spec<'_>) -> Vec<u64> {
-        let on = spec.names.iter().flat_map(|name| keys.meant(context, name));
-        let mut on: Vec<u64> = on.filter(|on| *on != hash && self.may_hold(*on)).collect();
-        on.sort_unstable();
-        on.dedup();
-        on.shrink_to_fit();
-        on
+    pub(crate) fn hold(&self, name: Name) -> bool {
+        self.0.get(&name.first).is_some_and(|second| *second == name.second)
     }
 }
 
-impl FromIterator<Name> for Candidates {
+impl FromIterator<Name> for Doomed {
     fn from_iter<T: IntoIterator<Item = Name>>(names: T) -> Self {
-        let mut candidates = Self::default();
+        let mut doomed = Self::default();
         for name in names {
             // Should two names collide in the first hash, the second is not seen as a candidate: its action stays.
-            candidates.0.entry(name.first).or_insert(name.second);
+            doomed.0.entry(name.first).or_insert(name.second);
         }
-        candidates
+        doomed
     }
 }
 
-/// The referrers of candidates: of each kind, the first.
+/// The targets of the jobs that remain, each with the lowest id of a job that refers to it.
 #[derive(Debug, Default)]
-pub(crate) struct Referrers {
-    /// Every reference of a remaining job. Which of them are to a candidate is known only when all jobs have been read.
-    remaining_jobs: Vec<Reference>,
-    jobs: HashedMap<i64>,
-    services: HashedMap<String>,
-    actions: HashedMap<String>,
+pub(crate) struct JobReferences(HashedMap<i64>);
+
+impl JobReferences {
+    pub(crate) fn by(&self, target: Target) -> Option<i64> {
+        self.0.get(&target).copied()
+    }
 }
 
-impl Referrers {
-    /// Takes down the references of remaining jobs.
-    pub(crate) fn remaining_jobs(&mut self, references: impl IntoIterator<Item = Reference>) {
-        self.remaining_jobs.extend(references);
-    }
-
-    /// Takes down which candidates remaining jobs refer to, once all jobs have been read.
-    pub(crate) fn all_jobs_read(&mut self, candidates: &Candidates) {
-        for (hash, job) in std::mem::take(&mut self.remaining_jobs) {
-            if candidates.may_hold(hash) {
-                self.jobs.entry(hash).and_modify(|first| *first = job.min(*first)).or_insert(job);
-            }
+impl Extend<Reference> for JobReferences {
+    fn extend<T: IntoIterator<Item = Reference>>(&mut self, references: T) {
+        for (target, job) in references {
+            self.0.entry(target).and_modify(|first| *first = job.min(*first)).or_insert(job);
         }
     }
+}
 
-    /// Takes down every service's references to candidates.
-    pub(crate) fn services(
-        &mut self,
-        snapshot: &Snapshot<'_>,
-        keys: &Keys,
-        candidates: &Candidates,
-    ) -> Result<(), StoreError> {
-        snapshot.services(|service| {
-            let context = context_of(service.context);
-            let references = spec::spec(service.spec, None).names.into_iter().chain(spec::names(service.actions));
-            for reference in references {
-                for hash in keys.meant(context, &reference).filter(|hash| candidates.may_hold(*hash)) {
-                    self.services.entry(hash).or_insert_with(|| service.name.unwrap_or_default().to_owned());
-                }
-            }
-            Ok(())
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(keys: &Keys, reference: &str) -> Vec<Target> {
+        let mut targets = Vec::new();
+        keys.meant(None, reference.as_bytes(), |target| targets.push(target));
+        targets
     }
 
-    /// Takes down that the remaining action `name` depends on candidates.
-    pub(crate) fn remaining_action(&mut self, name: &str, depends_on: &[u64]) {
-        for hash in depends_on {
-            self.actions.entry(*hash).or_insert_with(|| name.to_owned());
-        }
+    #[test]
+    fn a_reference_means_the_whole_and_what_follows_each_dot() {
+        let keys = Keys::new();
+        let target = |name: &str| keys.target(Some(b"core"), name.as_bytes());
+        assert_eq!(meant(&keys, "a.b.c"), [target("c"), target("b.c"), target("a.b.c")]);
+        assert_eq!(meant(&keys, ".a"), [target("a"), target(".a")]);
+        assert_eq!(meant(&keys, "a."), [target(""), target("a.")]);
+        assert_eq!(meant(&keys, ""), [target("")]);
     }
 
-    /// The first referrer of the action with this hash: a job before a service before an action.
-    pub(crate) fn of(&self, hash: u64) -> Option<(Reason, Referrer)> {
-        if let Some(job) = self.jobs.get(&hash) {
-            Some((Reason::Job, Referrer::Job(*job)))
-        } else if let Some(service) = self.services.get(&hash) {
-            Some((Reason::Service, Referrer::Service(service.clone())))
-        } else {
-            self.actions.get(&hash).map(|action| (Reason::Action, Referrer::Action(action.clone())))
-        }
+    #[test]
+    fn case_and_trailing_spaces_are_no_difference_but_bytes_are() {
+        let keys = Keys::new();
+        let target = |name: &[u8]| keys.target(None, name);
+        assert_eq!(target(b"Deploy.Web  "), target(b"deploy.web"));
+        let [long, folded] = [vec![b'X'; 300], vec![b'x'; 300]];
+        assert_eq!(target(&long), target(&folded));
+        assert_ne!(target(b" a"), target(b"a"));
+        assert_ne!(target(b"\xff"), target(b"\xfe"));
+        assert_ne!(target("Ä".as_bytes()), target("ä".as_bytes()), "only ASCII is folded");
+        assert_ne!(keys.target(Some(b"lab"), b"a"), keys.target(None, b"a"));
+        assert_eq!(keys.target(Some(b"LAB"), b"a"), keys.target(Some(b"lab"), b"a"));
+        assert_ne!(keys.name("core", "a"), keys.name("core", "A"), "a candidate is named exactly");
+        assert_ne!(keys.name("a", "b"), keys.name("ab", ""));
     }
 }

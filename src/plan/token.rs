@@ -8,18 +8,24 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::actions::Actions;
-use super::{Criteria, Unfinished};
+use super::{Criteria, Stopped};
+use crate::request::Request;
+use crate::store::{ActionRow, JobRow, JobTags, Layout};
 
-/// A name of what a dry run showed: the cut-off, and a digest of the params, of the planned jobs (their ids with their phases,
-/// tags and actions), of the planned actions, and of how many rows of other tables go with them. It is opaque, and says nothing
-/// about their content.
+/// A name of what a dry run showed: the cut-off, the moment from which the grace is counted, and digests of the params and of
+/// the set. It is opaque, and says nothing about the content of rows.
 ///
-/// It stays the same across processes and restarts for as long as the same set would go.
+/// The digest of the set is over each planned job (its phase, tags and references, and whether it ran again), each planned
+/// action (whether it was set anew), and the number of rows of other tables that go with them. It stays the same across
+/// processes and restarts for as long as the same set would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanToken {
     /// In milliseconds since the Unix epoch.
     cutoff_ms: Option<i64>,
-    digest: [u8; 32],
+    /// In milliseconds since the Unix epoch.
+    now_ms: i64,
+    params: [u8; 8],
+    set: [u8; 32],
 }
 
 impl PlanToken {
@@ -28,6 +34,26 @@ impl PlanToken {
     pub fn cutoff_ms(&self) -> Option<i64> {
         self.cutoff_ms
     }
+
+    /// The moment of the plan, from which the grace of actions is counted, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Whether the plan is one of `request`.
+    pub(crate) fn is_of(&self, request: &Request) -> bool {
+        self.params == params(request)
+    }
+}
+
+/// A digest of the params that choose what goes.
+fn params(request: &Request) -> [u8; 8] {
+    let asked = serde_json::Value::from(request.asked()).to_string();
+    let digest: [u8; 32] = Sha256::digest(asked).into();
+    let mut params = [0; 8];
+    params.copy_from_slice(&digest[..8]);
+    params
 }
 
 /// The word in the place of the cut-off of a plan without one.
@@ -36,10 +62,11 @@ const NO_CUTOFF: &str = "none";
 impl fmt::Display for PlanToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cutoff_ms {
-            Some(cutoff) => write!(f, "{cutoff}.")?,
-            None => write!(f, "{NO_CUTOFF}.")?,
+            Some(cutoff) => write!(f, "{cutoff}")?,
+            None => f.write_str(NO_CUTOFF)?,
         }
-        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, ".{}.", self.now_ms)?;
+        self.params.iter().chain(&self.set).try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -47,19 +74,25 @@ impl FromStr for PlanToken {
     type Err = PlanTokenError;
 
     fn from_str(token: &str) -> Result<Self, Self::Err> {
-        let (cutoff, hex) = token.split_once('.').ok_or(PlanTokenError(()))?;
+        let mut parts = token.split('.');
+        let (Some(cutoff), Some(now), Some(hex), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(PlanTokenError(()));
+        };
         let cutoff_ms = match cutoff {
             NO_CUTOFF => None,
             number => Some(number.parse().map_err(|_| PlanTokenError(()))?),
         };
-        let mut digest = [0; 32];
-        if hex.len() != 2 * digest.len() || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        let now_ms = now.parse().map_err(|_| PlanTokenError(()))?;
+        let (mut params, mut set) = ([0; 8], [0; 32]);
+        let bytes = params.len() + set.len();
+        if hex.len() != 2 * bytes || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(PlanTokenError(()));
         }
-        for (byte, index) in digest.iter_mut().zip((0..).step_by(2)) {
+        for (byte, index) in params.iter_mut().chain(&mut set).zip((0..).step_by(2)) {
             *byte = u8::from_str_radix(&hex[index..index + 2], 16).map_err(|_| PlanTokenError(()))?;
         }
-        let plan = Self { cutoff_ms, digest };
+        let plan = Self { cutoff_ms, now_ms, params, set };
         // One plan has one spelling: "+1" and "01" are none.
         if plan.to_string() == token { Ok(plan) } else { Err(PlanTokenError(())) }
     }
@@ -70,31 +103,13 @@ impl FromStr for PlanToken {
 #[error("this is no plan that a dry run could have given")]
 pub struct PlanTokenError(());
 
-/// A digest of a plan, field by field, each with its length, so that no two lists of fields look alike.
+/// A digest of a set, field by field, each with its length, so that no two lists of fields look alike.
 pub(super) struct Digest(Sha256);
 
 impl Digest {
-    fn new() -> Self {
-        Self(Sha256::new())
-    }
-
-    /// A digest that begins with the criteria.
-    pub(super) fn of(criteria: &Criteria<'_>) -> Self {
-        // Every criterion is named here, so that the compiler asks about a new one.
-        let Criteria { tags, older_than_ms, cutoff_ms, limit, unfinished } = criteria;
-        let mut digest = Self::new();
-        digest.text(Some("hero_proc_cleanup plan 3"));
-        digest.text(Some(match unfinished {
-            Unfinished::Stay => "stay",
-            Unfinished::Stop(_) | Unfinished::Stopped(_) => "stop",
-        }));
-        digest.text(older_than_ms.map(|age| age.to_string()).as_deref());
-        digest.text(cutoff_ms.map(|cutoff| cutoff.to_string()).as_deref());
-        digest.text(Some(&limit.to_string()));
-        for tag in tags.iter() {
-            digest.text(Some(tag.as_str()));
-        }
-        digest.text(None);
+    pub(super) fn new() -> Self {
+        let mut digest = Self(Sha256::new());
+        digest.bytes(Some(b"hero_proc_cleanup plan 4"));
         digest
     }
 
@@ -104,36 +119,43 @@ impl Digest {
         self.0.update(digest.0);
     }
 
-    /// The token of a plan that deletes `jobs`, which were added one by one, and `actions`.
+    /// The token of a plan that deletes `jobs`, which were added one by one, `actions`, and `dependents`.
     pub(super) fn token(
         mut self,
+        criteria: &Criteria<'_>,
         jobs: usize,
         actions: &Actions,
         dependents: &BTreeMap<String, u64>,
-        cutoff_ms: Option<i64>,
     ) -> PlanToken {
-        for id in &actions.ids {
+        for (id, digest) in actions.ids.iter().zip(&actions.digests) {
             self.number(*id);
+            self.0.update(digest.0);
         }
         for name in &actions.names {
-            self.text(Some(name));
+            self.bytes(Some(name.as_bytes()));
         }
         for (table, rows) in dependents {
-            self.text(Some(table));
+            self.bytes(Some(table.as_bytes()));
             self.number(rows.cast_signed());
         }
+        self.bytes(criteria.cutoff_ms.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         // The lengths say where each list ends.
         for length in [jobs, actions.ids.len(), dependents.len()] {
             self.number(length as i64);
         }
-        PlanToken { cutoff_ms, digest: self.0.finalize().into() }
+        PlanToken {
+            cutoff_ms: criteria.cutoff_ms,
+            now_ms: criteria.now_ms,
+            params: params(criteria.request),
+            set: self.0.finalize().into(),
+        }
     }
 
     fn number(&mut self, number: i64) {
         self.0.update(number.to_le_bytes());
     }
 
-    fn text(&mut self, field: Option<&str>) {
+    fn bytes(&mut self, field: Option<&[u8]>) {
         match field {
             Some(field) => {
                 self.0.update((field.len() as u64).to_le_bytes());
@@ -145,15 +167,51 @@ impl Digest {
 }
 
 /// A digest of what a plan shows of one job.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct JobDigest([u8; 32]);
 
 impl JobDigest {
-    pub(super) fn of(fields: [Option<&str>; 5]) -> Self {
-        let mut digest = Digest::new();
-        for field in fields {
-            digest.text(field);
+    /// A digest of `job`, and, if this call has stopped it, of what it was `before`.
+    pub(super) fn of(job: &JobRow<'_>, before: Option<&Stopped>, layout: &Layout) -> Self {
+        let mut digest = Digest(Sha256::new());
+        let phase = before.map_or(job.phase(), |before| before.job.phase.as_deref());
+        let tags = match job.tags() {
+            JobTags::Column(tags) | JobTags::Spec(tags) => Some(tags.as_bytes()),
+            JobTags::Unreadable => None,
+        };
+        for field in [phase.map(str::as_bytes), job.context(), job.action(), job.action_id(), tags] {
+            digest.bytes(field);
+        }
+        // That it ran again shows in its attempt, or, in a layout without attempts, in its times. Where an id may be used
+        // again, another job shows in its creation time.
+        let attempt = before.map_or(job.attempt(), |before| before.job.attempt);
+        let started_at = before.map_or(job.started_at(), |before| before.job.started_at_ms);
+        let finished_at = before.map_or(job.finished_at(), |before| before.finished_at);
+        let ran = if layout.jobs.attempt.is_some() { [attempt, None] } else { [started_at, finished_at] };
+        let created_at = job.created_at().filter(|_| !layout.jobs.autoincrement);
+        for time in ran.into_iter().chain([created_at]) {
+            digest.bytes(time.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         }
         Self(digest.0.finalize().into())
+    }
+}
+
+/// A digest of what a plan shows of one action beside its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ActionDigest([u8; 16]);
+
+impl ActionDigest {
+    /// The times of `action`, or, in a layout without times, a digest of its spec.
+    pub(super) fn of(action: &ActionRow<'_>, layout: &Layout) -> Self {
+        let mut digest = [0; 16];
+        if layout.actions.created_at.or(layout.actions.updated_at).is_some() {
+            let [created_at, updated_at] =
+                [action.created_at(), action.updated_at()].map(|time| time.unwrap_or(i64::MIN).to_le_bytes());
+            digest[..8].copy_from_slice(&created_at);
+            digest[8..].copy_from_slice(&updated_at);
+        } else {
+            digest.copy_from_slice(&Sha256::digest(action.spec())[..16]);
+        }
+        Self(digest)
     }
 }

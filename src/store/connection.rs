@@ -13,6 +13,7 @@ use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
+use crate::report::StoreSize;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
@@ -179,6 +180,24 @@ impl<'s> Store<'s> {
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the WAL was not emptied after the cleanup"),
         }
+    }
+
+    /// The size of the store as it is now.
+    pub(crate) fn size(&self) -> Result<StoreSize, StoreError> {
+        let connection = self.connection();
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let page_size = number("page_size")?.unsigned_abs();
+        let (file_bytes, wal_bytes) = match &self.attached {
+            Attached::Own { file, .. } => {
+                let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+                (bytes(&file.path), bytes(&wal_of(&file.path)))
+            }
+            Attached::Host { .. } => (number("page_count")?.unsigned_abs() * page_size, 0),
+        };
+        let mut size = StoreSize::default();
+        (size.file_bytes, size.wal_bytes) = (file_bytes, wal_bytes);
+        size.free_bytes = number("freelist_count")?.unsigned_abs() * page_size;
+        Ok(size)
     }
 
     pub(super) fn connection(&self) -> &Connection {

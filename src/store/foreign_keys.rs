@@ -7,26 +7,36 @@
 //! | `ON DELETE` | what happens |
 //! |---|---|
 //! | `CASCADE` | the rows go, and with them, by the same rules, what refers to them |
-//! | `SET NULL` | the column is set to NULL |
-//! | `RESTRICT`, `NO ACTION`, `SET DEFAULT`, `SET NULL` on a column that is `NOT NULL` or generated | the job stays |
+//! | `SET NULL` | the column is set to NULL, if the row can bear it: see [`null`] |
+//! | `RESTRICT`, `NO ACTION`, `SET DEFAULT`, `SET NULL` in a row that can't bear it | the job stays |
 //!
 //! A chain of `CASCADE` that ends in a key that holds keeps the job at its other end. A store whose keys can't be
 //! carried out like this does not fit: keys of several columns, keys on another column of `jobs`, a circle, a cascade
-//! into one of the host's own tables, a key on `actions`.
+//! into one of the host's own tables, a key on `actions`; and keys that lead too far, or too many ways.
+
+mod null;
+mod walk;
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{Connection, Params};
+use rusqlite::Connection;
 
 use super::StoreError;
+pub(super) use walk::detect;
 
 /// The foreign keys that a deletion of jobs meets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ForeignKeys {
     /// Statements that find the jobs that must stay, with the table that holds them.
     holding: Vec<(String, String)>,
+    /// Statements that find the jobs which other jobs hold, each with the one that holds it.
+    holding_jobs: Vec<String>,
     /// What is carried out, in this order: what is furthest from `jobs` first.
     effects: Vec<Effect>,
+    /// What is deleted and may itself be referred to.
+    parents: Vec<Parents>,
+    /// Statements that find a row which refers to what was deleted, with its table.
+    references: Vec<(String, String)>,
     /// Each key in words, for people.
     pub(crate) descriptions: Vec<String>,
 }
@@ -35,10 +45,14 @@ pub(crate) struct ForeignKeys {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Effect {
     table: String,
+    /// The rows go; else a column of them is set to NULL.
+    deletes: bool,
     /// `DELETE FROM …` or `UPDATE … SET … = NULL`.
     statement: String,
     /// Which rows, in terms of the temporary table of doomed jobs.
     rows: String,
+    /// The place among the doomed jobs of the one with which a row goes: an expression about the row as `child`.
+    position: String,
 }
 
 impl Effect {
@@ -47,13 +61,30 @@ impl Effect {
     }
 }
 
-/// The ids of the doomed jobs, in a temporary table that exists only in stores with such keys and for one call.
+/// A place beyond that of any doomed job.
+const BEYOND: i64 = i64::MAX;
+
+/// The values of a column of those rows of a table that go with the doomed jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parents {
+    /// The name of a temporary table.
+    name: String,
+    /// The statement that selects them.
+    rows: String,
+}
+
+/// The ids of the doomed jobs with their places, in a temporary table that exists only in stores with such keys and for one call.
 const DOOMED: &str = "hero_proc_cleanup_doomed";
 
 impl ForeignKeys {
     /// Whether deleting jobs takes nothing along, and nothing holds on to them.
     pub(crate) fn none(&self) -> bool {
-        self.holding.is_empty() && self.effects.is_empty()
+        self.holding.is_empty() && self.holding_jobs.is_empty() && self.effects.is_empty()
+    }
+
+    /// The tables of which rows go with jobs, or are changed.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &str> + Clone {
+        self.effects.iter().map(|effect| effect.table.as_str())
     }
 
     /// The jobs that must stay, with the table that holds on to them.
@@ -69,30 +100,114 @@ impl ForeignKeys {
         Ok(held)
     }
 
+    /// The jobs that other jobs hold, each with the one that holds it.
+    pub(super) fn held_by_jobs(&self, connection: &Connection) -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut held = Vec::new();
+        for statement in &self.holding_jobs {
+            let mut statement = connection.prepare(statement)?;
+            let pairs = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for pair in pairs {
+                held.push(pair?);
+            }
+        }
+        Ok(held)
+    }
+
+    /// For each of `jobs`, the number of rows that deleting it would take along or set to NULL and that none of the jobs
+    /// before it does.
+    pub(super) fn count_each(&self, connection: &Connection, jobs: &[i64]) -> Result<Vec<u64>, StoreError> {
+        let mut each = vec![0; jobs.len()];
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(each);
+        }
+        self.doom(connection, jobs)?;
+        for statement in self.counts_by_place() {
+            let mut statement = connection.prepare(&statement)?;
+            let mut rows = statement.query(())?;
+            while let Some(row) = rows.next()? {
+                let (place, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if let Some(each) = usize::try_from(place).ok().and_then(|place| each.get_mut(place)) {
+                    *each += count.unsigned_abs();
+                }
+            }
+        }
+        self.forget(connection)?;
+        Ok(each)
+    }
+
+    /// The statements that count the rows of each table by the place of the first job with which they go.
+    fn counts_by_place(&self) -> Vec<String> {
+        let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for Effect { table, rows, position, .. } in &self.effects {
+            let place = format!("CASE WHEN {rows} THEN {position} END");
+            tables.entry(table).or_default().push(place);
+        }
+        let counted = |(table, places): (_, Vec<String>)| {
+            // The scalar `min` is NULL if any of its arguments is, so a row that stays has a place beyond the last.
+            let each: Vec<String> = places.iter().map(|place| format!("ifnull({place}, {BEYOND})")).collect();
+            let first = if let [only] = each.as_slice() { only.clone() } else { format!("min({})", each.join(", ")) };
+            format!(
+                "SELECT place, count(*)
+                 FROM (SELECT {first} AS place FROM main.{} AS child)
+                 WHERE place < {BEYOND}
+                 GROUP BY place",
+                quoted(table)
+            )
+        };
+        tables.into_iter().map(counted).collect()
+    }
+
     /// Counts the rows that deleting `jobs` would take along or set to NULL, by table: each row once, however many keys
     /// lead to it.
     pub(super) fn count(&self, connection: &Connection, jobs: &[i64]) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
-        self.with_doomed(connection, jobs, || {
-            for (table, statement) in self.counts() {
-                let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
-                if rows > 0 {
-                    counts.insert(table.to_owned(), rows.unsigned_abs());
-                }
+        if self.effects.is_empty() || jobs.is_empty() {
+            return Ok(counts);
+        }
+        self.doom(connection, jobs)?;
+        for (table, statement) in self.counts() {
+            let rows: i64 = connection.query_row(&statement, (), |row| row.get(0))?;
+            if rows > 0 {
+                counts.insert(table.to_owned(), rows.unsigned_abs());
             }
-            Ok(())
-        })?;
+        }
+        self.forget(connection)?;
         Ok(counts)
     }
 
-    /// Deletes those rows or sets them to NULL.
-    pub(super) fn carry_out(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
-        self.with_doomed(connection, jobs, || {
-            for effect in &self.effects {
-                connection.execute(&effect.carry_out(), ())?;
+    /// Deletes the rows that go with the doomed jobs, sets to NULL what is set to NULL, and returns the number of rows that
+    /// it deleted, by table.
+    pub(super) fn carry_out(&self, connection: &Connection) -> Result<BTreeMap<String, usize>, StoreError> {
+        let mut deleted = BTreeMap::new();
+        for effect in &self.effects {
+            let rows = connection.execute(&effect.carry_out(), ())?;
+            if effect.deletes {
+                *deleted.entry(effect.table.to_ascii_lowercase()).or_default() += rows;
             }
-            Ok(())
-        })
+        }
+        Ok(deleted)
+    }
+
+    /// Calls `check` with each statement on the rows of other tables, and the table.
+    pub(super) fn each_statement(
+        &self,
+        connection: &Connection,
+        mut check: impl FnMut(&str, &str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.none() {
+            return Ok(());
+        }
+        self.doom(connection, &[])?;
+        for (table, statement) in &self.holding {
+            check(table, statement)?;
+        }
+        for statement in &self.holding_jobs {
+            check("jobs", statement)?;
+        }
+        for effect in &self.effects {
+            check(&effect.table, &effect.carry_out())?;
+        }
+        self.forget(connection)
     }
 
     /// The statements that count, by table.
@@ -107,222 +222,49 @@ impl ForeignKeys {
         rows.into_iter().map(count).collect()
     }
 
-    fn with_doomed(
-        &self,
-        connection: &Connection,
-        jobs: &[i64],
-        work: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        if self.effects.is_empty() || jobs.is_empty() {
-            return Ok(());
-        }
-        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY)"))?;
-        let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id) VALUES (?1)"))?;
-        for job in jobs {
-            insert.execute([job])?;
-        }
-        drop(insert);
-        work()?;
-        Ok(connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?)
-    }
-}
-
-/// Reads the keys from the schema; what can't be carried out is a problem.
-pub(super) fn detect(connection: &Connection, problems: &mut Vec<String>) -> Result<ForeignKeys, StoreError> {
-    let keys = keys(connection)?;
-    for key in &keys {
-        if key.parent.eq_ignore_ascii_case("actions") {
-            problems.push(format!("table {} has a foreign key on actions", key.child));
-        }
-    }
-    let mut walk = Walk { connection, keys: &keys, found: ForeignKeys::default(), effects: Vec::new() };
-    walk.from("jobs", &mut Vec::new(), problems)?;
-    let Walk { mut found, mut effects, .. } = walk;
-    effects.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-    found.effects = effects.into_iter().map(|(_, effect)| effect).collect();
-    Ok(found)
-}
-
-/// A foreign key of one column, or the first column of one of several.
-struct Key {
-    child: String,
-    column: String,
-    /// It can be set to NULL: it is neither NOT NULL nor generated.
-    clearable: bool,
-    parent: String,
-    /// None: the parent's primary key.
-    parent_column: Option<String>,
-    on_delete: String,
-    columns: i64,
-}
-
-fn keys(connection: &Connection) -> Result<Vec<Key>, StoreError> {
-    let mut statement = connection.prepare(
-        "SELECT child.name    AS child,
-                key.\"from\"    AS \"column\",
-                info.\"notnull\" = 0 AND info.hidden = 0 AS clearable,
-                key.\"table\"   AS parent,
-                key.\"to\"      AS parent_column,
-                key.on_delete AS on_delete,
-                (SELECT count(*)
-                 FROM pragma_foreign_key_list(child.name) AS part
-                 WHERE part.id = key.id) AS columns
-         FROM sqlite_master AS child,
-              pragma_foreign_key_list(child.name) AS key,
-              pragma_table_xinfo(child.name) AS info
-         WHERE child.type = 'table'
-           AND key.seq = 0
-           AND info.name = key.\"from\"
-         ORDER BY child.name, key.id",
-    )?;
-    let keys = statement.query_map((), |row| {
-        Ok(Key {
-            child: row.get("child")?,
-            column: row.get("column")?,
-            clearable: row.get("clearable")?,
-            parent: row.get("parent")?,
-            parent_column: row.get("parent_column")?,
-            on_delete: row.get("on_delete")?,
-            columns: row.get("columns")?,
-        })
-    })?;
-    Ok(keys.collect::<Result<_, _>>()?)
-}
-
-/// The way from `jobs` down the keys.
-struct Walk<'w> {
-    connection: &'w Connection,
-    keys: &'w [Key],
-    found: ForeignKeys,
-    /// Effects with their distance from `jobs`.
-    effects: Vec<(usize, Effect)>,
-}
-
-/// One step of a way: the rows of `table` whose `column` is in `parent_column` of the step before.
-struct Step {
-    table: String,
-    column: String,
-    parent_column: String,
-}
-
-impl Walk<'_> {
-    /// Follows every key on `parent`, to which `way` leads.
-    fn from(&mut self, parent: &str, way: &mut Vec<Step>, problems: &mut Vec<String>) -> Result<(), StoreError> {
-        let keys = self.keys;
-        for key in keys.iter().filter(|key| key.parent.eq_ignore_ascii_case(parent)) {
-            let name = format!("the foreign key {}.{} on {}", key.child, key.column, key.parent);
-            let Some(parent_column) = self.parent_column(key)? else {
-                problems.push(format!("{name} has no single column to refer to"));
-                continue;
-            };
-            if key.columns != 1 {
-                problems.push(format!("{name} has several columns"));
-                continue;
-            }
-            if way.is_empty() && !parent_column.eq_ignore_ascii_case("id") {
-                problems.push(format!("{name} is not on its id"));
-                continue;
-            }
-            self.found.descriptions.push(format!(
-                "{}.{} on {}.{parent_column} ON DELETE {}",
-                key.child, key.column, key.parent, key.on_delete
-            ));
-            way.push(Step { table: key.child.clone(), column: key.column.clone(), parent_column });
-            match key.on_delete.as_str() {
-                "CASCADE" => {
-                    let own = ["jobs", "actions", "services"].iter().any(|own| key.child.eq_ignore_ascii_case(own));
-                    let circle = way[..way.len() - 1].iter().any(|step| step.table.eq_ignore_ascii_case(&key.child));
-                    if own {
-                        problems.push(format!("{name} would delete rows of {}", key.child));
-                    } else if circle {
-                        problems.push(format!("{name} goes round in a circle"));
-                    } else {
-                        self.effect(format!("DELETE FROM main.{}", quoted(&key.child)), way);
-                        self.from(&key.child, way, problems)?;
-                    }
-                }
-                "SET NULL" if self.is_referred_to(key)? => {
-                    problems.push(format!("{name} sets a column to NULL to which another foreign key refers"));
-                }
-                "SET NULL" if key.clearable => {
-                    let column = quoted(&key.column);
-                    self.effect(format!("UPDATE main.{} SET {column} = NULL", quoted(&key.child)), way);
-                }
-                _ => self.found.holding.push((key.child.clone(), held(way))),
-            }
-            way.pop();
+    /// Writes down `jobs`, and from then on they are the doomed ones, until they are forgotten or the transaction ends.
+    pub(super) fn doom(&self, connection: &Connection, jobs: &[i64]) -> Result<(), StoreError> {
+        connection.execute_batch(&format!("CREATE TEMP TABLE {DOOMED} (id INTEGER PRIMARY KEY, place INTEGER)"))?;
+        let mut insert = connection.prepare(&format!("INSERT INTO temp.{DOOMED} (id, place) VALUES (?1, ?2)"))?;
+        for (place, job) in (0_i64..).zip(jobs) {
+            insert.execute([*job, place])?;
         }
         Ok(())
     }
 
-    fn effect(&mut self, statement: String, way: &[Step]) {
-        let Some(last) = way.last() else { return };
-        let mut rows = doomed(way);
-        if last.table.eq_ignore_ascii_case("jobs") {
-            // A job that goes has no column to be set to NULL.
-            rows = format!("({rows} AND id NOT IN (SELECT id FROM temp.{DOOMED}))");
+    /// Writes down to what rows of other tables could refer that [`carry_out`](Self::carry_out) will delete.
+    pub(super) fn remember(&self, connection: &Connection) -> Result<(), StoreError> {
+        for parents in &self.parents {
+            connection.execute_batch(&format!("CREATE TEMP TABLE {} AS {}", parents.name, parents.rows))?;
         }
-        self.effects.push((way.len(), Effect { table: last.table.clone(), statement, rows }));
+        Ok(())
     }
 
-    /// Whether another key refers to the column of `key`.
-    fn is_referred_to(&self, key: &Key) -> Result<bool, StoreError> {
-        for other in self.keys.iter().filter(|other| other.parent.eq_ignore_ascii_case(&key.child)) {
-            if self.parent_column(other)?.is_some_and(|column| column.eq_ignore_ascii_case(&key.column)) {
-                return Ok(true);
+    /// An error if a row refers to a doomed job, or to what is remembered. Then forgets both.
+    pub(super) fn leave_nothing(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.none() {
+            return Ok(());
+        }
+        for (table, statement) in &self.references {
+            if connection.prepare(statement)?.exists(())? {
+                let what = format!("a row of {table} would have referred to what was deleted");
+                return Err(StoreError::diverged(what));
             }
         }
-        Ok(false)
+        self.forget(connection)
     }
 
-    /// The column that `key` refers to: the one it names, else its parent's primary key if that is a single column.
-    fn parent_column(&self, key: &Key) -> Result<Option<String>, StoreError> {
-        if let Some(column) = &key.parent_column {
-            return Ok(Some(column.clone()));
+    /// Forgets what was written down.
+    pub(super) fn forget(&self, connection: &Connection) -> Result<(), StoreError> {
+        for parents in &self.parents {
+            connection.execute_batch(&format!("DROP TABLE IF EXISTS temp.{}", parents.name))?;
         }
-        let mut statement = self.connection.prepare("SELECT name FROM pragma_table_info(:name) WHERE pk > 0")?;
-        let columns = column_of(&mut statement, &[(":name", &key.parent)])?;
-        Ok(<[String; 1]>::try_from(columns).ok().map(|[column]| column))
+        Ok(connection.execute_batch(&format!("DROP TABLE temp.{DOOMED}"))?)
     }
-}
-
-/// The condition under which a row at the end of `way` goes with the doomed jobs.
-fn doomed(way: &[Step]) -> String {
-    let jobs = format!("SELECT id FROM temp.{DOOMED}");
-    let (first, rest) = match way {
-        [] => return String::new(),
-        [first, rest @ ..] => (first, rest),
-    };
-    let mut rows = format!("{} IN ({jobs})", quoted(&first.column));
-    let mut table = &first.table;
-    for step in rest {
-        rows = format!(
-            "{} IN (SELECT {} FROM main.{} WHERE {rows})",
-            quoted(&step.column),
-            quoted(&step.parent_column),
-            quoted(table)
-        );
-        table = &step.table;
-    }
-    rows
-}
-
-/// The jobs at the beginning of `way` that have a row at its end.
-fn held(way: &[Step]) -> String {
-    let mut condition = String::new();
-    for step in way.iter().rev() {
-        let rows = format!("SELECT {} FROM main.{}{condition}", quoted(&step.column), quoted(&step.table));
-        condition = format!(" WHERE {} IN ({rows})", quoted(&step.parent_column));
-    }
-    format!("SELECT id FROM main.jobs{condition}")
-}
-
-fn column_of(statement: &mut rusqlite::Statement<'_>, params: impl Params) -> Result<Vec<String>, StoreError> {
-    Ok(statement.query_map(params, |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 /// An identifier from the schema, as SQL.
-fn quoted(identifier: &str) -> String {
+pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

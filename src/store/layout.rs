@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::foreign_keys::{self, ForeignKeys};
+use super::definition::{self, words};
+use super::foreign_keys::{self, ForeignKeys, quoted};
+use super::triggers;
 
 /// The layout of a store that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub(crate) struct Layout {
     pub(crate) actions: Actions,
     pub(crate) services: Option<Services>,
     pub(crate) foreign_keys: ForeignKeys,
+    /// Whether triggers of the host's run with a deletion.
+    pub(crate) triggers: bool,
 }
 
 /// The columns of `jobs`. Those not named here are called alike in every variant.
@@ -26,6 +30,12 @@ pub(crate) struct Jobs {
     pub(crate) pid: Option<&'static str>,
     pub(crate) attempt: Option<&'static str>,
     pub(crate) started_at: Option<&'static str>,
+    pub(crate) finished_at: Option<&'static str>,
+    pub(crate) run_id: Option<&'static str>,
+    /// Whether no id is ever used again.
+    pub(crate) autoincrement: bool,
+    /// The bytes of text and blobs in a row, in SQL.
+    pub(crate) bytes: String,
 }
 
 /// The columns of `actions`.
@@ -33,6 +43,10 @@ pub(crate) struct Jobs {
 pub(crate) struct Actions {
     pub(crate) context: &'static str,
     pub(crate) spec: &'static str,
+    pub(crate) created_at: Option<&'static str>,
+    pub(crate) updated_at: Option<&'static str>,
+    /// The bytes of text and blobs in a row, in SQL.
+    pub(crate) bytes: String,
 }
 
 /// The columns of `services`. A service lists its actions in its spec, under `actions`, or in a column of that name, a
@@ -44,15 +58,20 @@ pub(crate) struct Services {
     pub(crate) actions: Option<&'static str>,
 }
 
+/// The first SQLite that has `octet_length`.
+const OCTET_LENGTH: i32 = 3_043_000;
+
 const CONTEXT: [&str; 2] = ["context_name", "context"];
 const SPEC: [&str; 2] = ["spec_json", "spec"];
 const CREATED_AT: [&str; 2] = ["created_at_ms", "created_at"];
+const UPDATED_AT: [&str; 2] = ["updated_at_ms", "updated_at"];
 const STARTED_AT: [&str; 2] = ["started_at_ms", "started_at"];
+const FINISHED_AT: [&str; 2] = ["finished_at_ms", "finished_at"];
 
 impl Layout {
     /// What each column was read as: meaning → `table.column`.
     pub(crate) fn columns(&self) -> BTreeMap<String, String> {
-        let Self { jobs, actions, services, foreign_keys: _ } = self;
+        let Self { jobs, actions, services, foreign_keys: _, triggers: _ } = self;
         let mut columns = BTreeMap::new();
         let mut read = |table: &str, meaning: &str, column: &str| {
             columns.insert(format!("{table}.{meaning}"), format!("{table}.{column}"));
@@ -68,6 +87,8 @@ impl Layout {
             ("pid", jobs.pid),
             ("attempt", jobs.attempt),
             ("started_at", jobs.started_at),
+            ("finished_at", jobs.finished_at),
+            ("run_id", jobs.run_id),
         ] {
             if let Some(column) = column {
                 read("jobs", meaning, column);
@@ -78,6 +99,11 @@ impl Layout {
         }
         read("actions", "context", actions.context);
         read("actions", "spec", actions.spec);
+        for (meaning, column) in [("created_at", actions.created_at), ("updated_at", actions.updated_at)] {
+            if let Some(column) = column {
+                read("actions", meaning, column);
+            }
+        }
         if let Some(services) = services {
             read("services", "name", "name");
             read("services", "context", services.context);
@@ -100,6 +126,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         for column in ["action", "tags", "phase"] {
             table.require(&[column], &mut problems);
         }
+        table.compares_plainly(&[&CONTEXT[..], &["action", "action_id"]].concat(), &mut problems);
         Jobs {
             context: table.require(&CONTEXT, &mut problems),
             spec: table.require(&SPEC, &mut problems),
@@ -108,16 +135,28 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             pid: table.find(&["pid"]),
             attempt: table.find(&["attempt"]),
             started_at: table.find(&STARTED_AT),
+            finished_at: table.find(&FINISHED_AT),
+            run_id: table.find(&["run_id"]),
+            bytes: table.bytes(),
+            autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
     });
     let actions = Table::read(connection, "actions", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         table.require(&["name"], &mut problems);
-        Actions { context: table.require(&CONTEXT, &mut problems), spec: table.require(&SPEC, &mut problems) }
+        table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
+        Actions {
+            context: table.require(&CONTEXT, &mut problems),
+            spec: table.require(&SPEC, &mut problems),
+            created_at: table.find(&CREATED_AT),
+            updated_at: table.find(&UPDATED_AT),
+            bytes: table.bytes(),
+        }
     });
     let services = if exists(connection, "services")? {
         Table::read(connection, "services", &mut problems)?.map(|table| {
             table.require(&["name"], &mut problems);
+            table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
             let context = table.require(&CONTEXT, &mut problems);
             let actions = table.find(&["actions"]);
             let spec = table.find(&SPEC);
@@ -130,9 +169,12 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         None
     };
     let foreign_keys = foreign_keys::detect(connection, &mut problems)?;
+    let triggers = triggers::any(connection, ["jobs", "actions"].into_iter().chain(foreign_keys.tables()))?;
 
     match (jobs, actions) {
-        (Some(jobs), Some(actions)) if problems.is_empty() => Ok(Layout { jobs, actions, services, foreign_keys }),
+        (Some(jobs), Some(actions)) if problems.is_empty() => {
+            Ok(Layout { jobs, actions, services, foreign_keys, triggers })
+        }
         _ => Err(StoreError::Unfit { problems }),
     }
 }
@@ -143,12 +185,16 @@ struct Table {
     columns: Vec<Column>,
     /// Whether the primary key is an index of its own, and so no alias of the row id.
     indexed_key: bool,
+    /// The statement that would make the table.
+    sql: String,
 }
 
 struct Column {
     name: String,
     kind: String,
     key: bool,
+    /// It is computed when it is read: nothing of it stands in the row.
+    is_virtual: bool,
 }
 
 impl Column {
@@ -168,27 +214,30 @@ impl Table {
             problems.push(format!("there is no table {name}"));
             return Ok(None);
         }
-        let is_table: bool = connection.query_row(
+        let (is_table, sql): (bool, String) = connection.query_row(
             "SELECT type = 'table'
-                    AND sql NOT LIKE 'CREATE VIRTUAL TABLE %'
+                    AND sql NOT LIKE 'CREATE VIRTUAL TABLE %',
+                    sql
              FROM sqlite_master
              WHERE name = :name COLLATE NOCASE
                AND type IN ('table', 'view')",
             &[(":name", name)],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         if !is_table {
             problems.push(format!("{name} is no ordinary table"));
             return Ok(None);
         }
         let columns = connection
-            .prepare("SELECT name, type, pk > 0 FROM pragma_table_xinfo(:name)")?
-            .query_map(&[(":name", name)], |row| Ok(Column { name: row.get(0)?, kind: row.get(1)?, key: row.get(2)? }))?
+            .prepare("SELECT name, type, pk > 0, hidden = 2 FROM pragma_table_xinfo(:name)")?
+            .query_map(&[(":name", name)], |row| {
+                Ok(Column { name: row.get(0)?, kind: row.get(1)?, key: row.get(2)?, is_virtual: row.get(3)? })
+            })?
             .collect::<Result<_, _>>()?;
         let indexed_key = connection
             .prepare("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")?
             .exists(&[(":name", name)])?;
-        Ok(Some(Self { name, columns, indexed_key }))
+        Ok(Some(Self { name, columns, indexed_key, sql }))
     }
 
     /// `id` must be the row id: ids then ascend in the order in which a table is read, and name one row for good.
@@ -198,6 +247,41 @@ impl Table {
         if self.indexed_key || !key.next().is_some_and(alias) || key.next().is_some() {
             problems.push(format!("{}.id is no INTEGER PRIMARY KEY", self.name));
         }
+    }
+
+    /// These columns hold names, which are compared without case and spaces at the end, or byte by byte.
+    fn compares_plainly(&self, columns: &[&str], problems: &mut Vec<String>) {
+        for column in columns {
+            let Some(collation) = definition::collation(&self.sql, column) else { continue };
+            if !["BINARY", "NOCASE", "RTRIM"].iter().any(|known| collation.eq_ignore_ascii_case(known)) {
+                problems.push(format!("{}.{column} is compared by a collation of the host's own", self.name));
+            }
+        }
+    }
+
+    /// The bytes of text and blobs in a row, in SQL.
+    ///
+    /// `octet_length` reads the header of the row alone, however large the value; a SQLite that is older reads the value. A
+    /// column that is declared as text holds no number. In any other column, text and blobs compare as not less than an
+    /// empty text, and numbers as less: quicker than asking for the type.
+    fn bytes(&self) -> String {
+        let columns = self.columns.iter().filter(|column| !column.is_virtual && !(column.key && column.is("id")));
+        let bytes = columns.map(|Column { name, kind, .. }| {
+            let (name, kind) = (quoted(name), kind.to_ascii_uppercase());
+            let bytes = if rusqlite::version_number() >= OCTET_LENGTH {
+                format!("octet_length({name})")
+            } else {
+                format!("length(CAST({name} AS BLOB))")
+            };
+            let text = ["CHAR", "CLOB", "TEXT"].iter().any(|text| kind.contains(text)) && !kind.contains("INT");
+            if text {
+                format!("ifnull({bytes}, 0)")
+            } else {
+                format!("CASE WHEN {name} COLLATE BINARY >= '' THEN {bytes} ELSE 0 END")
+            }
+        });
+        let bytes: Vec<String> = bytes.collect();
+        if bytes.is_empty() { "0".to_owned() } else { bytes.join(" + ") }
     }
 
     /// The first of `names` that is a column.

@@ -1,5 +1,8 @@
 //! The store under its write lock: the one type that deletes, carries out foreign keys, and commits.
+//!
+//! The commit compares what was decided with what was done: see [`Locked::commit`].
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -7,6 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tracing::info_span;
 
 use super::snapshot::Snapshot;
+use super::triggers::Watch;
 use super::{StoreError, rows};
 use crate::host::Cancel;
 
@@ -16,6 +20,10 @@ pub(crate) struct Locked<'s> {
     since: Instant,
     /// Bytes in pages that held nothing when the lock was taken.
     free: u64,
+    /// The rows that were deleted, of each table.
+    deleted: BTreeMap<String, usize>,
+    /// Where triggers of the host's run with the deletion.
+    watch: Option<Watch>,
 }
 
 impl<'s> Deref for Locked<'s> {
@@ -33,21 +41,38 @@ impl<'s> Locked<'s> {
         drop(locking);
         let since = Instant::now();
         let snapshot = Snapshot::of(transaction, cancel)?;
-        Ok(Self { free: snapshot.free_bytes()?, snapshot, since })
+        let watch = snapshot.layout().triggers.then(|| Watch::begin(snapshot.connection())).transpose()?;
+        Ok(Self { free: snapshot.free_bytes()?, snapshot, since, deleted: BTreeMap::new(), watch })
     }
 
     /// Deletes the rows of other tables that foreign keys on `jobs` take along, and sets to NULL what they set to NULL.
-    pub(crate) fn carry_out_foreign_keys(&self, jobs: &[i64]) -> Result<(), StoreError> {
-        self.layout().foreign_keys.carry_out(self.connection(), jobs)
+    pub(crate) fn carry_out_foreign_keys(&mut self, jobs: &[i64]) -> Result<(), StoreError> {
+        let (keys, connection) = (&self.snapshot.layout().foreign_keys, self.snapshot.connection());
+        if keys.none() {
+            return Ok(());
+        }
+        keys.doom(connection, jobs)?;
+        if self.watch.is_some() {
+            keys.remember(connection)?;
+        }
+        let deleted = keys.carry_out(connection)?;
+        if self.watch.is_none() {
+            keys.forget(connection)?;
+        }
+        self.deleted = deleted;
+        Ok(())
     }
 
-    /// Deletes the rows with these ids, and returns how many there were.
-    pub(crate) fn delete(&self, jobs: &[i64], actions: &[i64]) -> Result<Deleted, StoreError> {
+    /// Deletes the rows with these ids.
+    pub(crate) fn delete(&mut self, jobs: &[i64], actions: &[i64]) -> Result<(), StoreError> {
         let _span = info_span!("delete", jobs = jobs.len(), actions = actions.len()).entered();
-        Ok(Deleted {
-            jobs: self.delete_rows(rows::sql::DELETE_JOB, jobs)?,
-            actions: self.delete_rows(rows::sql::DELETE_ACTION, actions)?,
-        })
+        for (table, statement, ids) in
+            [("jobs", rows::sql::DELETE_JOB, jobs), ("actions", rows::sql::DELETE_ACTION, actions)]
+        {
+            let deleted = self.delete_rows(statement, ids)?;
+            *self.deleted.entry(table.to_owned()).or_default() += deleted;
+        }
+        Ok(())
     }
 
     /// One statement for each row, free of functions and subqueries: as quick as one `DELETE … WHERE id IN (…)`, without
@@ -62,12 +87,31 @@ impl<'s> Locked<'s> {
         Ok(deleted)
     }
 
-    /// The one place where anything is committed.
-    pub(crate) fn commit(self) -> Result<Committed, StoreError> {
+    /// The one place where anything is committed: the deletion of exactly `jobs` and `actions`, with what foreign keys
+    /// take along.
+    ///
+    /// Where triggers of the host's ran, no deleted row may have come back, no row may refer to one, and no other row of
+    /// the host's own tables may have gone.
+    pub(crate) fn commit(mut self, jobs: &[i64], actions: &[i64]) -> Result<Committed, StoreError> {
+        for (table, ids) in [("jobs", jobs), ("actions", actions)] {
+            let (deleted, decided) = (self.deleted(table), ids.len());
+            if deleted != decided {
+                return Err(StoreError::diverged(format!("{deleted} of {decided} {table} would have been deleted")));
+            }
+        }
+        if let Some(watch) = self.watch.take() {
+            let (keys, connection) = (&self.layout().foreign_keys, self.connection());
+            watch.end(connection, |table| self.deleted(table), jobs, actions)?;
+            keys.leave_nothing(connection)?;
+        }
         let bytes_freed = self.free_bytes()?.saturating_sub(self.free);
         self.go_on()?;
         info_span!("commit").in_scope(|| self.snapshot.into_transaction().commit())?;
         Ok(Committed { bytes_freed, lock: self.since.elapsed() })
+    }
+
+    fn deleted(&self, table: &str) -> usize {
+        self.deleted.get(table).copied().unwrap_or_default()
     }
 
     /// Gives the lock back with nothing deleted, and returns how long it was held.
@@ -75,13 +119,6 @@ impl<'s> Locked<'s> {
         drop(self.snapshot);
         self.since.elapsed()
     }
-}
-
-/// The number of rows that went.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deleted {
-    pub(crate) jobs: usize,
-    pub(crate) actions: usize,
 }
 
 /// What a committed transaction did beside deleting rows.

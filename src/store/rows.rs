@@ -1,7 +1,8 @@
 //! The rows that a decision is made from, and the statements that read and delete rows.
 //!
 //! Jobs and actions are read once, in the order of their ids, and services in that of their names, whatever indexes the
-//! host has.
+//! host has. Every column is others' text: a name is taken as bytes where it may only protect something, and as valid text
+//! where something may go because of it.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -10,14 +11,12 @@ use super::StoreError;
 use super::layout::Layout;
 use crate::host::Job;
 
-/// A job, as far as deciding about it needs. Texts are none where the row has no valid text.
+/// The context of what is in no other.
+pub(crate) const DEFAULT_CONTEXT: &str = "core";
+
+/// A job.
 pub(crate) struct JobRow<'r> {
     pub(crate) id: i64,
-    pub(crate) context: Option<&'r str>,
-    pub(crate) action: Option<&'r str>,
-    pub(crate) action_id: Option<&'r str>,
-    pub(crate) tags: JobTags<'r>,
-    /// For the columns that only matching jobs are asked for.
     row: &'r Row<'r>,
 }
 
@@ -34,59 +33,142 @@ pub(crate) enum JobTags<'r> {
 
 impl<'r> JobRow<'r> {
     pub(super) fn read(row: &'r Row<'r>) -> Self {
-        let id = integer(row, 0).unwrap_or_default();
-        Self { id, context: text(row, 1), action: text(row, 2), action_id: text(row, 3), tags: JobTags::read(row), row }
+        Self { id: integer(row, 0).unwrap_or_default(), row }
+    }
+
+    pub(crate) fn context(&self) -> Option<&'r [u8]> {
+        bytes(self.row, 1)
+    }
+
+    /// An action's name, or `{service}.{action}`.
+    pub(crate) fn action(&self) -> Option<&'r [u8]> {
+        bytes(self.row, 2)
+    }
+
+    /// An action's name. An empty one counts as none.
+    pub(crate) fn action_id(&self) -> Option<&'r [u8]> {
+        bytes(self.row, 3).filter(|id| !id.is_empty())
+    }
+
+    /// The context and name of the action that may go with the job.
+    pub(crate) fn own_action(&self) -> Option<(&'r str, &'r str)> {
+        let name = if self.action_id().is_some() { text(self.row, 3) } else { text(self.row, 2) };
+        text(self.row, 1).zip(name)
+    }
+
+    /// The one place that decides where a job's tags stand.
+    pub(crate) fn tags(&self) -> JobTags<'r> {
+        let column = match self.row.get_ref(4) {
+            Ok(ValueRef::Text(column)) => match str::from_utf8(column) {
+                Ok(column) => column,
+                Err(_) => return JobTags::Unreadable,
+            },
+            Ok(ValueRef::Null) => "null",
+            _ => return JobTags::Unreadable,
+        };
+        // White space as JSON has it.
+        if column.trim_matches([' ', '\t', '\n', '\r']) != "null" {
+            return JobTags::Column(column);
+        }
+        text(self.row, 5).map_or(JobTags::Unreadable, JobTags::Spec)
+    }
+
+    /// The embedded spec of a job that has not finished; nothing of some that have.
+    pub(crate) fn spec(&self) -> &'r [u8] {
+        bytes(self.row, 5).unwrap_or_default()
     }
 
     pub(crate) fn phase(&self) -> Option<&'r str> {
         text(self.row, 6)
     }
 
-    /// In milliseconds since the Unix epoch, if it is a time.
+    /// In milliseconds since the Unix epoch, as are the other times, if it is an integer.
     pub(crate) fn created_at(&self) -> Option<i64> {
         integer(self.row, 7)
     }
-}
 
-impl<'r> JobTags<'r> {
-    /// The one place that decides where a job's tags stand.
-    fn read(row: &'r Row<'r>) -> Self {
-        let column = match row.get_ref(4) {
-            Ok(ValueRef::Text(column)) => match str::from_utf8(column) {
-                Ok(column) => column,
-                Err(_) => return Self::Unreadable,
-            },
-            Ok(ValueRef::Null) => "null",
-            _ => return Self::Unreadable,
-        };
-        // White space as JSON has it.
-        if column.trim_matches([' ', '\t', '\n', '\r']) != "null" {
-            return Self::Column(column);
-        }
-        text(row, 5).map_or(Self::Unreadable, Self::Spec)
+    pub(crate) fn finished_at(&self) -> Option<i64> {
+        integer(self.row, 8)
+    }
+
+    /// The run that the job belongs to.
+    pub(crate) fn run(&self) -> Option<i64> {
+        integer(self.row, 9).filter(|run| *run > 0)
+    }
+
+    pub(crate) fn attempt(&self) -> Option<i64> {
+        integer(self.row, 10)
+    }
+
+    pub(crate) fn started_at(&self) -> Option<i64> {
+        integer(self.row, 11)
+    }
+
+    /// The bytes of text and blobs in the row, if they were asked for: see [`Snapshot::jobs`](super::Snapshot::jobs).
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        integer(self.row, 12).map(i64::unsigned_abs)
     }
 }
 
 /// An action.
 pub(crate) struct ActionRow<'r> {
     pub(crate) id: i64,
-    pub(crate) context: Option<&'r str>,
-    pub(crate) name: Option<&'r str>,
-    /// The bytes of the spec as they are.
-    pub(crate) spec: &'r [u8],
+    row: &'r Row<'r>,
 }
 
 impl<'r> ActionRow<'r> {
     pub(super) fn read(row: &'r Row<'r>) -> Self {
-        let id = integer(row, 0).unwrap_or_default();
-        Self { id, context: text(row, 1), name: text(row, 2), spec: bytes(row, 3) }
+        Self { id: integer(row, 0).unwrap_or_default(), row }
+    }
+
+    pub(crate) fn context(&self) -> Option<&'r [u8]> {
+        bytes(self.row, 1)
+    }
+
+    pub(crate) fn name(&self) -> &'r [u8] {
+        bytes(self.row, 2).unwrap_or_default()
+    }
+
+    /// The context and name, if both are text: no other action can go.
+    pub(crate) fn text_name(&self) -> Option<(&'r str, &'r str)> {
+        text(self.row, 1).zip(text(self.row, 2))
+    }
+
+    /// The name for people: alone in the default context, else behind its context.
+    pub(crate) fn display_name(&self) -> String {
+        let name = String::from_utf8_lossy(self.name());
+        match self.context() {
+            Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
+                format!("{}/{name}", String::from_utf8_lossy(context))
+            }
+            _ => name.into_owned(),
+        }
+    }
+
+    /// The bytes of the spec as they are.
+    pub(crate) fn spec(&self) -> &'r [u8] {
+        bytes(self.row, 3).unwrap_or_default()
+    }
+
+    /// In milliseconds since the Unix epoch, if it is an integer.
+    pub(crate) fn created_at(&self) -> Option<i64> {
+        integer(self.row, 4)
+    }
+
+    pub(crate) fn updated_at(&self) -> Option<i64> {
+        integer(self.row, 5)
+    }
+
+    /// The bytes of text and blobs in the row.
+    pub(crate) fn bytes(&self) -> u64 {
+        integer(self.row, 6).map_or(0, i64::unsigned_abs)
     }
 }
 
 /// A service. The bytes of both lists are as they are, and empty where the layout has no such column.
 pub(crate) struct ServiceRow<'r> {
-    pub(crate) context: Option<&'r str>,
-    pub(crate) name: Option<&'r str>,
+    pub(crate) context: Option<&'r [u8]>,
+    pub(crate) name: &'r [u8],
     /// The spec, an object that lists the service's actions under `actions`.
     pub(crate) spec: &'r [u8],
     /// The list by itself.
@@ -95,7 +177,8 @@ pub(crate) struct ServiceRow<'r> {
 
 impl<'r> ServiceRow<'r> {
     pub(super) fn read(row: &'r Row<'r>) -> Self {
-        Self { context: text(row, 0), name: text(row, 1), spec: bytes(row, 2), actions: bytes(row, 3) }
+        let [name, spec, actions] = [1, 2, 3].map(|column| bytes(row, column).unwrap_or_default());
+        Self { context: bytes(row, 0), name, spec, actions }
     }
 }
 
@@ -129,10 +212,10 @@ fn text<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r str> {
     }
 }
 
-fn bytes<'r>(row: &'r Row<'_>, index: usize) -> &'r [u8] {
+fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r [u8]> {
     match row.get_ref(index) {
-        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes,
-        _ => b"",
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Some(bytes),
+        _ => None,
     }
 }
 
@@ -140,32 +223,70 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> &'r [u8] {
 pub(super) mod sql {
     use super::super::layout::{Layout, Services};
     use super::super::scan::Table;
+    use crate::phase::TERMINAL;
 
     pub(in crate::store) const DELETE_JOB: &str = "DELETE FROM main.jobs WHERE id = ?1";
     pub(in crate::store) const DELETE_ACTION: &str = "DELETE FROM main.actions WHERE id = ?1";
 
-    /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another. Only tags that
-    /// begin like no array can be a JSON null, so only their rows' specs are read.
+    /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another.
+    ///
+    /// The spec is read only where something may stand in it: the tags of a job whose own begin like no array, and what
+    /// a job that has not finished depends on.
     pub(in crate::store) fn jobs(layout: &Layout) -> Table {
+        let columns = job_columns(layout, &spec_where_needed(layout), "?2");
+        let rows = format!("{columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+        Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+    }
+
+    /// One job, as [`jobs`] has it, but with its spec whatever its phase.
+    pub(in crate::store) fn job_by_id(layout: &Layout) -> String {
+        format!("{} FROM main.jobs WHERE id = ?1", job_columns(layout, layout.jobs.spec, "TRUE"))
+    }
+
+    fn spec_where_needed(layout: &Layout) -> String {
+        format!(
+            "CASE
+                        WHEN tags COLLATE BINARY BETWEEN '[' AND '\\'
+                         AND phase COLLATE NOCASE IN ({terminal})
+                        THEN NULL
+                        ELSE {spec}
+                    END",
+            terminal = terminal_phases(),
+            spec = layout.jobs.spec,
+        )
+    }
+
+    fn job_columns(layout: &Layout, spec: &str, weighed: &str) -> String {
         let jobs = &layout.jobs;
-        let rows = format!(
+        let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
+        format!(
             "SELECT id,
                     {context},
                     action,
                     {action_id},
                     tags,
-                    CASE WHEN tags COLLATE BINARY BETWEEN '[' AND '\\' THEN NULL ELSE {spec} END,
+                    {spec},
                     phase,
-                    {created_at}
-             FROM main.jobs NOT INDEXED
-             WHERE id >= ?1
-             ORDER BY id",
+                    {created_at},
+                    {finished_at},
+                    {run_id},
+                    {attempt},
+                    {started_at},
+                    CASE WHEN {weighed} THEN {bytes} END",
+            bytes = jobs.bytes,
             context = jobs.context,
-            action_id = jobs.action_id.unwrap_or("NULL"),
-            spec = jobs.spec,
+            action_id = or_null(jobs.action_id),
             created_at = jobs.created_at,
-        );
-        Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+            finished_at = or_null(jobs.finished_at),
+            run_id = or_null(jobs.run_id),
+            attempt = or_null(jobs.attempt),
+            started_at = or_null(jobs.started_at),
+        )
+    }
+
+    /// The terminal phases as a list of literals.
+    fn terminal_phases() -> String {
+        TERMINAL.map(|phase| format!("'{phase}'")).join(", ")
     }
 
     pub(in crate::store) fn job(layout: &Layout) -> String {
@@ -185,17 +306,37 @@ pub(super) mod sql {
 
     pub(in crate::store) fn actions(layout: &Layout) -> Table {
         let rows = format!(
+            "{} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id",
+            action_columns(layout, layout.actions.spec)
+        );
+        Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
+    }
+
+    /// All actions, as [`actions`] has them, but without their specs.
+    pub(in crate::store) fn action_bytes(layout: &Layout) -> String {
+        format!("{} FROM main.actions NOT INDEXED", action_columns(layout, "NULL"))
+    }
+
+    /// One action, as [`actions`] has it.
+    pub(in crate::store) fn action_by_id(layout: &Layout) -> String {
+        format!("{} FROM main.actions WHERE id = ?1", action_columns(layout, layout.actions.spec))
+    }
+
+    fn action_columns(layout: &Layout, spec: &str) -> String {
+        let actions = &layout.actions;
+        format!(
             "SELECT id,
                     {context},
                     name,
-                    {spec}
-             FROM main.actions NOT INDEXED
-             WHERE id >= ?1
-             ORDER BY id",
-            context = layout.actions.context,
-            spec = layout.actions.spec,
-        );
-        Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
+                    {spec},
+                    {created_at},
+                    {updated_at},
+                    {bytes}",
+            bytes = actions.bytes,
+            context = actions.context,
+            created_at = actions.created_at.unwrap_or("NULL"),
+            updated_at = actions.updated_at.unwrap_or("NULL"),
+        )
     }
 
     pub(in crate::store) fn services(services: &Services) -> String {

@@ -1,15 +1,16 @@
 //! The store at one moment: its layout, its rows, and facts about its file. A snapshot can't write.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Mutex;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
-use super::StoreError;
 use super::connection::Store;
 use super::layout::{self, Layout};
 use super::rows::{self, ActionRow, JobRow, ServiceRow};
 use super::scan::scan;
+use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
 
 /// The store at one moment. Every read of it looks at the call's cancel.
@@ -30,6 +31,7 @@ impl<'c> Snapshot<'c> {
     /// The snapshot that `transaction` has of the store.
     pub(super) fn of(transaction: Transaction<'c>, cancel: Cancel) -> Result<Self, StoreError> {
         let layout = layout::detect(&transaction)?;
+        works(&transaction, &layout)?;
         Ok(Self { transaction, layout, cancel, second: None })
     }
 
@@ -39,13 +41,15 @@ impl<'c> Snapshot<'c> {
     }
 
     /// Calls `gather` with each job, on whichever connection reads it; and `take` with each batch of what was gathered, ids
-    /// ascending, until one of the two fails.
+    /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
+        weighed: impl Fn() -> bool + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        scan(self, &rows::sql::jobs(&self.layout), |batch, row| gather(batch, JobRow::read(row)), take)
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
+        scan(self, &rows::sql::jobs(&self.layout), weighed, gather, take)
     }
 
     /// Calls `gather` with each action, and `take` with each batch, as [`jobs`](Self::jobs) does with jobs.
@@ -54,7 +58,8 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        scan(self, &rows::sql::actions(&self.layout), |batch, row| gather(batch, ActionRow::read(row)), take)
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row));
+        scan(self, &rows::sql::actions(&self.layout), || false, gather, take)
     }
 
     /// Calls `each` with every service, names ascending, until it fails.
@@ -72,6 +77,61 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
+    /// Calls `read` with each of the jobs `ids` that is there, its spec included.
+    pub(crate) fn jobs_by_id(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(JobRow<'_>),
+    ) -> Result<(), StoreError> {
+        self.by_id(&rows::sql::job_by_id(&self.layout), ids, |row| read(JobRow::read(row)))
+    }
+
+    /// Calls `read` with each of the actions `ids` that is there.
+    pub(crate) fn actions_by_id(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(ActionRow<'_>),
+    ) -> Result<(), StoreError> {
+        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row)))
+    }
+
+    /// The bytes of each action that can go, by what `key` makes of its context and name.
+    pub(crate) fn action_bytes<K: Eq + Hash>(
+        &self,
+        key: impl Fn(&str, &str) -> K,
+    ) -> Result<HashMap<K, u64>, StoreError> {
+        let mut bytes = HashMap::new();
+        let mut statement = self.transaction.prepare(&rows::sql::action_bytes(&self.layout))?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.go_on()?;
+            let action = ActionRow::read(row);
+            bytes.extend(action.text_name().map(|(context, name)| (key(context, name), action.bytes())));
+        }
+        Ok(bytes)
+    }
+
+    fn by_id(
+        &self,
+        statement: &str,
+        ids: impl IntoIterator<Item = i64>,
+        mut read: impl FnMut(&Row<'_>),
+    ) -> Result<(), StoreError> {
+        let mut ids = ids.into_iter().peekable();
+        if ids.peek().is_none() {
+            return Ok(());
+        }
+        let mut statement = self.transaction.prepare(statement)?;
+        for id in ids {
+            self.go_on()?;
+            let mut rows = statement.query([id])?;
+            if let Some(row) = rows.next()? {
+                read(row);
+            }
+        }
+        Ok(())
+    }
+
     /// The job `id` as the host knows it.
     pub(crate) fn job(&self, id: i64) -> Result<Job, StoreError> {
         rows::job(&self.transaction, &self.layout, id)
@@ -80,6 +140,16 @@ impl<'c> Snapshot<'c> {
     /// The jobs that rows of other tables hold on to by a foreign key, with the table.
     pub(crate) fn held(&self) -> Result<HashMap<i64, &str>, StoreError> {
         self.layout.foreign_keys.held(&self.transaction)
+    }
+
+    /// The jobs that other jobs hold by a foreign key, each with the one that holds it.
+    pub(crate) fn held_by_jobs(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+        self.layout.foreign_keys.held_by_jobs(&self.transaction)
+    }
+
+    /// For each of `jobs`, the number of rows of other tables that it takes along or sets to NULL and none before it does.
+    pub(crate) fn dependents_of_each(&self, jobs: &[i64]) -> Result<Vec<u64>, StoreError> {
+        self.layout.foreign_keys.count_each(&self.transaction, jobs)
     }
 
     /// The number of rows of each other table that deleting `jobs` takes along or sets to NULL.
@@ -117,12 +187,12 @@ impl<'c> Snapshot<'c> {
     }
 
     /// The size of the pages that hold nothing, in bytes.
-    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
         Ok(self.number("freelist_count")? * self.number("page_size")?)
     }
 
     /// The size of all pages, in bytes.
-    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
         Ok(self.number("page_count")? * self.number("page_size")?)
     }
 
@@ -147,6 +217,40 @@ impl<'c> Snapshot<'c> {
     pub(super) fn into_transaction(self) -> Transaction<'c> {
         self.transaction
     }
+}
+
+/// An error unless SQLite can prepare the statements of every call. An index or a trigger can need a function, a collation
+/// or a module that only the host's connections have: then nothing could ever be deleted, and a dry run must not show it.
+fn works(connection: &Connection, layout: &Layout) -> Result<(), StoreError> {
+    let mut problems = Vec::new();
+    let mut needs = |sql: &str, what: &str| {
+        let Err(error) = connection.prepare(sql) else { return Ok(()) };
+        problems.push(format!("{what}{}", missing(error, sql)?));
+        Ok::<_, StoreError>(())
+    };
+    needs(&rows::sql::jobs(layout).rows, "jobs can't be read")?;
+    needs(&rows::sql::actions(layout).rows, "actions can't be read")?;
+    if let Some(services) = &layout.services {
+        needs(&rows::sql::services(services), "services can't be read")?;
+    }
+    needs(rows::sql::DELETE_JOB, "jobs can't be deleted from")?;
+    needs(rows::sql::DELETE_ACTION, "actions can't be deleted from")?;
+    layout
+        .foreign_keys
+        .each_statement(connection, |table, sql| needs(sql, &format!("foreign keys can't be followed to {table}")))?;
+    if problems.is_empty() { Ok(()) } else { Err(StoreError::Unfit { problems }) }
+}
+
+/// What SQLite misses in the schema when it can't prepare `sql`. Any other error is passed on.
+fn missing(error: rusqlite::Error, sql: &str) -> Result<String, StoreError> {
+    if !is_about_the_statement(&error) {
+        return Err(error.into());
+    }
+    let text = error.to_string();
+    // Some versions of rusqlite add the statement. Of what SQLite says, only names may be shown.
+    let said = text.split_once(&format!(" in {sql}")).map_or(&*text, |(said, _)| said);
+    let named = ["no such ", "unknown function: ", "unsafe use of "].iter().any(|start| said.starts_with(start));
+    Ok(if named { format!(": {said}") } else { String::new() })
 }
 
 /// What SQLite says of the store's file.

@@ -4,6 +4,7 @@
 mod admission;
 mod audit;
 mod bad_input;
+mod bytes;
 mod cli;
 mod clients;
 mod dependencies;
@@ -30,6 +31,7 @@ mod readme;
 mod reclaim;
 mod reclaim_faults;
 mod rows;
+mod schemas;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
@@ -41,3 +43,4 @@ mod terminal;
 mod token;
 mod told;
 mod transport;
+mod triggers;

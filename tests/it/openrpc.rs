@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, Request, RpcError, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
@@ -39,15 +39,31 @@ fn params_are_those_of_the_method() {
     let document = document(openrpc::HERO_PROC);
     let params = params(&document["methods"][0]);
     let names: Vec<&str> = params.keys().map(String::as_str).collect();
-    assert_eq!(names, ["dry_run", "expect_plan", "force", "limit", "max_ids", "older_than_ms", "tags"]);
+    let expected = [
+        "before_ms",
+        "dry_run",
+        "except_tags",
+        "expect_plan",
+        "force",
+        "keep_by",
+        "keep_last",
+        "leaked",
+        "limit",
+        "max_ids",
+        "older_than_ms",
+        "phases",
+        "tags",
+    ];
+    assert_eq!(names, expected);
     let required: Vec<&String> =
         params.iter().filter(|(_, param)| param["required"] == true).map(|(name, _)| name).collect();
     assert_eq!(required, ["tags"]);
     let schema = |name: &str| &params[name]["schema"];
-    assert_eq!(schema("limit")["default"], Request::new(Guard::codescaler().everything()).limit.get());
+    assert_eq!(schema("limit")["default"], Value::Null, "it depends on the bytes");
     assert_eq!(schema("max_ids")["default"], DEFAULT_MAX_IDS);
     assert_eq!(schema("dry_run")["default"], false);
     assert_eq!(schema("force")["default"], false);
+    assert_eq!(schema("leaked")["default"], true);
     assert_eq!((&schema("limit")["minimum"], &schema("limit")["maximum"]), (&json!(1), &json!(MAX_LIMIT)));
     assert_eq!((&schema("max_ids")["minimum"], &schema("max_ids")["maximum"]), (&json!(0), &json!(MAX_LIMIT)));
     assert_eq!(schema("older_than_ms")["maximum"], i64::MAX);
@@ -171,7 +187,7 @@ fn every_error_is_documented_with_its_code() {
         let error = (i64::from(kind.code()), kind.as_str().to_owned());
         let (on_store, on_gate) = match kind {
             // The others are what a hero_proc may answer, whatever its guard is around.
-            Kind::NotAdmin | Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
+            Kind::UpstreamUnreachable | Kind::OutcomeUnknown => (false, true),
             _ => (true, true),
         };
         assert_eq!((store.contains(&error), gate.contains(&error)), (on_store, on_gate), "{error:?}");
@@ -209,7 +225,7 @@ fn errors_are_answered_as_documented() {
     let documented = document["methods"][0]["errors"].as_array().unwrap();
     let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
     let ask = |params: Value| call(params).to_string();
-    let plan = format!("none.{:064}", 0);
+    let plan = format!("none.0.{:080}", 0);
     let dry = call(dry_run());
     let mut bodies = vec![
         ("parse_error", "{".to_owned()),
@@ -220,18 +236,23 @@ fn errors_are_answered_as_documented() {
         ("tag_outside_guard", ask(json!({ "tags": ["hero"] }))),
         ("plan_changed", ask(json!({ "tags": ["codescaler"], "expect_plan": plan }))),
     ];
-    // A param that is null is refused, whichever it is.
-    for param in params(&document["methods"][0]).keys() {
-        let mut with_null = dry_run();
-        with_null[param] = Value::Null;
-        bodies.push(("invalid_params", ask(with_null)));
-    }
+    let with_null = |param: &str| {
+        let mut params = json!({ "tags": ["codescaler"], "dry_run": true });
+        params[param] = Value::Null;
+        params
+    };
+    bodies.push(("invalid_params", ask(with_null("tags"))));
     for (kind, body) in bodies {
         let error = &server.post(body.as_bytes()).json()["error"];
         assert_eq!(error["data"]["kind"], kind, "{body}");
         assert!(data.is_valid(&error["data"]), "{error}");
         let same = |other: &Value| other["code"] == error["code"] && other["data"]["kind"] == kind;
         assert!(documented.iter().any(same), "{error}");
+    }
+    // A param that is null counts as absent.
+    for param in params(&document["methods"][0]).keys().filter(|param| *param != "tags" && *param != "dry_run") {
+        let answer = server.call("job.cleanup_by_tag", &with_null(param));
+        assert_eq!(answer["result"]["jobs_planned"], 3, "{param}");
     }
     let batch = server.post(Value::from(vec![dry; 100]).to_string().as_bytes()).json();
     assert_eq!(batch.as_array().unwrap().len(), 100);
@@ -270,8 +291,8 @@ fn replay(server: &Server, text: &str) {
     }
 }
 
-/// What is different in each run: moments, durations, the plan of a moment.
-const VARIES: [&str; 4] = ["cutoff_ms", "plan", "duration_ms", "lock_ms"];
+/// What is different in each run: moments, durations, the plan of a moment, the sizes of files.
+const VARIES: [&str; 7] = ["cutoff_ms", "plan", "duration_ms", "lock_ms", "file_bytes", "wal_bytes", "free_bytes"];
 
 /// Gives `result` what `expected` has of that, where both are of one type.
 pub(crate) fn align(result: &mut Value, expected: &Value) {
@@ -298,12 +319,15 @@ pub(crate) fn align(result: &mut Value, expected: &Value) {
 fn the_gateways_params_are_its_own_and_hero_procs() {
     let [hero_proc, codescalers] =
         [openrpc::HERO_PROC, openrpc::CODESCALERS].map(|text| params(&document(text)["methods"][0]));
-    let own = ["actor", "kind", "target"];
+    // Both sides take `keep_by`, each in words of its own.
+    let own = ["actor", "except_actor", "except_kind", "except_target", "keep_by", "kind", "target"];
     for (name, param) in &codescalers {
         assert_eq!(param["required"], false, "{name}");
         assert!(own.contains(&name.as_str()) || hero_proc[name] == *param, "{name}");
     }
-    let mut names: Vec<&str> = hero_proc.keys().map(String::as_str).filter(|name| *name != "tags").chain(own).collect();
+    let passed_on =
+        hero_proc.keys().map(String::as_str).filter(|name| !["except_tags", "keep_by", "tags"].contains(name));
+    let mut names: Vec<&str> = passed_on.chain(own).collect();
     names.sort_unstable();
     assert_eq!(codescalers.keys().map(String::as_str).collect::<Vec<_>>(), names);
 }
@@ -506,7 +530,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 4);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 5);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();

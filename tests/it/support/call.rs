@@ -54,13 +54,24 @@ pub(crate) fn call_as<'s, 'de>(
     call_at(store, host, params, Utc::now())
 }
 
-/// A call of `host` at `now`: the one place in these tests that names the library's function.
+/// A call of `host` at `now`.
 pub(crate) fn call_at<'s, 'de>(
     store: impl Into<StoreRef<'s>>,
     host: &Host,
     params: impl Deserializer<'de>,
     now: DateTime<Utc>,
 ) -> Result<Report, RpcError> {
+    call_for_json(store, host, params, now).map(|report| serde_json::from_value(report).unwrap())
+}
+
+/// A call of `host` at `now`, with the report as it is answered: the one place in these tests that names the library's
+/// function.
+pub(crate) fn call_for_json<'s, 'de>(
+    store: impl Into<StoreRef<'s>>,
+    host: &Host,
+    params: impl Deserializer<'de>,
+    now: DateTime<Utc>,
+) -> Result<Value, RpcError> {
     let result = hero_proc_cleanup::call(METHOD, params, store, host, now)?;
     Ok(serde_json::from_str(result.get()).unwrap())
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::types::Value as Cell;
+use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
 
-use crate::support::model::{Created, OnDelete, Table, World};
-use crate::support::sample::SCHEMA;
+use crate::support::model::{Number, OnDelete, Table, World};
+use crate::support::sample::{SCHEMA, text};
 
 /// One of the layouts that must work.
 #[derive(Debug, Clone)]
@@ -15,7 +16,13 @@ pub(crate) struct Variant {
     pub(crate) archived: bool,
     pub(crate) context: &'static str,
     pub(crate) spec: &'static str,
-    pub(crate) created_at: &'static str,
+    /// What the names of times end with.
+    pub(crate) times: &'static str,
+    /// Whether jobs say when they ended.
+    pub(crate) ended_at: bool,
+    pub(crate) run_id: bool,
+    /// Whether actions say when they were set.
+    pub(crate) set_at: bool,
     pub(crate) services: Services,
     pub(crate) indexes: bool,
     pub(crate) journal_mode: &'static str,
@@ -30,22 +37,46 @@ pub(crate) enum Services {
     Column,
 }
 
+/// What a foreign key declares.
+fn clause(on_delete: OnDelete) -> &'static str {
+    match on_delete {
+        OnDelete::Cascade => "ON DELETE CASCADE",
+        OnDelete::SetNull => "ON DELETE SET NULL",
+        OnDelete::Restrict => "ON DELETE RESTRICT",
+        OnDelete::NoAction => "",
+        OnDelete::SetDefault => "ON DELETE SET DEFAULT",
+    }
+}
+
 /// Creates `tables`, whose keys are on jobs and on each other.
 pub(crate) fn create(connection: &Connection, tables: &[Table]) {
     for table in tables {
         let keys = table.keys.iter().map(|(column, parent, on_delete)| {
-            let action = match on_delete {
-                OnDelete::Cascade => "ON DELETE CASCADE",
-                OnDelete::SetNull => "ON DELETE SET NULL",
-                OnDelete::Restrict => "ON DELETE RESTRICT",
-                OnDelete::NoAction => "",
-                OnDelete::SetDefault => "ON DELETE SET DEFAULT",
-            };
-            format!(", {column} INTEGER REFERENCES {parent} (id) {action}")
+            format!(", {column} INTEGER REFERENCES {parent} (id) {}", clause(*on_delete))
         });
         let keys: String = keys.collect();
         connection.execute_batch(&format!("CREATE TABLE {} (id INTEGER PRIMARY KEY{keys})", table.name)).unwrap();
     }
+}
+
+fn insert(connection: &Connection, table: &str, cells: Vec<(&str, Cell)>) {
+    let (columns, values): (Vec<&str>, Vec<Cell>) = cells.into_iter().unzip();
+    let places = vec!["?"; columns.len()].join(", ");
+    let sql = format!("INSERT INTO {table} ({}) VALUES ({places})", columns.join(", "));
+    connection.prepare(&sql).unwrap().execute(params_from_iter(values)).unwrap();
+}
+
+fn number(number: Number) -> Cell {
+    match number {
+        Number::Null => Cell::Null,
+        Number::Text => text("yesterday"),
+        Number::Is(number) => Cell::Integer(number),
+    }
+}
+
+/// A text, stored as bytes or not.
+fn text_or_bytes(content: &str, bytes: bool) -> Cell {
+    if bytes { Cell::Blob(content.as_bytes().to_vec()) } else { text(content) }
 }
 
 /// Each of them, all else as usual.
@@ -61,7 +92,10 @@ pub(crate) fn every_layout() -> Vec<Variant> {
                     archived: bit(1),
                     context: if bit(2) { "context_name" } else { "context" },
                     spec: if bit(3) { "spec_json" } else { "spec" },
-                    created_at: if bit(4) { "created_at_ms" } else { "created_at" },
+                    times: if bit(4) { "_at_ms" } else { "_at" },
+                    ended_at: true,
+                    run_id: true,
+                    set_at: true,
                     services,
                     indexes,
                     journal_mode: "wal",
@@ -75,18 +109,32 @@ pub(crate) fn every_layout() -> Vec<Variant> {
 }
 
 impl Variant {
+    /// The name of a time, such as `created`.
+    pub(crate) fn time(&self, name: &str) -> String {
+        format!("{name}{}", self.times)
+    }
+
     pub(crate) fn schema(&self) -> String {
         let mut schema = SCHEMA.to_owned();
         let mut replace = |from: &str, to: &str| {
             assert!(schema.contains(from), "{from}");
             schema = schema.replace(from, to);
         };
+        if !self.ended_at {
+            replace("    finished_at_ms INTEGER,\n", "");
+        }
+        if !self.run_id {
+            replace("    run_id         INTEGER,\n", "");
+            replace("CREATE INDEX idx_jobs_run      ON jobs(run_id);", "");
+        }
+        if !self.set_at {
+            replace("    created_at_ms  INTEGER,\n    updated_at_ms  INTEGER,\n", "");
+        }
         if !self.archived {
             replace(",\n    archived       INTEGER NOT NULL DEFAULT 0\n", "\n");
             replace("CREATE INDEX idx_jobs_archived ON jobs(archived);", "");
         }
-        replace("created_at_ms  INTEGER", &format!("{}  INTEGER", self.created_at));
-        replace("jobs(created_at_ms)", &format!("jobs({})", self.created_at));
+        replace("_at_ms", self.times);
         match self.services {
             Services::Spec => {}
             Services::Column => replace(
@@ -126,43 +174,63 @@ impl Variant {
                 .execute_batch("INSERT INTO runs DEFAULT VALUES; CREATE INDEX large ON runs (zeroblob(2500000))")
                 .unwrap();
         }
-        let Self { context, spec, created_at, .. } = self;
-        for job in &world.jobs {
-            let created: Option<String> = match job.created_at {
-                Created::Null => None,
-                Created::Text => Some("yesterday".to_owned()),
-                Created::At(at) => Some(at.to_string()),
-            };
-            connection
-                .execute(
-                    &format!("INSERT INTO jobs (id, {context}, action, tags, {spec}, phase, {created_at}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
-                    (job.id, &job.context, &job.action, &job.tags, &job.spec, &job.phase, created),
-                )
-                .unwrap();
-            if self.action_id {
-                connection.execute("UPDATE jobs SET action_id = ?2 WHERE id = ?1", (job.id, &job.action_id)).unwrap();
-            }
+        if let Some(on_delete) = world.retry_key {
+            let column = format!("retry_of INTEGER REFERENCES jobs (id) {}", clause(on_delete));
+            connection.execute_batch(&format!("ALTER TABLE jobs ADD COLUMN {column}")).unwrap();
         }
-        for (number, action) in (1..).zip(&world.actions) {
-            connection
-                .execute(
-                    &format!("INSERT INTO actions (id, {context}, name, {spec}) VALUES (?1, ?2, ?3, ?4)"),
-                    (number * world.apart, &action.context, &action.name, &action.spec),
-                )
-                .unwrap();
+        let [created_at, ended_at, updated_at] = ["created", "finished", "updated"].map(|time| self.time(time));
+        let Self { context, spec, .. } = *self;
+        for job in &world.jobs {
+            let mut cells = vec![
+                ("id", job.id.into()),
+                (context, text(&job.context)),
+                ("action", text_or_bytes(&job.action, job.bytes)),
+                ("tags", job.tags.clone().into()),
+                (spec, text(&job.spec)),
+                ("phase", text(&job.phase)),
+                (&created_at, number(job.created_at)),
+            ];
+            if self.action_id {
+                let action_id = job.action_id.as_ref();
+                let action_id = action_id.map_or(Cell::Null, |action_id| text_or_bytes(action_id, job.bytes));
+                cells.push(("action_id", action_id));
+            }
+            if self.ended_at {
+                cells.push((&ended_at, number(job.ended_at)));
+            }
+            if self.run_id {
+                cells.push(("run_id", number(job.run_id)));
+            }
+            if world.retry_key.is_some() {
+                cells.push(("retry_of", job.retry_of.into()));
+            }
+            insert(&connection, "jobs", cells);
+        }
+        for action in &world.actions {
+            let mut cells = vec![
+                ("id", (action.number * world.apart).into()),
+                (context, text(&action.context)),
+                ("name", text(&action.name)),
+                (spec, text_or_bytes(&action.spec, action.bytes)),
+            ];
+            if self.set_at {
+                cells.push((&created_at, number(action.created_at)));
+                cells.push((&updated_at, number(action.updated_at)));
+            }
+            insert(&connection, "actions", cells);
         }
         for service in &world.services {
             let (column, json) = match self.services {
                 Services::None => break,
-                Services::Spec => (*spec, service.text(&json!({ "status": "start", "actions": service.actions }))),
+                Services::Spec => (spec, service.text(&json!({ "status": "start", "actions": service.actions }))),
                 Services::Column => ("actions", service.text(&service.actions)),
             };
-            connection
-                .execute(
-                    &format!("INSERT INTO services ({context}, name, {column}) VALUES (?1, ?2, ?3)"),
-                    (&service.context, &service.name, json),
-                )
-                .unwrap();
+            let cells = vec![
+                (context, text(&service.context)),
+                ("name", text(&service.name)),
+                (column, text_or_bytes(&json, service.bytes)),
+            ];
+            insert(&connection, "services", cells);
         }
         create(&connection, world.tables);
         for row in &world.rows {
@@ -176,8 +244,13 @@ impl Variant {
     /// What of `world` this layout can hold.
     pub(crate) fn seen(&self, world: &World) -> World {
         let mut world = world.clone();
-        if !self.action_id {
-            world.jobs.iter_mut().for_each(|job| job.action_id = None);
+        for job in &mut world.jobs {
+            job.action_id = job.action_id.take().filter(|_| self.action_id);
+            job.ended_at = if self.ended_at { job.ended_at } else { Number::Null };
+            job.run_id = if self.run_id { job.run_id } else { Number::Null };
+        }
+        for action in world.actions.iter_mut().filter(|_| !self.set_at) {
+            (action.created_at, action.updated_at) = (Number::Null, Number::Null);
         }
         if self.services == Services::None {
             world.services.clear();

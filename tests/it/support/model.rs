@@ -1,11 +1,22 @@
 //! What a cleanup must do, in plain Rust sets: written from the interface, without a look at the SQL.
+//!
+//! Where the interface leaves room, the model reads it like this:
+//!
+//! - A row of another table that holds a job holds it even if the row would go with another job of the same call.
+//! - A job waits only for run-mates that have not finished. Of all jobs that wait for nothing, the lowest id is taken first,
+//!   so a job is taken as soon as the last one that it waited for is.
+//! - The bound on `dependents` counts each row once, as the report does.
+//! - A job that was stopped and stays all the same counts as it was before, for its run-mates and for its own spec as well.
+//! - A leaked action carries the root tag, as a job that matches does.
+//! - Of the leaked actions, the lowest id is taken first among those whose dependants have gone. A circle goes whole. One that
+//!   an action left over needs, over however many others, is left over as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 /// The rows of a store, as the model and the fixture both see them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     /// How far apart the ids of jobs and actions are.
     pub(crate) apart: i64,
@@ -15,17 +26,19 @@ pub(crate) struct World {
     /// Which further tables there are.
     pub(crate) tables: &'static [Table],
     pub(crate) rows: Vec<Row>,
+    /// What the foreign key of `jobs` on itself does when the job that it refers to goes, if there is one.
+    pub(crate) retry_key: Option<OnDelete>,
 }
 
 /// A table whose rows refer to jobs, or to rows of the tables before it. It has an `id` and its keys.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
-    pub(crate) keys: &'static [Key],
+    pub(crate) keys: &'static [ForeignKey],
 }
 
 /// (column, parent, what happens when the parent goes)
-pub(crate) type Key = (&'static str, &'static str, OnDelete);
+pub(crate) type ForeignKey = (&'static str, &'static str, OnDelete);
 
 /// A row of one of them.
 #[derive(Debug, Clone)]
@@ -36,8 +49,8 @@ pub(crate) struct Row {
     pub(crate) keys: Vec<Option<i64>>,
 }
 
-/// Tables of one key each; of several; chains of them; several ways to one.
-pub(crate) const TABLES: [&[Table]; 4] = {
+/// Tables of one key each; of several; chains of them; several ways to one; and such that hold nothing.
+pub(crate) const TABLES: [&[Table]; 5] = {
     use OnDelete::{Cascade, NoAction, Restrict, SetDefault, SetNull};
     [
         &[
@@ -73,6 +86,11 @@ pub(crate) const TABLES: [&[Table]; 4] = {
             Table { name: "marks", keys: &[("line", "lines", SetNull), ("job", "jobs", SetNull)] },
             Table { name: "pins", keys: &[("line", "lines", NoAction), ("file", "files", Cascade)] },
         ],
+        &[
+            Table { name: "links", keys: &[("one", "jobs", Cascade), ("other", "jobs", Cascade)] },
+            Table { name: "pairs", keys: &[("one", "jobs", SetNull), ("other", "jobs", SetNull)] },
+            Table { name: "half", keys: &[("one", "jobs", Cascade), ("other", "jobs", SetNull)] },
+        ],
     ]
 };
 
@@ -82,25 +100,56 @@ pub(crate) struct Job {
     pub(crate) context: String,
     pub(crate) action: String,
     pub(crate) action_id: Option<String>,
+    /// Whether `action` and `action_id` are stored as bytes.
+    pub(crate) bytes: bool,
     /// The text of the column.
     pub(crate) tags: Option<String>,
     pub(crate) spec: String,
     pub(crate) phase: String,
-    pub(crate) created_at: Created,
+    pub(crate) created_at: Number,
+    pub(crate) ended_at: Number,
+    pub(crate) run_id: Number,
+    /// The job that it refers to by a foreign key of `jobs` itself.
+    pub(crate) retry_of: Option<i64>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum Created {
+/// What stands in a column of integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
     Null,
     Text,
-    At(i64),
+    Is(i64),
+}
+
+impl Number {
+    /// The time that it is, if it can be one in milliseconds.
+    fn time(self) -> Option<i64> {
+        match self {
+            Self::Is(at) if at >= 100_000_000_000 => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The run that it names, if it does.
+    fn run(self) -> Option<i64> {
+        match self {
+            Self::Is(id) if id > 0 => Some(id),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Action {
+    /// In the store, multiplied by how far apart the ids are.
+    pub(crate) number: i64,
     pub(crate) context: String,
     pub(crate) name: String,
     pub(crate) spec: String,
+    /// Whether the spec is stored as bytes.
+    pub(crate) bytes: bool,
+    pub(crate) created_at: Number,
+    pub(crate) updated_at: Number,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +160,8 @@ pub(crate) struct Service {
     pub(crate) actions: Value,
     /// Whether what holds it has lost its end.
     pub(crate) torn: bool,
+    /// Whether what holds it is stored as bytes.
+    pub(crate) bytes: bool,
 }
 
 impl Service {
@@ -133,25 +184,59 @@ pub(crate) enum OnDelete {
     SetDefault,
 }
 
-/// What is asked.
+impl OnDelete {
+    /// Whether a row with such a key holds the row that it refers to.
+    fn holds(self) -> bool {
+        matches!(self, Self::Restrict | Self::NoAction | Self::SetDefault)
+    }
+}
+
+/// What is asked, of which host, and when.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) tags: Vec<String>,
+    pub(crate) except_tags: Vec<String>,
     pub(crate) cutoff: Option<i64>,
+    pub(crate) phases: Option<Vec<String>>,
+    pub(crate) keep_last: Option<usize>,
+    pub(crate) keep_by: Option<Vec<String>>,
+    pub(crate) leaked: bool,
     pub(crate) force: bool,
     pub(crate) limit: usize,
+    pub(crate) now: i64,
+    /// The host's.
+    pub(crate) grace: i64,
+    pub(crate) runs: bool,
 }
+
+/// Why jobs stay, in order of precedence.
+pub(crate) const REASONS: [&str; 10] = [
+    "excepted",
+    "other_phase",
+    "undated",
+    "recent",
+    "active",
+    "unstoppable",
+    "run_active",
+    "kept_last",
+    "referenced",
+    "over_limit",
+];
+
+/// A context and a name.
+type Key = (String, String);
 
 /// What must come of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) jobs: BTreeSet<i64>,
-    /// undated, recent, active, unstoppable, referenced, over_limit
-    pub(crate) kept: [u64; 6],
-    /// (context, name)
-    pub(crate) actions: BTreeSet<(String, String)>,
+    /// How many jobs stay for each of [`REASONS`].
+    pub(crate) kept: BTreeMap<&'static str, u64>,
+    pub(crate) actions: BTreeSet<Key>,
+    /// How many of `actions` no job that goes refers to.
+    pub(crate) leaked: u64,
     /// Why each other candidate stays, and all that may be named as its referrer.
-    pub(crate) actions_kept: BTreeMap<(String, String), (&'static str, BTreeSet<String>)>,
+    pub(crate) actions_kept: BTreeMap<Key, (&'static str, BTreeSet<String>)>,
     pub(crate) dependents: BTreeMap<&'static str, u64>,
     /// Rows that go, by table and id, and keys that become NULL, by their index as well.
     pub(crate) rows: BTreeSet<(&'static str, i64)>,
@@ -160,6 +245,7 @@ pub(crate) struct Expected {
     pub(crate) errors: Vec<BTreeSet<String>>,
     /// The jobs that go and have not finished.
     pub(crate) unfinished: BTreeSet<i64>,
+    pub(crate) more: bool,
 }
 
 /// What the host of these tests does when it is to stop a job.
@@ -198,63 +284,178 @@ pub(crate) fn expected_after_stops(world: &World, asked: &Asked, shown: &Expecte
 }
 
 fn decide(world: &World, asked: &Asked, stopped: Option<&BTreeSet<i64>>) -> Expected {
-    let mut expected = Expected::default();
-    for job in &world.jobs {
-        let tags = job_tags(job);
-        if !tags.contains("codescaler") || !asked.tags.iter().all(|tag| tags.contains(tag)) {
-            continue;
-        }
-        let held: BTreeSet<String> = takes(world, &BTreeSet::from([job.id])).holding;
-        let finished = finished(&job.phase);
-        let usable = match job.created_at {
-            Created::At(at) if at >= 100_000_000_000 => Some(at),
-            _ => None,
-        };
-        let tried = stopped.is_none_or(|stopped| stopped.contains(&job.id));
-        let unstoppable = match stop(job.id) {
-            Stop::Refuses => Some("refused"),
-            Stop::Fails if stopped.is_some() && tried => Some("would not stop"),
-            Stop::Restarts if stopped.is_some() && tried => Some("started again after it was stopped"),
-            _ => None,
-        };
-        let reasons = [
-            asked.cutoff.is_some() && usable.is_none(),
-            asked.cutoff.is_some_and(|cutoff| usable.is_some_and(|at| at > cutoff)),
-            !finished && !asked.force,
-            !finished && asked.force && unstoppable.is_some(),
-            !held.is_empty(),
-            // What nobody has tried to stop is left for the next call.
-            expected.jobs.len() >= asked.limit || !finished && !tried,
-        ];
-        let reason = reasons.iter().position(|reason| *reason);
-        match reason {
-            Some(reason) => expected.kept[reason] += 1,
+    let matched: Vec<&Job> = world.jobs.iter().filter(|job| carries(&job_tags(job), &asked.tags)).collect();
+    let last = last_of_groups(&matched, asked);
+    let held = |job: &Job| takes(world, &BTreeSet::from([job.id])).holding;
+
+    // Take away what must stay until nothing changes any more. Nothing is left for later here: there is no limit.
+    let stays = |job: &Job, going: &BTreeSet<i64>| -> [bool; 9] {
+        let own = by_its_row(job, asked, stopped);
+        let [excepted, other_phase, undated, recent, active, unstoppable] = own.map(|reason| reason.is_some());
+        let run_active = run_mates(world, asked, job).any(|mate| !going.contains(&mate.id));
+        let referenced = !held(job).is_empty() || holders(world, job).any(|holder| !going.contains(&holder.id));
+        let kept_last = last.contains(&job.id);
+        [excepted, other_phase, undated, recent, active, unstoppable, run_active, kept_last, referenced]
+    };
+    let mut going: BTreeSet<i64> = matched.iter().map(|job| job.id).collect();
+    while let Some(job) = matched.iter().find(|job| going.contains(&job.id) && stays(job, &going).contains(&true)) {
+        going.remove(&job.id);
+    }
+
+    let mut expected = Expected { jobs: take(world, asked, &going, stopped), ..Expected::default() };
+    for job in &matched {
+        let reason = match stays(job, &going).iter().position(|stays| *stays) {
+            Some(reason) => REASONS[reason],
+            None if !expected.jobs.contains(&job.id) => "over_limit",
             None => {
-                expected.jobs.insert(job.id);
-                if !finished {
-                    expected.unfinished.insert(job.id);
-                }
+                expected.unfinished.extend((!finished(&job.phase)).then_some(job.id));
+                continue;
             }
-        }
+        };
+        *expected.kept.entry(reason).or_default() += 1;
         let say = |what: &str| format!("job {}: {what}", job.id);
         match reason {
-            Some(3) => expected.errors.push(unstoppable.map(say).into_iter().collect()),
-            Some(4) => {
-                let by = held.iter().map(|table| say(&format!("held by a foreign key of table {table}")));
+            "unstoppable" => {
+                let [.., unstoppable] = by_its_row(job, asked, stopped);
+                expected.errors.push(unstoppable.map(say).into_iter().collect());
+            }
+            "referenced" => {
+                let mut tables = held(job);
+                if holders(world, job).any(|holder| !going.contains(&holder.id)) {
+                    tables.insert("jobs".to_owned());
+                }
+                let by = tables.iter().map(|table| say(&format!("held by a foreign key of table {table}")));
                 expected.errors.push(by.collect());
             }
             _ => {}
         }
     }
     let taken = takes(world, &expected.jobs);
-    let touched = taken.nulls.iter().map(|(table, id, _)| (*table, *id)).chain(taken.rows.iter().copied());
-    for (table, _) in touched.collect::<BTreeSet<_>>() {
-        *expected.dependents.entry(table).or_default() += 1;
-    }
+    expected.dependents = taken.dependents();
     expected.nulls = taken.nulls.into_iter().filter(|(table, id, _)| !taken.rows.contains(&(*table, *id))).collect();
     expected.rows = taken.rows;
-    decide_actions(world, &mut expected);
+    let left = decide_actions(world, asked, &mut expected);
+    let took = !expected.jobs.is_empty() || !expected.actions.is_empty();
+    expected.more = took && (left > 0 || expected.kept.contains_key("over_limit"));
     expected
+}
+
+/// Whether each of the first six reasons keeps `job`, by its own row and by what came of stopping it; the last of them with
+/// what is said of it.
+fn by_its_row(job: &Job, asked: &Asked, stopped: Option<&BTreeSet<i64>>) -> [Option<&'static str>; 6] {
+    let is = |reason: bool| reason.then_some("");
+    let after_cutoff = |at: Number| asked.cutoff.zip(at.time()).is_some_and(|(cutoff, at)| at > cutoff);
+    let asked_for = |phases: &Vec<String>| phases.iter().any(|phase| phase.eq_ignore_ascii_case(&job.phase));
+    let finished = finished(&job.phase);
+    let tried = stopped.is_some_and(|stopped| stopped.contains(&job.id));
+    let unstoppable = match stop(job.id) {
+        _ if finished || !asked.force => None,
+        Stop::Refuses => Some("refused"),
+        Stop::Fails if tried => Some("would not stop"),
+        Stop::Restarts if tried => Some("started again after it was stopped"),
+        _ => None,
+    };
+    [
+        is(asked.except_tags.iter().any(|tag| job_tags(job).contains(tag))),
+        is(asked.phases.as_ref().is_some_and(|phases| !asked_for(phases))),
+        is(asked.cutoff.is_some() && job.created_at.time().is_none()),
+        is(after_cutoff(job.created_at) || after_cutoff(job.ended_at)),
+        is(!finished && !asked.force),
+        unstoppable,
+    ]
+}
+
+/// The other jobs of the same run that have not finished.
+fn run_mates<'w>(world: &'w World, asked: &Asked, job: &Job) -> impl Iterator<Item = &'w Job> {
+    let (id, run) = (job.id, job.run_id.run().filter(|_| asked.runs));
+    world
+        .jobs
+        .iter()
+        .filter(move |mate| mate.id != id && run.is_some() && mate.run_id.run() == run && !finished(&mate.phase))
+}
+
+/// The other jobs that hold `job` by the foreign key of `jobs` on itself.
+fn holders<'w>(world: &'w World, job: &Job) -> impl Iterator<Item = &'w Job> {
+    let (id, holds) = (job.id, world.retry_key.is_some_and(OnDelete::holds));
+    world.jobs.iter().filter(move |holder| holds && holder.id != id && holder.retry_of == Some(id))
+}
+
+/// The jobs that are among the last of their group: each group is divided into those that succeeded and those that did not.
+fn last_of_groups(matched: &[&Job], asked: &Asked) -> BTreeSet<i64> {
+    let Some(keep) = asked.keep_last else { return BTreeSet::new() };
+    let mut groups: BTreeMap<(BTreeSet<String>, bool), BTreeSet<i64>> = BTreeMap::new();
+    for job in matched.iter().filter(|job| finished(&job.phase)) {
+        let mut group = job_tags(job);
+        if let Some(prefixes) = &asked.keep_by {
+            group.retain(|tag| prefixes.iter().any(|prefix| tag.starts_with(prefix)));
+        }
+        let succeeded = ["succeeded", "success", "completed", "done", "ok"];
+        let succeeded = succeeded.iter().any(|phase| phase.eq_ignore_ascii_case(&job.phase));
+        groups.entry((group, succeeded)).or_default().insert(job.id);
+    }
+    groups.into_values().flat_map(|ids| ids.into_iter().rev().take(keep).collect::<Vec<_>>()).collect()
+}
+
+/// Which of the jobs that may go are taken by this call.
+fn take(world: &World, asked: &Asked, going: &BTreeSet<i64>, stopped: Option<&BTreeSet<i64>>) -> BTreeSet<i64> {
+    let jobs = || world.jobs.iter().filter(|job| going.contains(&job.id));
+    let waits_for: BTreeMap<i64, BTreeSet<i64>> = jobs()
+        .map(|job| (job.id, holders(world, job).chain(run_mates(world, asked, job)).map(|other| other.id).collect()))
+        .collect();
+    // What nobody has tried to stop is left for the next call.
+    let untried: BTreeSet<i64> = jobs()
+        .filter(|job| !finished(&job.phase) && stopped.is_some_and(|stopped| !stopped.contains(&job.id)))
+        .map(|job| job.id)
+        .collect();
+    let mut taken = BTreeSet::new();
+    let circles = circles(&waits_for);
+    while taken.len() < asked.limit {
+        let next = circles.iter().find(|circle| {
+            circle.members.is_disjoint(&taken)
+                && circle.members.is_disjoint(&untried)
+                && circle.waits_for.is_subset(&taken)
+        });
+        let Some(next) = next else { break };
+        let with: BTreeSet<i64> = taken.union(&next.members).copied().collect();
+        let dependents: u64 = takes(world, &with).dependents().into_values().sum();
+        if !taken.is_empty() && dependents > 20 * asked.limit as u64 {
+            break;
+        }
+        taken = with;
+    }
+    taken
+}
+
+/// Members that wait for each other, which is usually one alone.
+struct Circle<T> {
+    members: BTreeSet<T>,
+    /// All others that one of them waits for, directly or not.
+    waits_for: BTreeSet<T>,
+}
+
+/// The circles in `waits_for`, in the order of their first members.
+fn circles<T: Ord + Clone>(waits_for: &BTreeMap<T, BTreeSet<T>>) -> Vec<Circle<T>> {
+    let reached_from = |start: &T| {
+        let mut reached = BTreeSet::new();
+        let mut to_follow = vec![start];
+        while let Some(from) = to_follow.pop() {
+            to_follow.extend(waits_for[from].iter().filter(|other| reached.insert((*other).clone())));
+        }
+        reached
+    };
+    let reached: BTreeMap<&T, BTreeSet<T>> = waits_for.keys().map(|start| (start, reached_from(start))).collect();
+    let mut circles: Vec<Circle<T>> = Vec::new();
+    for (start, from_here) in &reached {
+        if circles.iter().any(|circle| circle.members.contains(start)) {
+            continue;
+        }
+        let back = |other: &&T| reached[*other].contains(*start);
+        let mut members: BTreeSet<T> = from_here.iter().filter(back).cloned().collect();
+        members.insert((*start).clone());
+        let waits_for = from_here.difference(&members).cloned().collect();
+        circles.push(Circle { members, waits_for });
+    }
+    circles
 }
 
 /// What deleting jobs takes along.
@@ -264,6 +465,18 @@ struct Taken {
     nulls: BTreeSet<(&'static str, i64, usize)>,
     /// The tables that forbid it.
     holding: BTreeSet<String>,
+}
+
+impl Taken {
+    /// How many rows of each table go or are changed.
+    fn dependents(&self) -> BTreeMap<&'static str, u64> {
+        let touched = self.nulls.iter().map(|(table, id, _)| (*table, *id)).chain(self.rows.iter().copied());
+        let mut dependents = BTreeMap::new();
+        for (table, _) in touched.collect::<BTreeSet<_>>() {
+            *dependents.entry(table).or_default() += 1;
+        }
+        dependents
+    }
 }
 
 fn takes(world: &World, jobs: &BTreeSet<i64>) -> Taken {
@@ -288,58 +501,102 @@ fn takes(world: &World, jobs: &BTreeSet<i64>) -> Taken {
             }
         }
     }
+    // Of the jobs themselves, those that stay.
+    if world.retry_key == Some(OnDelete::SetNull) {
+        let stay = world.jobs.iter().filter(|job| !jobs.contains(&job.id));
+        let refer = stay.filter(|job| job.retry_of.is_some_and(|id| jobs.contains(&id)));
+        taken.nulls.extend(refer.map(|job| ("jobs", job.id, 0)));
+    }
     taken
 }
 
-fn decide_actions(world: &World, expected: &mut Expected) {
-    let gone = |job: &&Job| expected.jobs.contains(&job.id);
-    let referred: BTreeSet<(String, String)> = world
+/// Decides about the actions, and returns how many leaked ones the limit leaves.
+fn decide_actions(world: &World, asked: &Asked, expected: &mut Expected) -> usize {
+    let gone = &expected.jobs;
+    let referred: BTreeSet<Key> = world
         .jobs
         .iter()
-        .filter(gone)
-        .map(|job| (job.context.clone(), job.action_id.clone().unwrap_or_else(|| job.action.clone())))
+        .filter(|job| gone.contains(&job.id))
+        .map(|job| {
+            let action_id = job.action_id.as_ref().filter(|action_id| !action_id.is_empty());
+            (job.context.clone(), action_id.unwrap_or(&job.action).clone())
+        })
         .collect();
-    let candidates: Vec<&Action> = world
-        .actions
-        .iter()
-        .filter(|action| referred.contains(&(action.context.clone(), action.name.clone())))
-        .collect();
-
-    // Take away what must stay until nothing changes any more.
-    let mut going: BTreeSet<(String, String)> =
-        candidates.iter().map(|action| (action.context.clone(), action.name.clone())).collect();
-    loop {
-        let stays = |action: &&&Action| {
-            let key = (action.context.clone(), action.name.clone());
-            going.contains(&key) && why(world, &expected.jobs, &going, action).is_some()
-        };
-        let Some(action) = candidates.iter().find(stays) else { break };
-        going.remove(&(action.context.clone(), action.name.clone()));
-    }
-    for action in candidates {
-        let key = (action.context.clone(), action.name.clone());
-        if let Some(why) = why(world, &expected.jobs, &going, action) {
-            expected.actions_kept.insert(key, why);
+    let mut leaked: BTreeMap<Key, i64> = BTreeMap::new();
+    let mut candidates: Vec<&Action> = Vec::new();
+    for action in &world.actions {
+        let tags = string_array(&json(&action.spec)["tags"]);
+        let asked_for = carries(&tags, &asked.tags) && asked.except_tags.iter().all(|tag| !tags.contains(tag));
+        if referred.contains(&action.key()) {
+            candidates.push(action);
+        } else if asked.leaked && asked_for && jobs_on(world, gone, action).is_empty() {
+            leaked.insert(action.key(), action.number);
+            candidates.push(action);
         }
     }
-    expected.actions = going;
+
+    // Take away what must stay until nothing changes any more.
+    let mut going: BTreeSet<Key> = candidates.iter().map(|action| action.key()).collect();
+    let stays = |going: &BTreeSet<Key>| {
+        candidates
+            .iter()
+            .find(|action| going.contains(&action.key()) && why(world, asked, gone, going, action, &leaked).is_some())
+    };
+    while let Some(action) = stays(&going) {
+        going.remove(&action.key());
+    }
+    let taken = take_actions(world, asked, &going, &leaked);
+    let left: BTreeSet<&Key> = leaked.keys().filter(|key| going.contains(key) && !taken.contains(key)).collect();
+    for action in candidates.iter().filter(|action| !left.contains(&action.key())) {
+        if let Some(why) = why(world, asked, gone, &taken, action, &leaked) {
+            expected.actions_kept.insert(action.key(), why);
+        }
+    }
+    expected.leaked = taken.iter().filter(|key| leaked.contains_key(key)).count() as u64;
+    expected.actions = taken;
+    left.len()
 }
 
+/// Which of the actions that may go are taken by this call: of the leaked ones no more than the limit, and each after all
+/// that depend on it.
+fn take_actions(world: &World, asked: &Asked, going: &BTreeSet<Key>, leaked: &BTreeMap<Key, i64>) -> BTreeSet<Key> {
+    let actions = || world.actions.iter().filter(|action| going.contains(&action.key()));
+    let waits_for: BTreeMap<Key, BTreeSet<Key>> = actions()
+        .map(|action| (action.key(), actions().filter(|other| depends(other, action)).map(Action::key).collect()))
+        .collect();
+    let circles = circles(&waits_for);
+    let numbers = |circle: &Circle<Key>| -> Vec<i64> {
+        circle.members.iter().filter_map(|key| leaked.get(key).copied()).collect()
+    };
+    let (mut taken, mut count) = (BTreeSet::new(), 0);
+    loop {
+        // Those without a leaked one first: they are no concern of the limit.
+        let ready = circles
+            .iter()
+            .filter(|circle| circle.members.is_disjoint(&taken) && circle.waits_for.is_subset(&taken))
+            .min_by_key(|circle| numbers(circle).into_iter().min());
+        let Some(next) = ready.filter(|circle| count < asked.limit || numbers(circle).is_empty()) else { break };
+        count += numbers(next).len();
+        taken.extend(next.members.iter().cloned());
+    }
+    taken
+}
+
+/// Why `action` stays, if the jobs `gone` and the actions `going` go.
 fn why(
     world: &World,
+    asked: &Asked,
     gone: &BTreeSet<i64>,
-    going: &BTreeSet<(String, String)>,
+    going: &BTreeSet<Key>,
     action: &Action,
+    leaked: &BTreeMap<Key, i64>,
 ) -> Option<(&'static str, BTreeSet<String>)> {
-    let meant = |context: &str, reference: &str| context == action.context && may_mean(reference, &action.name);
-    let job = world.jobs.iter().filter(|job| !gone.contains(&job.id)).find(|job| {
-        meant(&job.context, &job.action) || job.action_id.as_ref().is_some_and(|id| meant(&job.context, id))
-    });
-    if let Some(job) = job {
-        return Some(("job", BTreeSet::from([format!("job {}", job.id)])));
+    if let Some(first) = jobs_on(world, gone, action).first() {
+        return Some(("job", BTreeSet::from([format!("job {first}")])));
     }
     let services = world.services.iter().filter(|service| {
-        references(&service.text(&service.actions), None).iter().any(|reference| meant(&service.context, reference))
+        let listed = references(&service.text(&service.actions), None);
+        service.context == action.context && listed.iter().any(|reference| means(reference, &action.name))
     });
     if let Some(first) = services.map(|service| &service.name).min() {
         return Some(("service", BTreeSet::from([format!("service {first}")])));
@@ -347,26 +604,81 @@ fn why(
     let dependants: BTreeSet<String> = world
         .actions
         .iter()
-        .filter(|other| (&other.context, &other.name) != (&action.context, &action.name))
-        .filter(|other| !going.contains(&(other.context.clone(), other.name.clone())))
-        .filter(|other| references(&other.spec, Some("depends_on")).iter().any(|on| meant(&other.context, on)))
+        .filter(|other| !going.contains(&other.key()) && depends(other, action))
         .map(|other| format!("action {}", shown(&other.context, &other.name)))
         .collect();
     if !dependants.is_empty() {
         return Some(("action", dependants));
     }
     let spec = json(&action.spec);
-    if !spec["schedule_policy"].is_null() {
-        return Some(("schedule", BTreeSet::new()));
+    let set = action.created_at.time().max(action.updated_at.time());
+    let recent = |set: i64| asked.cutoff.is_some_and(|cutoff| set > cutoff) || asked.now - set < asked.grace;
+    let reason = if !spec["schedule_policy"].is_null() {
+        "schedule"
+    } else if !string_array(&spec["tags"]).contains("codescaler") {
+        "untagged"
+    } else if set.is_some_and(recent) {
+        "recent"
+    } else if set.is_none() && leaked.contains_key(&action.key()) {
+        "undated"
+    } else {
+        return None;
+    };
+    Some((reason, BTreeSet::new()))
+}
+
+/// The remaining jobs that refer to `action`, in the order of their ids.
+fn jobs_on(world: &World, gone: &BTreeSet<i64>, action: &Action) -> BTreeSet<i64> {
+    let refers = |job: &&Job| {
+        let mut references = vec![job.action.clone()];
+        references.extend(job.action_id.clone());
+        if !finished(&job.phase) {
+            references.extend(self::references(&job.spec, Some("depends_on")));
+        }
+        job.context == action.context && references.iter().any(|reference| means(reference, &action.name))
+    };
+    world.jobs.iter().filter(|job| !gone.contains(&job.id)).filter(refers).map(|job| job.id).collect()
+}
+
+/// Whether `one` depends on `on`, which is another.
+fn depends(one: &Action, on: &Action) -> bool {
+    one.key() != on.key()
+        && one.context == on.context
+        && references(&one.spec, Some("depends_on")).iter().any(|reference| means(reference, &on.name))
+}
+
+impl Action {
+    pub(crate) fn key(&self) -> Key {
+        (self.context.clone(), self.name.clone())
     }
-    if !string_array(&spec["tags"]).contains("codescaler") {
-        return Some(("untagged", BTreeSet::new()));
+}
+
+impl World {
+    /// What is left once that has happened which is expected.
+    pub(crate) fn after(&self, expected: &Expected) -> Self {
+        let mut world = self.clone();
+        world.jobs.retain(|job| !expected.jobs.contains(&job.id));
+        world.actions.retain(|action| !expected.actions.contains(&action.key()));
+        world.rows.retain(|row| !expected.rows.contains(&(row.table.name, row.id)));
+        for (table, id, key) in &expected.nulls {
+            if let Some(job) = world.jobs.iter_mut().find(|job| *table == "jobs" && job.id == *id) {
+                job.retry_of = None;
+            }
+            if let Some(row) = world.rows.iter_mut().find(|row| row.table.name == *table && row.id == *id) {
+                row.keys[*key] = None;
+            }
+        }
+        world
     }
-    None
 }
 
 pub(crate) fn shown(context: &str, name: &str) -> String {
     if context == "core" { name.to_owned() } else { format!("{context}/{name}") }
+}
+
+/// Whether `tags` hold the root tag and all that are asked for.
+fn carries(tags: &BTreeSet<String>, asked: &[String]) -> bool {
+    tags.contains("codescaler") && asked.iter().all(|tag| tags.contains(tag))
 }
 
 fn job_tags(job: &Job) -> BTreeSet<String> {
@@ -410,7 +722,10 @@ fn strings(value: &Value) -> Vec<String> {
     }
 }
 
-fn may_mean(reference: &str, name: &str) -> bool {
+/// Whether `reference` may mean the action `name`: whole or behind a dot, without ASCII case and trailing spaces.
+fn means(reference: &str, name: &str) -> bool {
+    let plain = |text: &str| text.trim_end_matches(' ').to_ascii_lowercase();
+    let (reference, name) = (plain(reference), plain(name));
     reference == name || reference.ends_with(&format!(".{name}"))
 }
 
