@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Guard, Kind, MAX_LIMIT, RpcError, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
@@ -20,15 +20,19 @@ fn params(method: &Value) -> Map<String, Value> {
     params.map(|param| (param["name"].as_str().unwrap().to_owned(), param.clone())).collect()
 }
 
+const HERO_PROC: &[&str] = &["job.cleanup_by_tag", "store.reclaim"];
+const CODESCALERS: &[&str] = &["jobs.cleanup", "jobs.reclaim"];
+
 #[test]
 fn they_are_openrpc_of_this_version() {
-    for (text, method) in [(openrpc::HERO_PROC, "job.cleanup_by_tag"), (openrpc::CODESCALERS, "jobs.cleanup")] {
+    for (text, methods) in [(openrpc::HERO_PROC, HERO_PROC), (openrpc::CODESCALERS, CODESCALERS)] {
         let document = document(text);
         assert_eq!(document["openrpc"], "1.2.6");
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(document["methods"][0]["name"], method);
-        assert_eq!(document["methods"][0]["paramStructure"], "by-name");
-        assert_eq!(document["methods"][1]["name"], "rpc.discover");
+        let (discover, own) = document["methods"].as_array().unwrap().split_last().unwrap();
+        assert_eq!(discover["name"], "rpc.discover");
+        assert_eq!(own.iter().map(|method| &method["name"]).collect::<Vec<_>>(), methods);
+        assert!(own.iter().all(|method| method["paramStructure"] == "by-name"));
         assert_openrpc(&document);
     }
 }
@@ -102,6 +106,44 @@ fn the_result_is_a_report() {
         let document = document(text);
         let schemas = &document["components"]["schemas"];
         assert_fits(&report, &schemas["Report"], schemas);
+    }
+}
+
+/// What `store.reclaim` takes and answers is what both documents say, to the edges of its params.
+#[test]
+fn reclaiming_is_as_documented() {
+    let sample = Sample::new();
+    let reclaim = |params: Value| -> Result<Value, RpcError> {
+        let result = hero_proc_cleanup::call(
+            "store.reclaim",
+            &params,
+            &sample,
+            &crate::support::call::host(),
+            chrono::Utc::now(),
+        )?;
+        Ok(serde_json::from_str(result.get()).unwrap())
+    };
+    let reclaimed = reclaim(json!({ "dry_run": true, "min_free_percent": 0, "min_free_bytes": 0 })).unwrap();
+    assert_eq!(reclaimed["outcome"], "done");
+    for (text, name) in [(openrpc::HERO_PROC, "store.reclaim"), (openrpc::CODESCALERS, "jobs.reclaim")] {
+        let document = document(text);
+        let schemas = &document["components"]["schemas"];
+        assert_fits(&reclaimed, &schemas["Reclaimed"], schemas);
+        let methods = document["methods"].as_array().unwrap();
+        let method = methods.iter().find(|method| method["name"] == name).unwrap();
+        let (params, data) = (params(method), jsonschema::draft7::new(&schemas["ErrorData"]).unwrap());
+        assert_eq!(params.keys().collect::<Vec<_>>(), ["dry_run", "min_free_bytes", "min_free_percent", "within_ms"]);
+        for (name, schema) in params.iter().map(|(name, param)| (name, &param["schema"])) {
+            for (edge, beyond) in [("minimum", -1), ("maximum", 1)] {
+                let Some(number) = schema.get(edge).and_then(Value::as_i64) else { continue };
+                assert!(reclaim(json!({ "dry_run": true, name: number })).is_ok(), "{name} {number}");
+                let error = reclaim(json!({ "dry_run": true, name: number + beyond })).unwrap_err();
+                assert_eq!(error.data["param"], *name);
+            }
+        }
+        for error in method["errors"].as_array().unwrap() {
+            assert!(data.is_valid(&error["data"]), "{error}");
+        }
     }
 }
 
@@ -292,7 +334,24 @@ fn replay(server: &Server, text: &str) {
 }
 
 /// What is different in each run: moments, durations, the plan of a moment, the sizes of files.
-const VARIES: [&str; 7] = ["cutoff_ms", "plan", "duration_ms", "lock_ms", "file_bytes", "wal_bytes", "free_bytes"];
+const VARIES: &[&str] = &[
+    "cutoff_ms",
+    "plan",
+    "duration_ms",
+    "lock_ms",
+    "file_bytes",
+    "wal_bytes",
+    "free_bytes",
+    "file_bytes_before",
+    "file_bytes_after",
+    "free_bytes_before",
+    "wal_bytes_after",
+    "temp_needed_bytes",
+    "temp_free_bytes",
+    "store_needed_bytes",
+    "store_free_bytes",
+    "expected_lock_ms",
+];
 
 /// Gives `result` what `expected` has of that, where both are of one type.
 pub(crate) fn align(result: &mut Value, expected: &Value) {
@@ -488,13 +547,15 @@ fn a_host_merges_both_documents_into_its_own() {
     assert_eq!(without, before);
     // What was added is what was served, by other names.
     let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
-    assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
-    for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
-        let own = document(text);
+    assert_eq!(names, [HERO_PROC, CODESCALERS].concat());
+    let documents = [openrpc::HERO_PROC, openrpc::CODESCALERS].map(document);
+    let own =
+        documents.iter().flat_map(|own| own["methods"].as_array().unwrap().iter().map(move |method| (own, method)));
+    for (method, (document, own)) in methods[90..].iter().zip(own.filter(|(_, own)| own["name"] != "rpc.discover")) {
         let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
-        assert_eq!(resolved(&merged, method), resolved(&own, &own["methods"][0]));
-        assert_eq!(method["params"], own["methods"][0]["params"]);
-        assert_eq!(method["errors"], own["methods"][0]["errors"]);
+        assert_eq!(resolved(&merged, method), resolved(document, own));
+        assert_eq!(method["params"], own["params"]);
+        assert_eq!(method["errors"], own["errors"]);
     }
 }
 
@@ -530,7 +591,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 5);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 6);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();
