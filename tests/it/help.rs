@@ -8,7 +8,7 @@ use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"];
+const COMMANDS: [&str; 8] = ["demo", "serve", "gateway", "jobs-cleanup", "jobs-reclaim", "check", "completions", "man"];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {
@@ -97,6 +97,7 @@ fn completions_offer_what_is_wanted() {
     for option in ["kind", "target", "actor", "older-than", "limit", "max-ids", "plan", "timeout"] {
         offers("jobs-cleanup", option, " -r -f");
     }
+    offers("jobs-reclaim", "within", " -r -f");
     for (command, option) in [("jobs-cleanup", "socket"), ("gateway", "hero-proc"), ("serve", "store")] {
         offers(command, option, " -r -F");
     }

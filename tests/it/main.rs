@@ -29,6 +29,7 @@ mod question;
 mod races;
 mod readme;
 mod reclaim;
+mod reclaim_command;
 mod reclaim_faults;
 mod rows;
 mod schemas;

@@ -33,7 +33,7 @@ pub(crate) fn fill(store: &Connection, jobs: u32, bytes: u32) {
                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {jobs})
                INSERT INTO jobs (action, spec_json, stderr, phase, tags)
                SELECT 'action_' || i, '{{}}', hex(randomblob({bytes} / 2)), 'done', '["codescaler"]' FROM n;
-               INSERT INTO secrets (name, value) VALUES ('key', x'00ff'), ('other', 'text');
+               INSERT OR REPLACE INTO secrets (name, value) VALUES ('key', x'00ff'), ('other', 'text');
                DELETE FROM jobs WHERE id % 10;
                COMMIT"#
         ))
