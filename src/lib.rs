@@ -15,15 +15,15 @@
 //!   report    the report of a call, and the sum of several (batches)
 //! ```
 //!
-//! Beside it: `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
-//! features: `client` (typed clients, and `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix
-//! socket), `cli` (the binary).
+//! Beside it: `reclaim` gives the space that deleted rows leave back to the file system; `inspect` says whether a store fits
+//! and what stands in it; `openrpc` describes the methods. In front of it, behind features: `client` (typed clients, and
+//! `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix socket), `cli` (the binary).
 //!
 //! # What always holds
 //!
 //! * Nothing is deleted but jobs that carry every tag asked for and the guard's root tag, actions that carry the root
 //!   tag and that nothing refers to once those jobs are gone, and what foreign keys on those jobs declare.
-//! * An error means that nothing was deleted. There is one commit, at the end.
+//! * An error means that nothing was deleted. There is one commit of a deletion, at its end.
 //! * What is deleted was decided under the write lock, or on a snapshot since which nobody else has written.
 //! * With an expected plan, exactly what the plan showed is deleted, or nothing.
 //! * Every matching job is counted once: `jobs_matched = jobs_planned + the sum of jobs_kept`.

@@ -15,8 +15,9 @@
 //! * No row is read or written by this crate. What moves pages is SQLite's own `VACUUM` and `incremental_vacuum`, each in a
 //!   transaction: whatever ends it early (an error, a full disk, an interrupt, the end of the process) leaves the store as
 //!   it was, as it does with any other transaction, and the next one to open the store recovers it.
-//! * A `VACUUM` copies into a temporary file, and only then back. While it copies back, what it overwrites is in the WAL's
-//!   place or in the journal; the file itself is cut short after the commit, when all that it holds is in it.
+//! * A `VACUUM` copies into a temporary file, then back. In WAL mode it copies back into the WAL, so the file is as it was
+//!   until a checkpoint after the commit; with a rollback journal, each page is saved there before it is overwritten. The
+//!   file is cut short only once every page is in its place.
 //! * Other writers wait; so they lose nothing, and what they committed before is copied. Readers keep their snapshot: the
 //!   file is not cut short while one of them may still look at the old pages.
 //! * What SQLite does not promise to keep is a row id that is no INTEGER PRIMARY KEY. hero_proc's tables refer to each other
@@ -108,8 +109,8 @@ pub struct Reclaimed {
     pub wal_bytes_after: u64,
     /// Bytes in pages that held nothing before.
     pub free_bytes_before: u64,
-    /// Bytes needed in the directory that SQLite uses for temporary files. If it shares its file system with the store, the sum of both
-    /// needs must be free there.
+    /// Bytes needed in the directory that SQLite uses for temporary files. If the store is on the same file system, the sum
+    /// of both needs must be free there.
     pub temp_needed_bytes: Option<u64>,
     /// Bytes that are free there; none where the system does not say.
     pub temp_free_bytes: Option<u64>,
@@ -207,23 +208,21 @@ pub fn reclaim<'s>(
     let within = request.within.min(host.longest_lock);
 
     let file_bytes_before = store.space(host.lock_timeout).map_or(0, |space| space.file_bytes());
-    let mut did = Did::default();
-    if request.mode == ReclaimMode::Reclaim
-        && let Some(space) = store.space(host.lock_timeout)
-        && space.file_bytes() > space.bytes()?
-    {
-        // A reader was in the way of an earlier call, or of somebody else's.
-        did.checkpoint(&space, Wal::Emptied)?;
-    }
     let sight = look(&mut store, host)?;
     let Decision { method, cost, skip } = decide(&sight, request, within);
     let space = store.space(host.lock_timeout);
+    let mut did = Did::default();
     if request.mode == ReclaimMode::Reclaim
-        && let (None, Some(method), Some(cost), Some(space)) = (skip, method, &cost, &space)
+        && let Some(space) = &space
     {
-        match method {
-            ReclaimMethod::Vacuum => did.vacuum(space, cost.first_half(within))?,
-            ReclaimMethod::Incremental => did.steps(space, most_in_a_step(&sight), within)?,
+        if space.file_bytes() > space.bytes()? {
+            // A reader was in the way of an earlier call: what is left to do is the checkpoint.
+            did.checkpoint(space, Wal::Emptied)?;
+        }
+        match (skip, method, &cost) {
+            (None, Some(ReclaimMethod::Vacuum), Some(cost)) => did.vacuum(space, cost.first_half(within))?,
+            (None, Some(ReclaimMethod::Incremental), _) => did.steps(space, most_in_a_step(&sight), within)?,
+            _ => {}
         }
     }
 

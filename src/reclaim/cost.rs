@@ -73,8 +73,8 @@ impl Cost {
     }
 }
 
-/// How many pages are written to free one, at most: its place is taken by the last page of the file, which the page that leads to
-/// it must know; and the map of such pages, and the list of free ones, change.
+/// How many pages are written to free one, at most: the last page of the file takes its place, the page that leads to that one
+/// changes, and so do the map of such pages and the list of free ones.
 pub(super) const WRITTEN_FOR_ONE: u64 = 4;
 /// What a WAL, or a journal, holds beside a page, at most.
 const OF_A_FRAME: u64 = 24;

@@ -191,6 +191,23 @@ fn row_ids_that_others_rely_on_are_kept() {
     assert_eq!(outcome(&reclaim_all(&sample).unwrap()), DONE);
 }
 
+/// An index in an order that only the host knows can't be written anew: an error, and all is as it was.
+#[test]
+fn what_only_the_host_can_write_stays_as_it_is() {
+    let sample = spacious("wal", "none", 4096, 200, 20_000);
+    sample.execute(
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); CREATE INDEX n ON notes (text COLLATE RTRIM)",
+    );
+    sample.execute(
+        "PRAGMA writable_schema = on; UPDATE sqlite_master SET sql = replace(sql, 'COLLATE RTRIM', 'COLLATE host_order')",
+    );
+    let (before, long) = (content(&sample), file(&sample));
+    let error = call(&sample, &host(), &json!({ "min_free_percent": 0, "min_free_bytes": 0 })).unwrap_err();
+    assert_eq!(error.kind(), Some(Kind::Internal), "{error:?}");
+    assert!(content(&sample) == before);
+    assert_eq!((file(&sample), wal(&sample)), (long, 0));
+}
+
 /// A connection that the host lends leads to the file; its settings and its temporary tables stay. In memory, there is none.
 #[test]
 fn a_connection_that_is_lent_will_do() {
