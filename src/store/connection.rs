@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::locked::Locked;
+use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
@@ -31,6 +32,8 @@ fn new_enough(version: i32) -> Result<(), StoreError> {
 pub(crate) enum Access {
     Read,
     Write,
+    /// Giving space back.
+    Reclaim,
 }
 
 /// An attached store. Its connection is known to this module and its siblings alone.
@@ -49,7 +52,7 @@ enum Attached<'s> {
 
 /// How a store keeps what is not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Journal {
+pub(crate) enum Journal {
     /// In a WAL: readers and a writer are not in each other's way.
     Wal,
     /// In a rollback journal, on disk or in memory.
@@ -126,6 +129,12 @@ impl<'s> Store<'s> {
         }
         let cancel = self.cancel.clone();
         Locked::begin(self.connection_mut(), cancel)
+    }
+
+    /// The store's file, whose space can be given back; none for a connection that the host lent.
+    pub(crate) fn space(&self, lock_timeout: Duration) -> Option<Space<'_>> {
+        let Attached::Own { connection, file, journal } = &self.attached else { return None };
+        Some(Space::of(connection, &file.path, *journal, lock_timeout, &self.cancel))
     }
 
     /// Another attachment, for reading beside this one; none where the two would be in each other's way.
@@ -249,7 +258,7 @@ impl StoreFile {
 /// A connection of our own to `file`, with settings that end with it.
 fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
     // Root can write to a file that nobody may write to. Whoever took the permission away meant it.
-    if access == Access::Write && !file.writable {
+    if access != Access::Read && !file.writable {
         return Err(StoreError::unfit("the store is read-only"));
     }
     let pending_wal = fs::metadata(wal_of(&file.path)).is_ok_and(|wal| wal.len() > 0);
@@ -257,14 +266,16 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&file.path, flags)?;
     connection.busy_timeout(lock_timeout)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
+    // The copy that a VACUUM makes would be in the host's memory.
+    let temp_store = if access == Access::Reclaim { "file" } else { "memory" };
+    connection.pragma_update(None, "temp_store", temp_store)?;
     match access {
         // The last connection to close moves the WAL into the database: a reader leaves that task to a writer.
         Access::Read if pending_wal => {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         Access::Read => {}
-        Access::Write => {
+        Access::Write | Access::Reclaim => {
             // The checkpoint comes after the commit, when the write lock is free: see `Store::checkpoint`.
             connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
             if journal_mode(&connection)? == "wal" {
@@ -282,7 +293,7 @@ fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
-fn wal_of(path: &Path) -> PathBuf {
+pub(super) fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     wal.into()
