@@ -205,10 +205,19 @@ pub fn reclaim<'s>(
     };
     let file = store.file()?.map(ToOwned::to_owned);
     let mut store = Store::attach(file.as_deref().map_or(store, StoreRef::Path), access, host)?;
+    reclaim_attached(&mut store, host, request, started).map_err(|error| store.explain(error))
+}
+
+fn reclaim_attached(
+    store: &mut Store<'_>,
+    host: &Host,
+    request: &ReclaimRequest,
+    started: Instant,
+) -> Result<Reclaimed, StoreError> {
     let within = request.within.min(host.longest_lock);
 
     let file_bytes_before = store.space(host.lock_timeout).map_or(0, |space| space.file_bytes());
-    let sight = look(&mut store, host)?;
+    let sight = look(store, host)?;
     let Decision { method, cost, skip } = decide(&sight, request, within);
     let space = store.space(host.lock_timeout);
     let mut did = Did::default();

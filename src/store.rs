@@ -29,9 +29,11 @@
 mod connection;
 mod definition;
 mod disk;
+mod file;
 mod foreign_keys;
 mod layout;
 mod locked;
+mod procfs;
 mod reclaim;
 mod rows;
 mod scan;
@@ -86,6 +88,13 @@ pub enum StoreError {
     /// A lock could not be had within the busy timeout.
     #[error("the store is locked by another connection")]
     Busy,
+    /// The store can't be opened, or not written to, by this process as things are.
+    #[non_exhaustive]
+    #[error("the store can't be used: {problem}")]
+    Unusable {
+        /// The reason why.
+        problem: String,
+    },
     /// No store that this crate understands.
     #[error("this store does not fit: {}", problems.join("; "))]
     Unfit {
@@ -116,6 +125,10 @@ impl StoreError {
         Self::Diverged { what }
     }
 
+    fn unusable(problem: impl Into<String>) -> Self {
+        Self::Unusable { problem: problem.into() }
+    }
+
     pub(crate) fn damaged() -> Self {
         Self::unfit("the database file is damaged")
     }
@@ -135,8 +148,11 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::OperationInterrupted) => Self::Cancelled,
             Some(ErrorCode::NotADatabase) => Self::unfit("the file is no SQLite database"),
             Some(ErrorCode::DatabaseCorrupt) => Self::damaged(),
-            Some(ErrorCode::ReadOnly) => Self::unfit("the store is read-only"),
-            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::unfit("the store can't be opened"),
+            // Where the store is a file, the file system tells more: see `StoreFile::explain`.
+            Some(ErrorCode::ReadOnly) => Self::unusable("it is read-only"),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                Self::unusable("it, or a file beside it, can't be opened")
+            }
             _ => Self::Sqlite(error),
         }
     }

@@ -242,10 +242,10 @@ pub(crate) fn reclaim_reason(reason: ReclaimReason) -> &'static str {
     }
 }
 
-/// Why a store does not fit.
-pub(crate) fn problems(problems: &[String]) -> String {
+/// What is wrong with a store, by reasons.
+pub(crate) fn problems(wrong: &str, problems: &[String]) -> String {
     let mut text = Lines::default();
-    text.line("The store does not fit:");
+    text.line(format_args!("{wrong}:"));
     for problem in problems {
         text.line(format_args!("  {problem}"));
     }
@@ -398,7 +398,7 @@ pub(crate) fn day(ms: i64) -> String {
 }
 
 /// As much of `text` as a table has room for.
-fn excerpt(text: &str) -> Cow<'_, str> {
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tracing::info_span;
 
-use super::connection::{Journal, wal_of};
+use super::connection::Journal;
 use super::definition;
 use super::disk::{self, Room};
+use super::file::StoreFile;
 use super::snapshot::Snapshot;
 use super::{StoreError, StoreRef};
 use crate::host::Cancel;
@@ -29,7 +30,7 @@ const COMMIT: Duration = Duration::from_millis(50);
 /// A store's file, and the right to give its free pages back.
 pub(crate) struct Space<'s> {
     connection: &'s Connection,
-    path: &'s Path,
+    file: &'s StoreFile,
     journal: Journal,
     lock_timeout: Duration,
     cancel: &'s Cancel,
@@ -83,12 +84,12 @@ pub(crate) enum Wal {
 impl<'s> Space<'s> {
     pub(super) fn of(
         connection: &'s Connection,
-        path: &'s Path,
+        file: &'s StoreFile,
         journal: Journal,
         lock_timeout: Duration,
         cancel: &'s Cancel,
     ) -> Self {
-        Self { connection, path, journal, lock_timeout, cancel }
+        Self { connection, file, journal, lock_timeout, cancel }
     }
 
     pub(crate) fn journal(&self) -> Journal {
@@ -97,12 +98,12 @@ impl<'s> Space<'s> {
 
     /// The size of the file.
     pub(crate) fn file_bytes(&self) -> u64 {
-        fs::metadata(self.path).map_or(0, |file| file.len())
+        fs::metadata(self.file.path()).map_or(0, |file| file.len())
     }
 
     /// The size of the WAL.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        fs::metadata(wal_of(self.path)).map_or(0, |wal| wal.len())
+        fs::metadata(self.file.side("-wal")).map_or(0, |wal| wal.len())
     }
 
     /// The room where SQLite makes its temporary files.
@@ -112,7 +113,7 @@ impl<'s> Space<'s> {
 
     /// The room beside the store.
     pub(crate) fn room_beside(&self) -> Room {
-        self.path.parent().map_or(Room::NONE, Room::of)
+        self.file.path().parent().map_or(Room::NONE, Room::of)
     }
 
     /// Writes the store anew, without its free pages, unless the first half of that takes longer than `first_half`.
@@ -126,6 +127,8 @@ impl<'s> Space<'s> {
             self.connection.busy_timeout(give_up.saturating_duration_since(Instant::now()))?;
             drop(Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?);
             drop(locking);
+            // While this waited for the lock, another file can have taken its place.
+            self.file.check_place()?;
             let _span = info_span!("vacuum").entered();
             self.connection.busy_timeout(Duration::ZERO)?;
             // A cancel that came while no statement ran has interrupted nothing.
@@ -200,6 +203,7 @@ impl<'s> Space<'s> {
             left = self.free_pages()?;
         }
         self.connection.busy_timeout(COMMIT)?;
+        self.file.check_place()?;
         transaction.commit()?;
         Ok(Freed { pages: before - left, left, lock: since.elapsed() })
     }
@@ -382,6 +386,37 @@ mod tests {
             let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
             let space = store.space(host.lock_timeout).unwrap();
             assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+        }
+    }
+
+    /// SQLite finds a journal by the name of the store: nothing is written to a file that has lost its name.
+    #[test]
+    fn a_store_whose_place_is_taken_is_left_alone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for (journal, auto_vacuum) in [("wal", 0), ("delete", 0), ("wal", 2), ("delete", 2)] {
+            let path = directory.path().join(format!("{journal}_{auto_vacuum}"));
+            let setup = format!(
+                "PRAGMA auto_vacuum = {auto_vacuum};
+                 PRAGMA journal_mode = {journal};
+                 CREATE TABLE t (content);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+                 INSERT INTO t SELECT zeroblob(1000) FROM n;
+                 DELETE FROM t WHERE rowid % 2;"
+            );
+            let away = path.with_extension("away");
+            Connection::open(&path).unwrap().execute_batch(&setup).unwrap();
+            let host = Host::new(Guard::codescaler());
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            fs::rename(&path, &away).unwrap();
+            fs::copy(&away, &path).unwrap();
+            let before = fs::read(&away).unwrap();
+            let error = match auto_vacuum {
+                0 => space.vacuum(Duration::from_secs(60)).map(drop).unwrap_err(),
+                _ => space.free(u64::MAX, Duration::from_secs(60)).map(drop).unwrap_err(),
+            };
+            assert!(matches!(store.explain(error), StoreError::Unfit { .. }), "{journal} {auto_vacuum}");
+            assert_eq!(fs::read(&away).unwrap(), before, "{journal} {auto_vacuum}");
         }
     }
 

@@ -4,17 +4,22 @@
 mod admission;
 mod audit;
 mod bad_input;
+mod batches;
 mod bytes;
 mod cli;
 mod clients;
+mod creators;
 mod dependencies;
 mod docs;
 mod examples;
 mod faults;
+mod files;
+mod filters;
 mod flags;
 mod force;
 mod foreign_keys;
 mod gateway;
+mod grace;
 mod health;
 mod help;
 mod hostile;
@@ -41,12 +46,14 @@ mod schemas;
 mod signals;
 mod slow;
 mod soak;
+mod sockets;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
 mod statements;
 mod stopping;
 mod store;
 mod support;
+mod systemd;
 mod terminal;
 mod token;
 mod told;

@@ -110,9 +110,9 @@ fn another_file_in_its_place_is_not_looked_at() {
         fs::rename(its_place, path).unwrap();
     });
     let control = Control::new(|_| Err("nothing is to be stopped".into()));
-    let report = call_as(&sample, &control.host(), all()).unwrap();
+    let error = call_as(&sample, &control.host(), all()).unwrap_err();
     assert!(steps::has_happened());
-    assert_eq!((report.job_ids, report.jobs_kept.active), (vec![1], 2));
+    assert_eq!(error.data["problems"], json!(["another file has taken its place"]));
     assert_eq!(sample.dump(), before);
 }
 
