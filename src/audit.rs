@@ -1,9 +1,8 @@
 //! The audit line: who called what, and what came of it. Both sides write it here, under the log's target `audit`.
 //!
 //! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none, nor does a method
-//! that only reads. At the level
-//! `debug`, further lines name the ids of what went. Text that somebody else chose is cut, and escaped as Rust writes it, so
-//! that it can neither end the line nor move the cursor of a terminal, whatever writes the log.
+//! that only reads. At the level `debug`, further lines name the ids of what went. Text that somebody else chose is cut, and
+//! escaped as Rust writes it, so that it can neither end the line nor move the cursor of a terminal, whatever writes the log.
 
 use std::time::Instant;
 
@@ -11,9 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::gateway::Caller;
+use crate::gateway::{Caller, JOBS_USAGE};
+use crate::method::USAGE_BY_TAG;
 use crate::rpc::{Kind, RpcError};
 
+/// The methods that change nothing.
+const READS: [&str; 2] = [USAGE_BY_TAG, JOBS_USAGE];
 /// The most characters that a line holds of what a caller, or another server, wrote.
 const MOST_WRITTEN: usize = 2000;
 /// The most characters of an id.
@@ -83,7 +85,7 @@ fn name_ids(method: &str, plan: Option<&str>, list: &str, ids: Option<&RawValue>
 /// Whether `method` changes nothing, whatever its params. A report that does not say that it is one of a dry run stands for
 /// a change: it may be another server's.
 fn only_reads(method: &str) -> bool {
-    ["job.usage_by_tag", "jobs.usage"].contains(&method)
+    READS.contains(&method)
 }
 
 /// The beginning of `text`, with every character escaped that does not show as itself.

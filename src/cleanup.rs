@@ -108,7 +108,8 @@ pub fn cleanup<'s>(
         let snapshot = store.read()?;
         let plan = plan::decide(&snapshot, &criteria)?;
         Ok::<_, StoreError>(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
-    })?;
+    });
+    let planned = planned.map_err(|error| store.explain(error))?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.is_empty() {
         let mut report = report(planned.plan, &criteria, Committed::default(), store.size()?, started);
@@ -122,8 +123,11 @@ pub fn cleanup<'s>(
         Force::Stop => Unfinished::Stopped(&stops),
     };
     let criteria = Criteria { unfinished, ..criteria };
-    let (plan, done) = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan))
-        .map_err(|error| stop::after(&stops, error))?;
+    let outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
+    let (plan, done) = outcome.map_err(|error| match error {
+        Error::Store(error) => stop::after(&stops, store.explain(error).into()),
+        error => stop::after(&stops, error),
+    })?;
     store.checkpoint();
     // The deletion stands, whatever can be said of the file.
     let size = store.size().unwrap_or_default();
@@ -161,7 +165,12 @@ fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
 }
 
 /// The criteria of `request` at `now`. An expected plan brings its own cut-off, and the moment from which the grace is counted.
-fn criteria<'c>(host: &Host, request: &'c Request, unfinished: Unfinished<'c>, now: DateTime<Utc>) -> Criteria<'c> {
+pub(crate) fn criteria<'c>(
+    host: &Host,
+    request: &'c Request,
+    unfinished: Unfinished<'c>,
+    now: DateTime<Utc>,
+) -> Criteria<'c> {
     let now_ms = now.timestamp_millis();
     let cutoff_ms = match request.age {
         Age::Any => None,

@@ -9,8 +9,10 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod jobs_usage;
 mod limits;
 mod log;
+mod moment;
 mod output;
 mod processes;
 mod question;
@@ -21,6 +23,7 @@ mod supervisor;
 mod table;
 mod terminal;
 mod text;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -114,6 +117,8 @@ enum Command {
     Gateway(gateway::Args),
     /// Delete codescaler's jobs, and the actions that nothing refers to any more
     JobsCleanup(jobs_cleanup::Args),
+    /// Say which of codescaler's jobs take the space
+    JobsUsage(jobs_usage::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -140,7 +145,12 @@ impl Command {
     fn log(&self) -> (&'static str, Writing) {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
-            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
+            Self::Demo(_)
+            | Self::JobsCleanup(_)
+            | Self::JobsUsage(_)
+            | Self::Check(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => {
                 // What the client would log is the command's error, which is said anyhow.
                 ("warn,hero_proc_cleanup::client=off", Writing::AtOnce)
             }
@@ -160,6 +170,7 @@ fn run(command: Command) -> Result<(), Failure> {
             limits::for_server()?.block_on(gateway::run(args, passed))
         }
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
+        Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

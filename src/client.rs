@@ -1,6 +1,8 @@
-//! Typed clients of both methods: JSON-RPC 2.0 over HTTP/1.1 over a Unix socket.
+//! Typed clients of all methods: JSON-RPC 2.0 over HTTP/1.1 over a Unix socket.
 //!
 //! A call is sent once and never again: a deletion whose answer was lost may have been carried out.
+
+mod usage;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -12,6 +14,7 @@ use hyper::body::{Body, Bytes};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::fs::{Mode, OFlags};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -21,6 +24,7 @@ use tokio::time::timeout;
 pub use crate::method::Options;
 use crate::report::Report;
 use crate::rpc::{Kind, RpcError};
+pub use usage::{JobsUsageParams, UsageByTagParams};
 
 /// A client of the server that listens on one socket. Each call opens a connection of its own.
 #[derive(Debug, Clone)]
@@ -114,7 +118,7 @@ impl Client {
         self.call(crate::gateway::JOBS_CLEANUP, params).await
     }
 
-    async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
+    async fn call<R: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<R, RpcError> {
         let result = self.call_raw(method, params).await?;
         self.read_report(&result)
     }
@@ -283,7 +287,7 @@ enum CallError {
     TooLarge,
     #[error("the answer is no JSON-RPC response")]
     Answer(#[source] serde_json::Error),
-    #[error("the answer is no report of a cleanup")]
+    #[error("the answer is no report of this method")]
     Report(#[source] serde_json::Error),
     #[error("the answer is no JSON-RPC response to this call")]
     Envelope,

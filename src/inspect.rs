@@ -9,7 +9,7 @@ use crate::phase::outcome;
 use crate::plan::FIRST_MS;
 use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
-use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef};
+use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef, Times};
 use crate::tag::Guard;
 
 /// A store that fits, as it is at one moment.
@@ -77,14 +77,19 @@ pub struct ActionCounts {
 ///
 /// # Errors
 ///
-/// [`StoreError::Unfit`] with every reason why the store does not fit.
+/// [`StoreError::Unfit`] with every reason why the store does not fit; [`StoreError::Unusable`] if that can't be told.
 pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Inspection, StoreError> {
     let mut store = Store::attach(store.into(), Access::Read, host)?;
+    let read = read(&mut store, &host.guard);
+    read.map_err(|error| store.explain(error))
+}
+
+fn read(store: &mut Store<'_>, guard: &Guard) -> Result<Inspection, StoreError> {
     let snapshot = store.read()?;
     let keys = Keys::new();
     let mut references = JobReferences::default();
-    let jobs = jobs(&snapshot, &host.guard, &keys, &mut references)?;
-    let actions = actions(&snapshot, &host.guard, &keys, &references)?;
+    let jobs = jobs(&snapshot, guard, &keys, &mut references)?;
+    let actions = actions(&snapshot, guard, &keys, &references)?;
     let Facts { sqlite, journal_mode, page_size, auto_vacuum, bytes, free_bytes } = snapshot.facts()?;
     Ok(Inspection {
         sqlite,
@@ -113,6 +118,7 @@ fn jobs(
         Ok(())
     };
     snapshot.jobs(
+        Times::Read,
         || false,
         count,
         |(counts, referred_to)| {

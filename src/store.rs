@@ -27,13 +27,16 @@
 
 mod connection;
 mod definition;
+mod file;
 mod foreign_keys;
 mod layout;
 mod locked;
+mod procfs;
 mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
+mod weights;
 
 use std::path::Path;
 
@@ -45,8 +48,9 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
-pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
+pub(crate) use weights::Weights;
 
 /// The place of a store.
 #[derive(Debug)]
@@ -79,6 +83,13 @@ pub enum StoreError {
     /// A lock could not be had within the busy timeout.
     #[error("the store is locked by another connection")]
     Busy,
+    /// The store can't be opened, or not written to, by this process as things are.
+    #[non_exhaustive]
+    #[error("the store can't be used: {problem}")]
+    Unusable {
+        /// The reason why.
+        problem: String,
+    },
     /// No store that this crate understands.
     #[error("this store does not fit: {}", problems.join("; "))]
     Unfit {
@@ -109,6 +120,10 @@ impl StoreError {
         Self::Diverged { what }
     }
 
+    fn unusable(problem: impl Into<String>) -> Self {
+        Self::Unusable { problem: problem.into() }
+    }
+
     pub(crate) fn damaged() -> Self {
         Self::unfit("the database file is damaged")
     }
@@ -128,8 +143,11 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::OperationInterrupted) => Self::Cancelled,
             Some(ErrorCode::NotADatabase) => Self::unfit("the file is no SQLite database"),
             Some(ErrorCode::DatabaseCorrupt) => Self::damaged(),
-            Some(ErrorCode::ReadOnly) => Self::unfit("the store is read-only"),
-            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::unfit("the store can't be opened"),
+            // Where the store is a file, the file system tells more: see `StoreFile::explain`.
+            Some(ErrorCode::ReadOnly) => Self::unusable("it is read-only"),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                Self::unusable("it, or a file beside it, can't be opened")
+            }
             _ => Self::Sqlite(error),
         }
     }

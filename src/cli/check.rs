@@ -14,7 +14,8 @@ use super::table;
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A store that does not fit is reported as {\"fits\": false, \"problems\": [...]}, and the exit code is 1.
+A store that does not fit is reported as {\"fits\": false, \"problems\": [...]}, and one that can't be used by whoever
+asks with \"fits\": null. The exit code of both is 1.
 
 Examples:
   hero_proc_cleanup check --store hero_proc.db -o table
@@ -45,8 +46,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         Err(StoreError::Unfit { problems }) => {
             let json = json!({ "fits": false, "problems": problems });
-            output::print_as(format, &json, |_, _| table::problems(&problems))?;
+            output::print_as(format, &json, |_, _| table::problems("The store does not fit", &problems))?;
             Err(Failure::Unfit)
+        }
+        Err(StoreError::Unusable { problem, .. }) => {
+            let problems = [problem];
+            let json = json!({ "fits": null, "problems": problems });
+            output::print_as(format, &json, |_, _| table::problems("The store can't be used", &problems))?;
+            Err(Failure::failed("the store can't be used", problems.concat()))
         }
         Err(error @ StoreError::Busy) => Err(RpcError::new(Kind::StoreBusy, error).into()),
         Err(error) => Err(Failure::failed("the store could not be read", error)),

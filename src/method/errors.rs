@@ -21,6 +21,9 @@ pub(super) fn object(error: &Error) -> RpcError {
         Error::Store(StoreError::Unfit { problems }) => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone())
         }
+        Error::Store(StoreError::Unusable { problem }) => {
+            RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
+        }
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
         Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {

@@ -111,6 +111,8 @@ fn look(store: &Path, host: &Host) -> StoreState {
     match layout {
         Ok(()) | Err(StoreError::Busy | StoreError::Cancelled) => StoreState::Fit,
         Err(StoreError::Unfit { .. }) => StoreState::Unfit,
-        Err(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => StoreState::Unreachable,
+        Err(StoreError::Unusable { .. } | StoreError::Sqlite(_) | StoreError::Diverged { .. }) => {
+            StoreState::Unreachable
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! A connection to the store: opened on its file or lent by the host, set up for one call, and set back.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::file::StoreFile;
 use super::locked::Locked;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
@@ -36,13 +36,14 @@ pub(crate) enum Access {
 /// An attached store. Its connection is known to this module and its siblings alone.
 pub(crate) struct Store<'s> {
     attached: Attached<'s>,
+    access: Access,
     cancel: Cancel,
     _reached: Reached,
 }
 
 enum Attached<'s> {
     /// A connection of our own to a file.
-    Own { connection: Connection, file: StoreFile, journal: Journal },
+    Own { connection: Connection, file: Box<StoreFile>, journal: Journal },
     /// The host's connection, and whether it enforces foreign keys.
     Host { connection: &'s mut Connection, enforced: bool },
 }
@@ -65,9 +66,15 @@ impl Store<'static> {
         cancel: &Cancel,
     ) -> Result<Self, StoreError> {
         let file = StoreFile::find(path)?;
-        let connection = open(&file, access, lock_timeout)?;
-        let journal = if journal_mode(&connection)? == "wal" { Journal::Wal } else { Journal::Rollback };
-        Ok(Self::new(Attached::Own { connection, file, journal }, cancel))
+        file.check_name()?;
+        file.check_owner(access)?;
+        let opened =
+            open(&file, access, lock_timeout).and_then(|connection| Ok((journal_mode(&connection)?, connection)));
+        let (mode, connection) = opened.map_err(|error| file.explain(error, access))?;
+        // Another file may have taken its place before it was opened.
+        file.check_place()?;
+        let journal = if mode == "wal" { Journal::Wal } else { Journal::Rollback };
+        Ok(Self::new(Attached::Own { connection, file: Box::new(file), journal }, access, cancel))
     }
 }
 
@@ -82,7 +89,7 @@ impl<'s> Store<'s> {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
                 }
                 let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
-                Self::new(Attached::Host { connection, enforced }, &host.cancel)
+                Self::new(Attached::Host { connection, enforced }, access, &host.cancel)
             }
         };
         // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
@@ -90,9 +97,9 @@ impl<'s> Store<'s> {
         Ok(store)
     }
 
-    fn new(attached: Attached<'s>, cancel: &Cancel) -> Self {
+    fn new(attached: Attached<'s>, access: Access, cancel: &Cancel) -> Self {
         let interrupt = attached.connection().get_interrupt_handle();
-        Self { attached, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
+        Self { attached, access, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
     }
 
     /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
@@ -125,18 +132,19 @@ impl<'s> Store<'s> {
             connection.pragma_update(None, "cache_size", -64_000)?;
         }
         let cancel = self.cancel.clone();
-        Locked::begin(self.connection_mut(), cancel)
+        match &mut self.attached {
+            Attached::Own { connection, file, .. } => Locked::begin(connection, Some(file), cancel),
+            Attached::Host { connection, .. } => Locked::begin(connection, None, cancel),
+        }
     }
 
     /// Another attachment, for reading beside this one; none where the two would be in each other's way.
     pub(crate) fn beside(&self) -> Option<Store<'static>> {
         let Attached::Own { file, journal: Journal::Wal, .. } = &self.attached else { return None };
-        let beside = Store::open(&file.path, Access::Read, Duration::ZERO, &self.cancel).ok()?;
-        // Another file may have been put in its place: the file must be the same before it was opened, and after.
-        let before =
-            matches!(&beside.attached, Attached::Own { file: same, journal: Journal::Wal, .. } if same == file);
-        let after = StoreFile::find(&file.path).is_ok_and(|same| same == *file);
-        (before && after).then_some(beside)
+        let beside = Store::open(file.path(), Access::Read, Duration::ZERO, &self.cancel).ok()?;
+        // Another file may have taken its place.
+        let same = matches!(&beside.attached, Attached::Own { file: same, journal: Journal::Wal, .. } if same.is(file));
+        same.then_some(beside)
     }
 
     /// Begins to read, anew if this connection has begun, and returns the version that it reads.
@@ -164,12 +172,20 @@ impl<'s> Store<'s> {
             .and_then(|_| checkpoint("PRAGMA wal_checkpoint(TRUNCATE)"));
         match done.map_err(StoreError::from) {
             Ok((true, frames, moved)) if moved < frames => {
-                let wal_bytes = fs::metadata(wal_of(&file.path)).map_or(0, |wal| wal.len());
+                let wal_bytes = fs::metadata(file.side("-wal")).map_or(0, |wal| wal.len());
                 tracing::warn!(wal_bytes, "the WAL could not be emptied after the cleanup: a reader is in the way");
             }
             // Busy, but every page was moved: a writer is active, and its next frames overwrite the old ones.
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the WAL was not emptied after the cleanup"),
+        }
+    }
+
+    /// `error`, which a call on this store met, with its cause.
+    pub(crate) fn explain(&self, error: StoreError) -> StoreError {
+        match &self.attached {
+            Attached::Own { file, .. } => file.explain(error, self.access),
+            Attached::Host { .. } => error,
         }
     }
 
@@ -181,7 +197,7 @@ impl<'s> Store<'s> {
         let (file_bytes, wal_bytes) = match &self.attached {
             Attached::Own { file, .. } => {
                 let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-                (bytes(&file.path), bytes(&wal_of(&file.path)))
+                (bytes(file.path()), bytes(&file.side("-wal")))
             }
             Attached::Host { .. } => (number("page_count")?.unsigned_abs() * page_size, 0),
         };
@@ -222,40 +238,15 @@ impl Drop for Store<'_> {
     }
 }
 
-/// A store's file.
-#[derive(Debug, PartialEq, Eq)]
-struct StoreFile {
-    /// Without symbolic links: the WAL lies beside the file itself.
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-    writable: bool,
-}
-
-impl StoreFile {
-    fn find(path: &Path) -> Result<Self, StoreError> {
-        let reached = path.canonicalize().and_then(|path| Ok((fs::metadata(&path)?, path)));
-        let (metadata, path) = reached.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => StoreError::unfit("there is no such file"),
-            kind => StoreError::unfit(format!("the file can't be reached: {kind}")),
-        })?;
-        if !metadata.is_file() {
-            return Err(StoreError::unfit("this is no regular file"));
-        }
-        Ok(Self { path, identity: (metadata.dev(), metadata.ino()), writable: !metadata.permissions().readonly() })
-    }
-}
-
 /// A connection of our own to `file`, with settings that end with it.
 fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
-    // Root can write to a file that nobody may write to. Whoever took the permission away meant it.
-    if access == Access::Write && !file.writable {
-        return Err(StoreError::unfit("the store is read-only"));
+    if access == Access::Write && !file.is_writable() {
+        return Err(StoreError::unusable("it is read-only"));
     }
-    let pending_wal = fs::metadata(wal_of(&file.path)).is_ok_and(|wal| wal.len() > 0);
+    let pending_wal = fs::metadata(file.side("-wal")).is_ok_and(|wal| wal.len() > 0);
 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&file.path, flags)?;
+    let connection = Connection::open_with_flags(file.path(), flags)?;
     connection.busy_timeout(lock_timeout)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     match access {
@@ -280,12 +271,6 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
 /// In lower case.
 fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
-}
-
-fn wal_of(path: &Path) -> PathBuf {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    wal.into()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tracing::info_span;
 
+use super::file::StoreFile;
 use super::snapshot::Snapshot;
 use super::triggers::Watch;
 use super::{StoreError, rows};
@@ -17,6 +18,8 @@ use crate::host::Cancel;
 /// The store under its write lock. It reads as a [`Snapshot`] does. Dropping it undoes everything.
 pub(crate) struct Locked<'s> {
     snapshot: Snapshot<'s>,
+    /// The store's file, if it was opened for this call.
+    file: Option<&'s StoreFile>,
     since: Instant,
     /// Bytes in pages that held nothing when the lock was taken.
     free: u64,
@@ -35,14 +38,18 @@ impl<'s> Deref for Locked<'s> {
 }
 
 impl<'s> Locked<'s> {
-    pub(super) fn begin(connection: &'s mut Connection, cancel: Cancel) -> Result<Self, StoreError> {
+    pub(super) fn begin(
+        connection: &'s mut Connection,
+        file: Option<&'s StoreFile>,
+        cancel: Cancel,
+    ) -> Result<Self, StoreError> {
         let locking = info_span!("lock").entered();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         drop(locking);
         let since = Instant::now();
         let snapshot = Snapshot::of(transaction, cancel)?;
         let watch = snapshot.layout().triggers.then(|| Watch::begin(snapshot.connection())).transpose()?;
-        Ok(Self { free: snapshot.free_bytes()?, snapshot, since, deleted: BTreeMap::new(), watch })
+        Ok(Self { free: snapshot.free_bytes()?, snapshot, file, since, deleted: BTreeMap::new(), watch })
     }
 
     /// Deletes the rows of other tables that foreign keys on `jobs` take along, and sets to NULL what they set to NULL.
@@ -90,6 +97,7 @@ impl<'s> Locked<'s> {
     /// The one place where anything is committed: the deletion of exactly `jobs` and `actions`, with what foreign keys
     /// take along.
     ///
+    /// The caller's path must still lead to the file: while this waited for the lock, another one can have taken its place.
     /// Where triggers of the host's ran, no deleted row may have come back, no row may refer to one, and no other row of
     /// the host's own tables may have gone.
     pub(crate) fn commit(mut self, jobs: &[i64], actions: &[i64]) -> Result<Committed, StoreError> {
@@ -105,6 +113,7 @@ impl<'s> Locked<'s> {
             keys.leave_nothing(connection)?;
         }
         let bytes_freed = self.free_bytes()?.saturating_sub(self.free);
+        self.file.map_or(Ok(()), StoreFile::check_place)?;
         self.go_on()?;
         info_span!("commit").in_scope(|| self.snapshot.into_transaction().commit())?;
         Ok(Committed { bytes_freed, lock: self.since.elapsed() })

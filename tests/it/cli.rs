@@ -145,7 +145,7 @@ fn serve_starts_without_its_store_and_looks_again_at_each_call() {
     let sides = Sides::without_store();
     let output = sides.run(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
-    assert!(text(&output.stderr).contains("this store does not fit: there is no such file"));
+    assert!(text(&output.stderr).contains("the store can't be used: there is no such file"));
     sides.make_store();
     let output = sides.run(&[]);
     assert_eq!((output.status.code(), report(&output.stdout).jobs_matched), (Some(0), 0));
@@ -406,7 +406,7 @@ fn every_exit_code_means_one_thing() {
     for (code, what, output, says) in [
         (0, "a check", run(&["check", "--store", &store]), ""),
         (0, "a dry run", with_socket(&gateway, &["--dry-run"]), ""),
-        (1, "no store", run(&["check", "--store", &missing]), "error: the store does not fit"),
+        (1, "no store", run(&["check", "--store", &missing]), "error: the store can't be used: there is no"),
         (2, "no such option", with_socket(&gateway, &["--dryrun"]), "error: unexpected argument '--dryrun' found"),
         (
             2,
@@ -457,7 +457,7 @@ impl Refuses {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"] {
+    for command in ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Example"), "{command}");
