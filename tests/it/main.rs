@@ -16,6 +16,7 @@ mod flags;
 mod force;
 mod foreign_keys;
 mod gateway;
+mod generic_client;
 mod health;
 mod help;
 mod hostile;
