@@ -15,7 +15,7 @@ use crate::audit::audit;
 use crate::client::Client;
 use crate::method::{CLEANUP_BY_TAG, Params};
 use crate::rpc::{Kind, RpcError};
-use crate::tag::{Guard, codescaler_tags};
+use crate::tag::{Guard, MAX_TAGS, codescaler_tags};
 
 /// The name of the method that deletes.
 pub const JOBS_CLEANUP: &str = "jobs.cleanup";
@@ -123,6 +123,9 @@ fn to_upstream(mut params: Params) -> Result<Map<String, Value>, RpcError> {
             let mut tags = codescaler_tags(actor, kind, target)
                 .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", name))?;
             except.append(&mut tags.split_off(1));
+            if except.len() > MAX_TAGS {
+                return Err(RpcError::param(name, format_args!("makes more than {MAX_TAGS} excepted tags")));
+            }
         }
     }
     if !except.is_empty() {
