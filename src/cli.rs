@@ -19,6 +19,7 @@ mod question;
 mod running;
 mod serve;
 mod sockets;
+mod supervisor;
 mod table;
 mod terminal;
 mod text;
@@ -160,8 +161,14 @@ impl Command {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => limits::for_server()?.block_on(demo::run(&args)),
-        Command::Serve(args) => limits::for_server()?.block_on(serve::run(args)),
-        Command::Gateway(args) => limits::for_server()?.block_on(gateway::run(args)),
+        Command::Serve(args) => {
+            let passed = sockets::passed()?;
+            limits::for_server()?.block_on(serve::run(args, passed))
+        }
+        Command::Gateway(args) => {
+            let passed = sockets::passed()?;
+            limits::for_server()?.block_on(gateway::run(args, passed))
+        }
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::Check(args) => check::run(&args),

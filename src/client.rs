@@ -5,13 +5,15 @@
 mod usage;
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -146,7 +148,7 @@ impl Client {
     /// Sends the call, and returns the status and the body of the answer.
     async fn exchange(&self, method: &str, params: &impl Serialize) -> Result<(StatusCode, Bytes), CallError> {
         let call = serde_json::to_vec(&Call { jsonrpc: "2.0", id: ID, method, params }).map_err(CallError::Params)?;
-        let stream = UnixStream::connect(&self.socket).await;
+        let stream = connect(&self.socket).await;
         let stream = stream.map_err(|source| CallError::Connect { side: Side::of(method), source })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::broken)?;
@@ -211,6 +213,20 @@ impl Client {
             CallError::Params(_) | CallError::Http(_) => RpcError::internal(error),
         }
     }
+}
+
+/// Connects to the socket at `path`, however long that is: an address takes 107 bytes.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    if path.as_os_str().len() <= 107 {
+        return UnixStream::connect(path).await;
+    }
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    UnixStream::connect(short_path(&file)).await
+}
+
+/// A path of an open file that is short, however long the file's own is.
+pub(crate) fn short_path(file: &impl AsRawFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
 /// The answer in a body: the result as it came, or the server's error.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! socket    Listener: bound with its mode from the first moment, removed when it goes
+//! directory the way to a socket: who could swap a part of it
 //! server    run: accept, limits, shutdown                        ← this file
 //! patient   the time that a client has to take its answer
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
@@ -12,6 +13,7 @@
 //! ```
 
 mod admin;
+mod directory;
 mod dispatch;
 mod health;
 mod http;

@@ -8,13 +8,14 @@
 //!
 //! # How it reads
 //!
-//! One snapshot is read in two passes, first the actions, then the jobs; two connections read side by side where they can. No
-//! lock is taken, nothing is written, and a cancel ends it between two rows.
+//! One snapshot is read in passes: first the actions, then the jobs. Only if no job names an action, it takes what a cleanup
+//! would decide about the snapshot ([`plan`](crate::plan)) to know whether that action has leaked. Two connections read side
+//! by side where they can. No lock is taken, nothing is written, and a cancel ends it between two rows.
 //!
 //! # Memory
 //!
-//! The rows are added up while they are read ([`tally`]). Each distinct value of a tag and each distinct phase takes about
-//! 70 bytes, however long its name is: names are looked up at the end, for the values that are listed.
+//! The jobs are added up while they are read ([`tally`]). Each distinct value of a tag and each distinct phase takes about 70
+//! bytes, however long its name is: names are looked up at the end, for the values that are listed.
 
 mod tally;
 
@@ -22,12 +23,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::cleanup::criteria;
 use crate::host::Host;
+use crate::plan::references::HashedMap;
 use crate::plan::{self, Unfinished};
 use crate::report::StoreSize;
 use crate::request::Request;
@@ -170,8 +173,11 @@ pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTi
     let size = store.size()?;
     let snapshot = store.read()?;
     let reading = Reading::new(query, now.timestamp_millis());
-    let actions = actions(&snapshot, &query.tags)?;
-    let tally = jobs(&snapshot, &reading)?;
+    let (actions, named) = actions(&snapshot, &reading)?;
+    let tally = jobs(&snapshot, &reading, &named)?;
+    // An action that a job names either stays with that job or goes with it: it has not leaked.
+    let may_have_leaked = named.into_values().any(|named| !named.into_inner());
+    let actions_leaked = if may_have_leaked { leaked(&snapshot, host, query, now)? } else { 0 };
     let mut by: Vec<Listed> = tally.by.iter().map(|groups| groups.largest(query.top)).collect();
     let mut phases = tally.phases.largest(query.top);
     name(&snapshot, &reading, &mut by, &mut phases)?;
@@ -182,7 +188,7 @@ pub(crate) fn usage(store: StoreRef<'_>, host: &Host, query: &Query, now: DateTi
         finished: tally.finished,
         bytes: tally.all.bytes,
         actions: actions.rows,
-        actions_leaked: if actions.rows > 0 { leaked(&snapshot, host, query, now)? } else { 0 },
+        actions_leaked,
         actions_bytes: actions.bytes,
         oldest_ms: tally.oldest,
         newest_ms: tally.newest,
@@ -234,30 +240,40 @@ impl<'q> Reading<'q> {
         };
     }
 
+    /// What stands for an action's context and name.
+    fn action(&self, name: (&str, &str)) -> u64 {
+        self.key.hash_one(name)
+    }
+
     /// What stands for a phase while it is counted.
     fn phase(&self, phase: &str) -> u64 {
         self.key.hash_one(phase)
     }
 }
 
+/// What stands for each action that carries every tag, and whether a job names it.
+type Named = HashedMap<AtomicBool>;
+
 /// Adds up the actions that carry every tag.
-fn actions(snapshot: &Snapshot<'_>, tags: &Tags) -> Result<Sum, StoreError> {
-    let mut sum = Sum::default();
+fn actions(snapshot: &Snapshot<'_>, reading: &Reading<'_>) -> Result<(Sum, Named), StoreError> {
+    let (mut sum, mut named) = (Sum::default(), Named::default());
     snapshot.actions(
-        |batch: &mut Sum, action| {
-            let mut missing = tags.all_missing();
+        |(sum, named): &mut (Sum, Vec<u64>), action| {
+            let mut missing = reading.query.tags.all_missing();
             let spec = spec::read(action.spec(), &mut |tag| missing.found(tag), &mut |_| {});
             if spec.readable && missing.none() {
-                batch.add(action.bytes());
+                sum.add(action.bytes());
+                named.extend(action.text_name().map(|name| reading.action(name)));
             }
             Ok(())
         },
-        |batch| {
+        |(batch, actions)| {
             sum.merge(batch);
+            named.extend(actions.into_iter().map(|action| (action, AtomicBool::new(false))));
             Ok(())
         },
     )?;
-    Ok(sum)
+    Ok((sum, named))
 }
 
 /// The number of actions that a cleanup of everything asked about, without a cut-off and without a limit, would delete as
@@ -271,13 +287,16 @@ fn leaked(snapshot: &Snapshot<'_>, host: &Host, query: &Query, now: DateTime<Utc
     Ok(plan.actions_leaked)
 }
 
-/// Adds up the jobs that carry every tag.
-fn jobs(snapshot: &Snapshot<'_>, reading: &Reading<'_>) -> Result<Tally, StoreError> {
+/// Adds up the jobs that carry every tag, and marks the actions that any job names.
+fn jobs(snapshot: &Snapshot<'_>, reading: &Reading<'_>, named: &Named) -> Result<Tally, StoreError> {
     let mut tally = Tally::default();
     // Each prefix has its list, though no job may have anything behind it.
     tally.by.resize_with(reading.prefixes.len(), Groups::default);
     snapshot.weighed_jobs(
         |batch: &mut Tally, job, weights| {
+            if let Some(named) = job.own_action().and_then(|name| named.get(&reading.action(name))) {
+                named.store(true, Relaxed);
+            }
             if reading.matches(&job) {
                 batch.add(reading, &job, &weights);
             }

@@ -19,6 +19,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{print, screen};
+use super::sockets::At;
 use super::table::{self, Grid};
 use super::text::printable;
 use super::{gateway, jobs_cleanup, serve};
@@ -84,8 +85,8 @@ async fn show(args: &Args, dir: &Path, cancel: &Cancel) -> Result<(), Failure> {
     host.cancel = cancel.clone();
     let upstream = dir.join("hero_proc.sock");
     let socket = dir.join("gateway.sock");
-    let hero_proc = serve::start(Service::cleanup_by_tag(store.clone(), host), &upstream)?;
-    let gateway = gateway::start(gateway::service(Client::new(&upstream), &[])?, &socket)?;
+    let hero_proc = serve::start(Service::cleanup_by_tag(store.clone(), host), At::path(&upstream))?;
+    let gateway = gateway::start(gateway::service(Client::new(&upstream), &[])?, At::path(&socket))?;
     let end = clean(args, &store, &socket, &before, &seeded, cancel).await;
     let stopped = (gateway.stop().await, hero_proc.stop().await);
     end.and(stopped.0).and(stopped.1)

@@ -1,16 +1,18 @@
 //! `gateway`: codescalers' side, for admins, in front of hero_proc's.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
 use hero_proc_cleanup::client::Client;
 use hero_proc_cleanup::gateway::Forwarder;
-use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
+use hero_proc_cleanup::server::{GateError, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::running::Running;
+use super::sockets::At;
 use super::{age, sockets};
 
 /// What `gateway` takes.
@@ -25,6 +27,9 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_codescalers_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// The group that may open the socket, by name or number [default: that of the server's process]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    socket_group: Option<String>,
     /// hero_proc's socket, or that of `serve` [default: hero_proc/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     hero_proc: Option<PathBuf>,
@@ -39,15 +44,15 @@ pub(crate) struct Args {
     client_timeout: i64,
 }
 
-pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, passed: Option<UnixListener>) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    let socket = sockets::path(args.socket, sockets::GATEWAY);
+    let at = At::new(args.socket, sockets::GATEWAY, args.socket_group, passed)?;
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
     hero_proc.timeout = Some(Duration::from_millis(args.timeout.unsigned_abs()));
-    tracing::info!(hero_proc = %hero_proc.socket.display(), "calls go to hero_proc");
+    tracing::info!(hero_proc = ?hero_proc.socket, "calls go to hero_proc");
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
-    let running = start(service, &socket)?;
+    let running = start(service, at)?;
     // hero_proc's answer has a limit of its own.
     running
         .until(interrupts, Duration::MAX, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back"))
@@ -63,9 +68,10 @@ pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, F
     Ok(Service::jobs_cleanup(Forwarder::new(hero_proc), gate))
 }
 
-/// Serves `service`, `jobs.cleanup`, at `socket`, beside whoever called.
-pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
-    let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
-    tracing::info!(socket = %socket.display(), "serving jobs.cleanup");
+/// Serves `service`, `jobs.cleanup`, beside whoever called.
+pub(crate) fn start(service: Service, at: At) -> Result<Running, Failure> {
+    let socket = at.path.clone();
+    let listener = at.listen()?;
+    tracing::info!(?socket, "serving jobs.cleanup");
     Ok(Running::start(listener, service))
 }

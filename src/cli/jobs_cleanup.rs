@@ -8,11 +8,12 @@
 //! ```
 
 mod args;
+mod close;
 
 use std::io::{self, IsTerminal};
 use std::pin::pin;
 
-use hero_proc_cleanup::client::{Client, JobsCleanupParams};
+use hero_proc_cleanup::client::{Client, JobsCleanupParams, JobsUsageParams};
 use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, Next, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,7 +36,13 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     }
     let end = session.delete(terminal).await;
     session.progress.finish_and_clear();
-    session.report(end)
+    let close = match session.batches.report() {
+        Some(report) if matched_nothing(report) && end.is_ok() => session.what_came_close().await,
+        _ => Vec::new(),
+    };
+    let end = session.report(end);
+    close.into_iter().for_each(say);
+    end
 }
 
 /// The dry run that `args` ask for, as [`run`] would have it.
@@ -48,6 +55,11 @@ pub(crate) async fn preview(args: &Args) -> Result<Report, Failure> {
 pub(crate) async fn delete_once(args: &Args) -> Result<Report, Failure> {
     let max_ids = args.max_ids.unwrap_or(DEFAULT_MAX_IDS);
     Ok(Session::new(args, max_ids)?.call(args.plan.as_deref()).await?.0)
+}
+
+/// Whether no job carries the tags, and no action goes either.
+fn matched_nothing(report: &Report) -> bool {
+    report.jobs_matched == 0 && report.actions_planned == 0
 }
 
 fn without_errors(report: &Report) -> Result<(), Failure> {
@@ -96,7 +108,32 @@ impl<'a> Session<'a> {
             say(format_args!("  {command}"));
         }
         self.args.warning(&report).into_iter().for_each(say);
+        if matched_nothing(&report) {
+            self.what_came_close().await.into_iter().for_each(say);
+        }
         without_errors(&report)
+    }
+
+    /// Why nothing matched, as far as the gateway can say. The question is one of kindness: nothing depends on its answer.
+    async fn what_came_close(&mut self) -> Vec<String> {
+        let asked = self.args.asked();
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        let mut params = JobsUsageParams::default();
+        params.by = Some(asked.iter().map(|asked| asked.field.to_owned()).collect());
+        params.top = Some(close::MOST_ASKED);
+        let usage = tokio::select! {
+            usage = self.client.jobs_usage(&params) => usage,
+            () = self.interrupts.next() => return Vec::new(),
+        };
+        match usage {
+            Ok(usage) => close::lines(&asked, &usage),
+            Err(error) => {
+                tracing::debug!(%error, "nobody says what came close");
+                Vec::new()
+            }
+        }
     }
 
     /// Prints the sum of all calls, and says how it ended. If the sum can't be printed, stderr says what went.

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
+use super::supervisor::{READY, STOPPING, tell};
 
 /// A server on its socket.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Running {
     }
 
     /// Runs until the first of `interrupts`, then as [`stop`](Self::stop). Each further one calls `again`, and so does
-    /// the end of `limit`.
+    /// the end of `limit`. The service manager is told of the beginning and of the end.
     pub(crate) async fn until(
         self,
         mut interrupts: Interrupts,
@@ -45,10 +46,12 @@ impl Running {
         again: impl Fn(),
     ) -> Result<(), Failure> {
         let Self { stop, mut task } = self;
+        tell(READY);
         tokio::select! {
             end = &mut task => return ended(end),
             () = interrupts.next() => tracing::info!("stopping: the running calls end"),
         }
+        tell(STOPPING);
         // As above.
         let _ = stop.send(());
         let mut late = false;

@@ -1,17 +1,19 @@
 //! `serve`: hero_proc's side, on a store of its.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueHint;
-use hero_proc_cleanup::server::{Listener, Service};
+use hero_proc_cleanup::server::Service;
 use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::processes::Processes;
 use super::running::Running;
+use super::sockets::At;
 use super::{age, sockets};
 
 /// What `serve` takes.
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// The group that may open the socket, by name or number [default: that of the server's process]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    socket_group: Option<String>,
     /// hero_proc's processes are seen here under the pids that its rows name: a pid that isn't found is dead
     #[arg(long)]
     same_pids: bool,
@@ -46,9 +51,9 @@ pub(crate) struct Args {
     client_timeout: i64,
 }
 
-pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, passed: Option<UnixListener>) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    let socket = sockets::path(args.socket, sockets::SERVE);
+    let at = At::new(args.socket, sockets::SERVE, args.socket_group, passed)?;
     let mut host = Host::new(Guard::codescaler());
     host.control = Some(Arc::new(Processes { same_pids: args.same_pids }));
     host.runs = !args.no_runs;
@@ -58,7 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut service = Service::cleanup_by_tag(args.store.clone(), host);
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
-    let running = start(service, &socket)?;
+    let running = start(service, at)?;
     // Beside the server, and nobody waits for it: a store may be large, or locked.
     let look = move || look_at(&args.store, &looks);
     if let Err(error) = std::thread::Builder::new().name("look".to_owned()).spawn(look) {
@@ -90,9 +95,10 @@ fn look_at(store: &Path, host: &Host) {
     }
 }
 
-/// Serves `service`, `job.cleanup_by_tag`, at `socket`, beside whoever called.
-pub(crate) fn start(service: Service, socket: &Path) -> Result<Running, Failure> {
-    let listener = Listener::bind(socket).map_err(|error| Failure::failed("can't serve", error))?;
-    tracing::info!(socket = %socket.display(), "serving job.cleanup_by_tag");
+/// Serves `service`, `job.cleanup_by_tag`, beside whoever called.
+pub(crate) fn start(service: Service, at: At) -> Result<Running, Failure> {
+    let socket = at.path.clone();
+    let listener = at.listen()?;
+    tracing::info!(?socket, "serving job.cleanup_by_tag");
     Ok(Running::start(listener, service))
 }

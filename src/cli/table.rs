@@ -347,7 +347,7 @@ pub(crate) fn day(ms: i64) -> String {
 }
 
 /// As much of `text` as a table has room for.
-fn excerpt(text: &str) -> Cow<'_, str> {
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),

@@ -5,17 +5,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use thiserror::Error;
 use tokio::net::UnixListener;
+use uzers::get_group_by_name;
 
 use super::admin::own_uid;
+use super::directory;
+use crate::client::short_path;
 
 /// Where Hero services have their sockets: `$PATH_SOCKET`, else `$HERO_SOCKET_DIR`, else `~/hero/var/sockets`. An empty
 /// variable counts as unset.
@@ -27,11 +31,13 @@ pub fn socket_dir() -> PathBuf {
         .unwrap_or_else(|| env::home_dir().unwrap_or_default().join("hero/var/sockets"))
 }
 
-/// A socket that is listened on, mode 0660. Its file goes when this is dropped, unless another has taken its place.
+/// A socket that is listened on. Its file goes when this is dropped, unless another has taken its place, or it is a service
+/// manager's.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    /// None if it is a service manager's.
+    pub(super) file: Option<SocketFile>,
 }
 
 /// The file of a socket that was bound here.
@@ -53,12 +59,24 @@ pub enum BindError {
     /// Something else lies there. It is not touched.
     #[error("{} is no socket", .0.display())]
     NoSocket(PathBuf),
-    /// The directory is another user's, or everybody may replace what lies in it.
+    /// The path begins with a `~` that no shell has expanded.
+    #[error(
+        "{} begins with \"~\", which only a shell expands: give the path in full, or ./~ for a directory of that name",
+        .0.display(),
+    )]
+    Home(PathBuf),
+    /// There is no such group.
+    #[error("there is no group {0:?}")]
+    UnknownGroup(String),
+    /// The directory, or one above it, is another user's, or everybody may replace what lies in it.
     #[error("the directory {} belongs to another user or may be written to by everybody", .0.display())]
     Directory(PathBuf),
     /// The path names no file in a directory.
     #[error("{} names no file", .0.display())]
     Path(PathBuf),
+    /// The socket that was passed can't be used.
+    #[error("the socket that was passed can't be used")]
+    Passed(#[source] io::Error),
     /// The system refused.
     #[error("{} can't be bound", path.display())]
     Io {
@@ -78,21 +96,56 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// If a server listens there, if what lies there is no socket, if the directory can't be trusted, or if the system
-    /// refuses.
+    /// If a server listens there, if what lies there is no socket, if the directory or one above it can't be trusted, or if
+    /// the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
+        Self::bind_for_gid(path, None)
+    }
+
+    /// As [`bind`](Self::bind), for the members of `group`, a name or a number, in the place of this process's own group.
+    /// The socket's directory lets them in, if it is this user's.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); if there is no such group, or if this user may not give it the socket.
+    pub fn bind_for(path: &Path, group: &str) -> Result<Self, BindError> {
+        let gid = get_group_by_name(group).map(|group| group.gid()).or_else(|| group.parse().ok());
+        Self::bind_for_gid(path, Some(gid.ok_or_else(|| BindError::UnknownGroup(group.to_owned()))?))
+    }
+
+    /// Takes over a socket on which a service manager listens, and goes on listening when this is dropped. Who may open it
+    /// is the service manager's to say.
+    ///
+    /// # Errors
+    ///
+    /// If it does not listen, as a single connection would not, or if this process runs as nobody.
+    pub fn passed(listener: StdListener) -> Result<Self, BindError> {
+        let taken = || {
+            own_uid().map_err(io::Error::other)?;
+            if !socket_acceptconn(&listener)? {
+                return Err(io::Error::other("it does not listen (Accept=yes, or another kind of socket)"));
+            }
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        };
+        match taken() {
+            Ok(listener) => Ok(Self { listener, file: None }),
+            Err(error) => Err(BindError::Passed(error)),
+        }
+    }
+
+    fn bind_for_gid(path: &Path, gid: Option<u32>) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { path: path.to_owned(), source };
         // A file of nobody's is every unknown user's: no directory could be trusted.
         own_uid().map_err(|nobody| failed(io::Error::other(nobody)))?;
+        if path.as_os_str().as_encoded_bytes().starts_with(b"~") {
+            return Err(BindError::Home(path.to_owned()));
+        }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(BindError::Path(path.to_owned()));
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        fs::create_dir_all(parent).map_err(failed)?;
-        let directory = File::open(parent).map_err(failed)?;
-        if !trusted(&directory.metadata().map_err(failed)?) {
-            return Err(BindError::Directory(parent.to_owned()));
-        }
+        let (directory, way) = directory::open(parent)?;
         let _lock = Lock::new(&directory, name).map_err(failed)?;
         let place = within(&directory, name);
         match fs::symlink_metadata(&place) {
@@ -102,9 +155,12 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let (listener, identity) = bind_and_move(&directory, &place).map_err(failed)?;
+        if let Some(gid) = gid {
+            directory::let_in(gid, &directory, &way).map_err(failed)?;
+        }
+        let (listener, identity) = bind_and_move(&directory, &place, gid).map_err(failed)?;
         let name = name.to_owned();
-        Ok(Self { listener, file: SocketFile { directory, name, identity } })
+        Ok(Self { listener, file: Some(SocketFile { directory, name, identity }) })
     }
 }
 
@@ -159,15 +215,7 @@ impl Drop for Lock {
     }
 }
 
-/// Whether nobody but this user, root and the directory's group may replace what lies in it. The group may call anyhow.
-fn trusted(directory: &Metadata) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let (sticky, writable_by_all) = (directory.mode() & 0o1000 != 0, directory.mode() & 0o002 != 0);
-    (directory.uid() == own || directory.uid() == 0) && (sticky || !writable_by_all)
-}
-
-/// The path of `name` in an open directory. It is short, as the path of a socket must be (107 bytes), and leads to this
-/// directory whatever becomes of its own path.
+/// The path of `name` in an open directory. It leads to this directory whatever becomes of its own path.
 fn within(directory: &File, name: impl AsRef<OsStr>) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.as_ref())
 }
@@ -176,7 +224,11 @@ fn within(directory: &File, name: impl AsRef<OsStr>) -> PathBuf {
 fn is_live(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &SocketAddrUnix::new(path)?) {
+    let file = match rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(false),
+        file => file?,
+    };
+    match connect(&socket, &SocketAddrUnix::new(short_path(&file))?) {
         // Not now: others are waiting to be accepted.
         Ok(()) | Err(Errno::AGAIN) => Ok(true),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
@@ -184,11 +236,14 @@ fn is_live(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn bind_and_move(directory: &File, place: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+fn bind_and_move(directory: &File, place: &Path, gid: Option<u32>) -> io::Result<(UnixListener, (u64, u64))> {
     let private = new_directory(directory)?;
     let made = private.join("s");
     let bound = (|| {
         let listener = StdListener::bind(&made)?;
+        if gid.is_some() {
+            chown(&made, None, gid)?;
+        }
         fs::set_permissions(&made, fs::Permissions::from_mode(0o660))?;
         let file = identity(&fs::symlink_metadata(&made)?);
         listener.set_nonblocking(true)?;

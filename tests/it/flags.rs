@@ -33,7 +33,7 @@ fn each_flag_is_a_param() {
         (&["--kind=-x"], json!({ "kind": "-x" })),
     ] {
         let gateway = Scripted::new();
-        gateway.reports(json!({}));
+        gateway.reports(json!({ "jobs_matched": 1 }));
         let output = gateway.cleanup(flags).arg("--yes").output().expect("the binary runs");
         assert_eq!(output.status.code(), Some(0), "{flags:?}: {}", text(&output.stderr));
         let mut expected = none.clone();
@@ -356,16 +356,79 @@ fn no_permission_is_a_refusal_only_at_the_sockets_of_the_command() {
     }
 }
 
-/// A dry run of many jobs without their actions, and of what nobody asked for: none of it is on stderr.
+/// Where nothing matches, one question about what there is follows, and only then.
+#[test]
+fn where_nothing_matched_what_came_close_is_told() {
+    let sides = Sides::with(STORE);
+    let builds = "There is no job of kind biuld. The kinds that there are: build, step, release, -x.\n";
+    let both = "There are jobs of kind build, and of target web, but no job has them all.\n";
+    for (flags, said) in [
+        (&["--kind", "biuld"][..], builds),
+        (&["--kind", "biuld", "--dry-run"], builds),
+        (&["--kind", "biuld", "-o", "table"], builds),
+        (
+            &["--kind", "build", "--target", "wbe"],
+            "There is no job of target wbe. The targets that there are: web, db.\n",
+        ),
+        (&["--kind", "step", "--target", "web"], &both.replace("build", "step")),
+        (&["--actor", "ana"], "There is no job of actor ana. No job has any actor.\n"),
+        (&["--kind", "build", "--target", "web", "--older-than", "36500d"], ""),
+    ] {
+        let output = sides.run(flags);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), said), "{flags:?}");
+        assert!(text(&output.stdout).contains('0'), "the report is there: {}", text(&output.stdout));
+    }
+    let (code, _, shown) =
+        Terminal::start(sides.cleanup_as(Terminal::session(), &["--kind", "biuld"]), 200, [None, None]).end();
+    assert!(code == Some(0) && shown.contains(builds.trim_end()), "{shown}");
+    assert_eq!(shown.matches("There is no job").count(), 1, "{shown}");
+
+    let empty = Sides::with("");
+    assert_eq!(text(&empty.run(&["--kind", "build"]).stderr), "There are no jobs of codescaler's.\n");
+    assert_eq!(text(&empty.run(&[]).stderr), "");
+
+    // A gateway that knows no such question is no failure.
+    let gateway = Scripted::new();
+    gateway.reports(json!({}));
+    gateway.refuses(json!({ "code": -32601, "message": "no such method", "data": { "kind": "method_not_found" } }));
+    let output = gateway.cleanup(&["--yes", "--kind", "build"]).output().expect("the binary runs");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    gateway.asked();
+    assert_eq!(gateway.asked(), json!({ "by": ["kind"], "top": 1000 }));
+}
+
+/// The last ten of each kind stay, and a second call in a row finds nothing.
 #[test]
 fn old_jobs_go_with_the_recommended_flags() {
-    let sides = Sides::with(&old_jobs(1, 30));
-    let flags = ["--phase", "succeeded", "--older-than", "14d", "--keep-last", "10", "--yes"];
-    let output = sides.run(&flags);
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
-    assert_eq!(sides.jobs(), (21..=30).collect::<Vec<_>>());
-    // Two calls in a row: the second finds nothing.
-    let output = sides.run(&flags);
-    let again: Report = serde_json::from_slice(&output.stdout).expect("a report");
-    assert_eq!((output.status.code(), again.jobs_deleted, again.jobs_kept.kept_last), (Some(0), 0, 10));
+    let operating = include_str!("../../docs/operating.md");
+    let command = "hero_proc_cleanup jobs-cleanup ";
+    let commands: Vec<Vec<&str>> = operating
+        .lines()
+        .filter_map(|line| line.strip_prefix(command).filter(|flags| flags.contains("--keep-last")))
+        .map(|flags| flags.split(' ').collect())
+        .collect();
+    let days = |days| (Utc::now() - Duration::days(days)).timestamp_millis();
+    let rows = format!(
+        r#"
+        UPDATE jobs SET tags = '["codescaler","codescaler_kind_build"]', created_at_ms = {};
+        UPDATE jobs SET phase = 'failed' WHERE id % 2;
+        UPDATE jobs SET created_at_ms = {} WHERE id <= 10;
+        UPDATE jobs SET tags = '["codescaler","codescaler_kind_release"]' WHERE id <= 4;
+        "#,
+        days(20),
+        days(70),
+    );
+    let sides = Sides::with(&(old_jobs(1, 40) + &rows));
+    let ids = |ids: &mut dyn Iterator<Item = i64>| ids.collect::<Vec<_>>();
+    for (flags, left) in commands.iter().zip([
+        ids(&mut (1..=40).filter(|id| *id <= 4 || id % 2 == 1 || *id > 20)),
+        ids(&mut (1..=40).filter(|id| *id <= 4 || (id % 2 == 1 && *id > 10) || *id > 20)),
+    ]) {
+        for _ in 0..2 {
+            let output = sides.run(flags);
+            assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{flags:?}");
+            assert_eq!(sides.jobs(), left, "{flags:?}");
+        }
+    }
+    assert_eq!(commands.len(), 2);
 }

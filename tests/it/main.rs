@@ -43,12 +43,14 @@ mod schemas;
 mod signals;
 mod slow;
 mod soak;
+mod sockets;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
 mod statements;
 mod stopping;
 mod store;
 mod support;
+mod systemd;
 mod terminal;
 mod token;
 mod told;

@@ -139,7 +139,7 @@ fn a_dry_run_ends_with_the_command_that_deletes_what_it_showed() {
     assert_eq!(sides.jobs(), [3, 4]);
 
     // JSON is for programs: they find the plan in it.
-    let shown = with(&["--dry-run"]);
+    let shown = sides.run(&["--dry-run"]);
     assert_eq!(text(&shown.stderr), "");
 }
 
@@ -148,7 +148,8 @@ fn a_dry_run_ends_with_the_command_that_deletes_what_it_showed() {
 fn a_command_to_paste_keeps_strange_flags() {
     let gateway = Scripted::new();
     let strange = "a\u{1b}[2J\n'\\\u{202e}7";
-    gateway.reports(json!({ "dry_run": true, "jobs_planned": 1, "plan": "none.1 ; reboot" }));
+    let fields = json!({ "dry_run": true, "jobs_matched": 1, "jobs_planned": 1, "plan": "none.1 ; reboot" });
+    gateway.reports(fields);
     let arguments = ["--dry-run", "-o", "table", "--force", "--timeout", "90s", "--kind", strange];
     let shown = gateway.cleanup(&arguments).output().expect("the binary runs");
     assert_eq!(gateway.asked()["kind"], strange);

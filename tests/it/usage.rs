@@ -32,7 +32,7 @@ type Row = BTreeMap<String, Cell>;
 
 fn rows(store: &Connection, table: &str) -> Vec<Row> {
     let mut statement = store.prepare(&format!("SELECT * FROM {table} ORDER BY id")).unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(ToOwned::to_owned).collect();
+    let names = names(&statement);
     let read = |row: &rusqlite::Row<'_>| {
         let cell = |(index, name): (usize, &String)| Ok((name.clone(), cell(row.get_ref(index)?)));
         names.iter().enumerate().map(cell).collect::<rusqlite::Result<Row>>()
@@ -52,6 +52,11 @@ fn cell(value: ValueRef<'_>) -> Cell {
         },
         ValueRef::Blob(bytes) => Cell::Blob(bytes.to_vec()),
     }
+}
+
+/// The names of what `statement` selects. Whether they come as a list depends on rusqlite's version.
+fn names(statement: &rusqlite::Statement<'_>) -> Vec<String> {
+    (0..statement.column_count()).map(|index| statement.column_name(index).unwrap().to_owned()).collect()
 }
 
 fn one_of<'r>(row: &'r Row, names: &[&str]) -> &'r Cell {
@@ -193,11 +198,10 @@ fn expected(store: &Connection, asked: &[&str], by: &[&str], top: usize) -> Valu
         *day = (day.0 + 1, day.1 + weight(job));
     }
     let days = days.into_iter().rev().take(400);
-    let mut statement = store.prepare("SELECT * FROM jobs").unwrap();
-    let columns = statement.column_names().into_iter().map(ToOwned::to_owned).filter(|name| name != COMPUTED);
+    let statement = store.prepare("SELECT * FROM jobs").unwrap();
+    let columns = names(&statement).into_iter().filter(|name| name != COMPUTED);
     let mut columns: Vec<(String, u64)> =
         columns.map(|name| (name.clone(), jobs.iter().map(|job| bytes(&job[&name])).sum())).collect();
-    drop(statement.query(()).unwrap());
     columns.retain(|(_, bytes)| *bytes > 0);
     columns.sort_by_key(|(_, bytes)| Reverse(*bytes));
     let mut largest: Vec<&Row> = jobs.iter().collect();
@@ -370,7 +374,10 @@ fn insert(store: &Connection, table: &str, columns: &[(&str, String)]) {
     store.execute(&format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), values.join(", ")), ()).unwrap();
 }
 
-const QUESTIONS: [(&[&str], &[&str], usize); 6] = [
+/// Tags, prefixes, and how many entries are wanted.
+type Question = (&'static [&'static str], &'static [&'static str], usize);
+
+const QUESTIONS: [Question; 6] = [
     (&["codescaler"], &["codescaler_kind_", "codescaler_target_", "codescaler_"], 50),
     (&["codescaler"], &["codescaler_", "codescaler_kind_", "codescaler"], 2),
     (&["codescaler", "codescaler_kind_build"], &["codescaler_kind_b", "codescaler_k"], 1),
@@ -380,9 +387,9 @@ const QUESTIONS: [(&[&str], &[&str], usize); 6] = [
 ];
 
 #[track_caller]
-fn assert_as_the_model_says(sample: &Sample, what: &str) {
+fn assert_as_the_model_says(sample: &Sample, questions: &[Question], what: &str) {
     let store = sample.open();
-    for (tags, by, top) in QUESTIONS {
+    for &(tags, by, top) in questions {
         let mut found =
             serde_json::to_value(usage(sample, &json!({ "tags": tags, "by": by, "top": top })).unwrap()).unwrap();
         let found = found.as_object_mut().unwrap();
@@ -403,9 +410,10 @@ fn usage_is_what_the_model_counts_in_every_layout() {
         let sample = Sample::with_schema(&variant.schema());
         let store = sample.open();
         store.execute_batch(&format!("PRAGMA synchronous = off; BEGIN; {HOSTILE}")).unwrap();
-        fill(&store, &mut Dice(seed), 30, 1);
+        fill(&store, &mut Dice(seed), 20, 1);
         store.execute_batch("COMMIT").unwrap();
-        assert_as_the_model_says(&sample, &format!("{variant:?}"));
+        let question = QUESTIONS[seed as usize % QUESTIONS.len()];
+        assert_as_the_model_says(&sample, &[question], &format!("{variant:?}"));
     }
 }
 
@@ -439,11 +447,15 @@ fn usage_is_what_the_model_counts_in_every_file() {
             .unwrap();
         fill(&store, &mut Dice(1000 + seed as u64), 120, 400);
         store.execute_batch("COMMIT").unwrap();
-        assert_as_the_model_says(&sample, &format!("{page_size} {auto_vacuum} {journal}"));
+        assert_as_the_model_says(&sample, &QUESTIONS, &format!("{page_size} {auto_vacuum} {journal}"));
 
         // A third of it deleted: what is free is said, and what is left is counted.
         store.execute_batch("DELETE FROM jobs WHERE id % 3 = 0").unwrap();
-        assert_as_the_model_says(&sample, &format!("{page_size} {auto_vacuum} {journal}, after a deletion"));
+        assert_as_the_model_says(
+            &sample,
+            &QUESTIONS,
+            &format!("{page_size} {auto_vacuum} {journal}, after a deletion"),
+        );
         let size = usage(&sample, &json!({ "tags": ["codescaler"] })).unwrap().store;
         let free: i64 = sample.one("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size");
         let length = |name: &str| std::fs::metadata(sample.file(name)).map_or(0, |file| file.len());
@@ -589,7 +601,7 @@ fn nothing_is_locked_and_nothing_written() {
     let mut host = Host::new(Guard::codescaler());
     host.cancel = Cancel::default();
     host.cancel.cancel();
-    let error = call(USAGE_BY_TAG, &json!({ "tags": ["codescaler"] }), &sample, &host, Utc::now()).unwrap_err();
+    let error = call(USAGE_BY_TAG, json!({ "tags": ["codescaler"] }), &sample, &host, Utc::now()).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Cancelled));
 }
 

@@ -10,6 +10,7 @@ use clap::{Arg, Command, ValueEnum, ValueHint, value_parser};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
 use hero_proc_cleanup::{DEFAULT_MAX_IDS, MAX_LIMIT, Report, TERMINAL_PHASES, codescaler_tags};
 
+use super::close::Asked;
 use crate::cli::failure::Failure;
 use crate::cli::moment::MomentError;
 use crate::cli::output::Format;
@@ -189,6 +190,12 @@ impl Args {
         flags.option("--limit", self.limit.map(|limit| limit.to_string()));
         flags.switch("--force", self.force);
         flags
+    }
+
+    /// The fields that a job must have.
+    pub(super) fn asked(&self) -> Vec<Asked<'_>> {
+        let fields = [("kind", &self.kind), ("target", &self.target), ("actor", &self.actor)];
+        fields.into_iter().filter_map(|(field, value)| Some(Asked { field, value: value.as_ref()? })).collect()
     }
 
     /// What the user of these flags may not have meant, by the report of the call.
