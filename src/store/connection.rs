@@ -7,12 +7,15 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::file::StoreFile;
+use super::file::{StoreFile, free_bytes};
 use super::locked::Locked;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
+
+/// The bytes by which a store may grow at most, if the host has bounded it. Without a bound, there are more.
+const LARGEST_BOUND: u64 = 1 << 40;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
@@ -38,7 +41,7 @@ pub(crate) struct Store<'s> {
     attached: Attached<'s>,
     access: Access,
     cancel: Cancel,
-    _reached: Reached,
+    reached: Option<Reached>,
 }
 
 enum Attached<'s> {
@@ -99,7 +102,8 @@ impl<'s> Store<'s> {
 
     fn new(attached: Attached<'s>, access: Access, cancel: &Cancel) -> Self {
         let interrupt = attached.connection().get_interrupt_handle();
-        Self { attached, access, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
+        let reached = Some(cancel.reach(move || interrupt.interrupt()));
+        Self { attached, access, cancel: cancel.clone(), reached }
     }
 
     /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
@@ -157,6 +161,11 @@ impl<'s> Store<'s> {
         version(connection)
     }
 
+    /// Lets no cancel interrupt this connection from here on.
+    pub(crate) fn reach_no_more(&mut self) {
+        self.reached = None;
+    }
+
     /// Moves the written pages from the WAL into the database, and empties the WAL, without waiting for anyone.
     ///
     /// The checkpoint makes the deletion durable, spares the host's next commit that work, and gives the WAL's space
@@ -185,8 +194,27 @@ impl<'s> Store<'s> {
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
-            Attached::Host { .. } => error,
+            Attached::Host { connection, .. } => match (error, self.growth()) {
+                (StoreError::Full { needed, free }, Ok(growth)) => {
+                    let disk =
+                        connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
+                    // Only a host that lends its connection can have bounded its store.
+                    match disk {
+                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk },
+                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free },
+                        _ => StoreError::AtItsLargest { free: growth },
+                    }
+                }
+                (error, _) => error,
+            },
         }
+    }
+
+    /// The bytes by which the store may grow, and those that are free in it.
+    fn growth(&self) -> Result<u64, StoreError> {
+        let number = |pragma| self.connection().pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let pages = number("max_page_count")? - number("page_count")? + number("freelist_count")?;
+        Ok(pages.unsigned_abs().saturating_mul(number("page_size")?.unsigned_abs()))
     }
 
     /// The size of the store as it is now.

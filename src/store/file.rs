@@ -31,6 +31,9 @@ use super::procfs::{ENTER, READ, User, WRITE, mount};
 
 const MOVED: &str = "another file has taken its place";
 
+/// The bytes of the smallest file that SQLite makes beside a store in WAL mode: the WAL's index.
+const LEAST_ROOM: u64 = 32 * 1024;
+
 /// A store's file.
 #[derive(Debug)]
 pub(super) struct StoreFile {
@@ -132,7 +135,15 @@ impl StoreFile {
         match error {
             // SQLite sees that the file has moved, too, and calls the store read-only.
             StoreError::Unusable { .. } if self.check_place().is_err() => StoreError::unfit(MOVED),
-            StoreError::Unusable { problem } => StoreError::Unusable { problem: self.cause(access).unwrap_or(problem) },
+            StoreError::Unusable { problem } => match (self.cause(access), free_bytes(&self.path)) {
+                (Some(cause), _) => StoreError::Unusable { problem: cause },
+                // A file beside the store could not be made, or not be given its size.
+                (None, Some(free @ ..LEAST_ROOM)) => StoreError::Full { needed: None, free },
+                (None, _) => StoreError::Unusable { problem },
+            },
+            StoreError::Full { needed, free } => {
+                StoreError::Full { needed, free: free_bytes(&self.path).unwrap_or(free) }
+            }
             other => other,
         }
     }
@@ -168,4 +179,17 @@ impl StoreFile {
         let may_not = !user.may(&directory, WRITE | ENTER);
         may_not.then(|| "SQLite has to make files beside it, and there is no permission to".to_owned())
     }
+}
+
+/// The bytes that are free for this user on the file system of `path`.
+#[cfg(feature = "server")]
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(path).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+/// The library alone has no call that tells what is free.
+#[cfg(not(feature = "server"))]
+pub(super) fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }

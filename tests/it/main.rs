@@ -29,6 +29,7 @@ mod property;
 mod question;
 mod races;
 mod readme;
+mod room;
 mod rows;
 mod schemas;
 mod soak;
