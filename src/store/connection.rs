@@ -47,8 +47,8 @@ pub(crate) struct Store<'s> {
 enum Attached<'s> {
     /// A connection of our own to a file.
     Own { connection: Connection, file: Box<StoreFile>, journal: Journal },
-    /// The host's connection, and whether it enforces foreign keys.
-    Host { connection: &'s mut Connection, enforced: bool },
+    /// The host's connection, and its settings: whether it enforces foreign keys, and `secure_delete` if that is changed.
+    Host { connection: &'s mut Connection, enforced: bool, secure_delete: Option<i64> },
 }
 
 /// How a store keeps what is not committed.
@@ -92,9 +92,15 @@ impl<'s> Store<'s> {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
                 }
                 let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
-                Self::new(Attached::Host { connection, enforced }, access, &host.cancel)
+                let secure_delete = (access == Access::Write && host.secure_delete)
+                    .then(|| connection.query_row("PRAGMA main.secure_delete", (), |row| row.get(0)))
+                    .transpose()?;
+                Self::new(Attached::Host { connection, enforced, secure_delete }, access, &host.cancel)
             }
         };
+        if access == Access::Write && host.secure_delete {
+            set_secure_delete(store.connection(), ON)?;
+        }
         // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
         store.connection().pragma_update(None, "foreign_keys", false)?;
         Ok(store)
@@ -258,10 +264,12 @@ impl Attached<'_> {
 
 impl Drop for Store<'_> {
     fn drop(&mut self) {
-        if let Attached::Host { connection, enforced } = &self.attached
-            && let Err(error) = connection.pragma_update(None, "foreign_keys", *enforced)
-        {
-            tracing::error!(error = %StoreError::from(error), "the host's setting of foreign keys was not restored");
+        let Attached::Host { connection, enforced, secure_delete } = &self.attached else { return };
+        let restored = connection
+            .pragma_update(None, "foreign_keys", *enforced)
+            .and_then(|()| secure_delete.map_or(Ok(()), |setting| set_secure_delete(connection, setting)));
+        if let Err(error) = restored {
+            tracing::error!(error = %StoreError::from(error), "the settings of the host's connection were not restored");
         }
     }
 }
@@ -294,6 +302,20 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
         }
     }
     Ok(connection)
+}
+
+/// What is deleted is overwritten with zeros.
+const ON: i64 = 1;
+
+/// Sets `secure_delete` to what it was when it was this number.
+fn set_secure_delete(connection: &Connection, setting: i64) -> rusqlite::Result<()> {
+    let pragma = match setting {
+        0 => "PRAGMA main.secure_delete = off",
+        ON => "PRAGMA main.secure_delete = on",
+        // Where that costs no more writing.
+        _ => "PRAGMA main.secure_delete = fast",
+    };
+    connection.query_row(pragma, (), |_| Ok(()))
 }
 
 /// In lower case.

@@ -32,6 +32,7 @@ mod readme;
 mod room;
 mod rows;
 mod schemas;
+mod secure_delete;
 mod soak;
 // It hears what SQLite is told through what newer ones of the range have.
 #[cfg(not(oldest_rusqlite))]
