@@ -1,8 +1,8 @@
 //! The audit line: who called what, and what came of it. Both sides write it here, under the log's target `audit`.
 //!
-//! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none. At the level
-//! `debug`, further lines name the ids of what went. Text that somebody else chose is written as Rust would write it, so
-//! that it can neither end the line nor move the cursor of a terminal, and is cut.
+//! Every call that changes something or is refused leaves one line; a dry run that succeeds leaves none, nor does a method
+//! that only reads. At the level `debug`, further lines name the ids of what went. Text that somebody else chose is cut, and
+//! escaped as Rust writes it, so that it can neither end the line nor move the cursor of a terminal, whatever writes the log.
 
 use std::time::Instant;
 
@@ -10,9 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::gateway::Caller;
+use crate::gateway::{Caller, JOBS_USAGE};
+use crate::method::USAGE_BY_TAG;
 use crate::rpc::{Kind, RpcError};
 
+/// The methods that change nothing.
+const READS: [&str; 2] = [USAGE_BY_TAG, JOBS_USAGE];
 /// The most characters that a line holds of what a caller, or another server, wrote.
 const MOST_WRITTEN: usize = 2000;
 /// The most characters of an id.
@@ -44,16 +47,17 @@ pub(crate) fn audit(
     started: Instant,
 ) {
     let Caller { name, uid, pid } = caller;
-    let asked = cut(asked, MOST_WRITTEN);
-    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let (name, asked) = (shown(name, MOST_OF_AN_ID), shown(asked, MOST_WRITTEN));
+    // To the microsecond, as reports have it.
+    let duration_ms = started.elapsed().as_micros() as f64 / 1000.0;
     match outcome {
+        Ok(_) if only_reads(method) => {}
         Ok(Outcome { dry_run: true, .. }) => {}
         Ok(Outcome { plan, jobs_deleted, actions_deleted, errors, job_ids, action_ids, .. }) => {
-            let plan = plan.as_deref().map(|plan| cut(plan, MOST_WRITTEN));
-            let (shown, errors) = (plan.as_ref().map(tracing::field::debug), errors.as_ref().map(Vec::len));
+            let (plan, errors) = (plan.as_deref().map(|plan| shown(plan, MOST_WRITTEN)), errors.as_ref().map(Vec::len));
             tracing::info!(
-                target: "audit", user = ?name, uid, pid, ?asked, outcome = "ok", plan = shown, jobs_deleted,
-                actions_deleted, errors, duration_ms, "{method}",
+                target: "audit", user = name, uid, pid, asked, outcome = "ok", plan, jobs_deleted, actions_deleted,
+                errors, duration_ms, "{method}",
             );
             if tracing::enabled!(target: "audit", tracing::Level::DEBUG) {
                 name_ids(method, plan.as_deref(), "job_ids", *job_ids);
@@ -62,9 +66,9 @@ pub(crate) fn audit(
         }
         Err(error) => {
             let outcome = error.kind().map_or("other", Kind::as_str);
-            let (code, message) = (error.code, cut(&error.message, MOST_WRITTEN));
+            let (code, error) = (error.code, shown(&error.message, MOST_WRITTEN));
             tracing::warn!(
-                target: "audit", user = ?name, uid, pid, ?asked, outcome, code, ?message, duration_ms, "{method}",
+                target: "audit", user = name, uid, pid, asked, outcome, code, error, duration_ms, "{method}",
             );
         }
     }
@@ -73,11 +77,69 @@ pub(crate) fn audit(
 fn name_ids(method: &str, plan: Option<&str>, list: &str, ids: Option<&RawValue>) {
     let ids = ids.and_then(|ids| serde_json::from_str::<Vec<&RawValue>>(ids.get()).ok()).unwrap_or_default();
     for some in ids.chunks(MOST_IDS) {
-        let ids: Vec<String> = some.iter().map(|id| cut(id.get(), MOST_OF_AN_ID)).collect();
-        tracing::debug!(target: "audit", plan, ids = ?ids.join(" "), "{method}: {list}");
+        let ids: Vec<String> = some.iter().map(|id| shown(id.get(), MOST_OF_AN_ID)).collect();
+        tracing::debug!(target: "audit", plan, ids = ids.join(" "), "{method}: {list}");
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
+/// Whether `method` changes nothing, whatever its params. A report that does not say that it is one of a dry run stands for
+/// a change: it may be another server's.
+fn only_reads(method: &str) -> bool {
+    READS.contains(&method)
+}
+
+/// The beginning of `text`, with every character escaped that does not show as itself.
+fn shown(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for char in text.chars().take(most) {
+        match char {
+            '"' | '\'' | '\\' => shown.push(char),
+            _ => shown.extend(char.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What a call of `method` leaves in the log.
+    fn audited(method: &str, outcome: Result<&Outcome<'_>, &RpcError>) -> String {
+        let (mut reader, writer) = pipe().expect("a pipe");
+        let log = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, || audit(method, &Caller::new("ana"), "{}", outcome, Instant::now()));
+        let mut lines = String::new();
+        reader.read_to_string(&mut lines).expect("UTF-8");
+        lines
+    }
+
+    #[test]
+    fn what_changes_something_or_is_refused_leaves_a_line() {
+        let (changed, dry) = (Outcome::default(), Outcome { dry_run: true, ..Outcome::default() });
+        let refused = RpcError::new(Kind::NotAdmin, "no");
+        for (method, changes) in [
+            ("job.cleanup_by_tag", true),
+            ("jobs.cleanup", true),
+            ("store.reclaim", true),
+            ("jobs.reclaim", true),
+            ("job.usage_by_tag", false),
+            ("jobs.usage", false),
+        ] {
+            assert_eq!(audited(method, Ok(&changed)).lines().count(), usize::from(changes), "{method}");
+            assert_eq!(audited(method, Ok(&dry)), "", "{method}");
+            assert_eq!(audited(method, Err(&refused)).lines().count(), 1, "{method}");
+        }
+    }
+
+    #[test]
+    fn durations_are_to_the_microsecond() {
+        let line = audited("jobs.cleanup", Ok(&Outcome::default()));
+        let duration = line.split_once("duration_ms=").expect(&line).1;
+        let decimals = duration.split_whitespace().next().and_then(|duration| duration.split_once('.')).expect(&line).1;
+        assert!(decimals.len() <= 3, "{line}");
+    }
 }

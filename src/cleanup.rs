@@ -169,7 +169,12 @@ fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
 }
 
 /// The criteria of `request` at `now`. An expected plan brings its own cut-off, and the moment from which the grace is counted.
-fn criteria<'c>(host: &Host, request: &'c Request, unfinished: Unfinished<'c>, now: DateTime<Utc>) -> Criteria<'c> {
+pub(crate) fn criteria<'c>(
+    host: &Host,
+    request: &'c Request,
+    unfinished: Unfinished<'c>,
+    now: DateTime<Utc>,
+) -> Criteria<'c> {
     let now_ms = now.timestamp_millis();
     let cutoff_ms = match request.age {
         Age::Any => None,

@@ -9,6 +9,10 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod jobs_usage;
+mod limits;
+mod log;
+mod moment;
 mod output;
 mod processes;
 mod question;
@@ -18,40 +22,45 @@ mod sockets;
 mod table;
 mod terminal;
 mod text;
+mod usage;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use failure::Failure;
+use log::{Log, LogFormat, Writing};
 
 /// Parses the command line, carries the command out, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let command = match parse() {
-        Ok(command) => command,
+    let cli = match parse() {
+        Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
-    log_to_stderr(command.log_level());
-    match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let (filter, writing) = cli.command.log();
+    let log = match Log::start(filter, cli.log_format, writing) {
+        Ok(log) => log,
         Err(failure) => {
             failure.say();
-            ExitCode::from(failure.exit_code())
+            return ExitCode::from(failure.exit_code());
         }
+    };
+    let end = interrupts::survive_file_limit().and_then(|()| run(cli.command));
+    if let Err(failure) = &end {
+        log.say(failure);
     }
+    log.end();
+    end.map_or_else(|failure| ExitCode::from(failure.exit_code()), |()| ExitCode::SUCCESS)
 }
 
-fn parse() -> Result<Command, clap::Error> {
+fn parse() -> Result<Cli, clap::Error> {
     let understood = |args: Vec<OsString>| {
         let matches = sockets::in_help(Cli::command()).try_get_matches_from(args)?;
-        Ok(Cli::from_arg_matches(&matches)?.command)
+        Cli::from_arg_matches(&matches)
     };
     understood(env::args_os().collect()).map_err(|error: clap::Error| {
         // An error repeats what was given: this is the same error, of what can be printed.
@@ -90,6 +99,9 @@ Example: watch a store being cleaned
   hero_proc_cleanup demo"
 )]
 pub(crate) struct Cli {
+    /// How the log is written on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -104,6 +116,8 @@ enum Command {
     Gateway(gateway::Args),
     /// Delete codescaler's jobs, and the actions that nothing refers to any more
     JobsCleanup(jobs_cleanup::Args),
+    /// Say which of codescaler's jobs take the space
+    JobsUsage(jobs_usage::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -126,47 +140,34 @@ Example:
 }
 
 impl Command {
-    /// What is logged unless `RUST_LOG` says otherwise.
-    fn log_level(&self) -> LevelFilter {
+    /// What is logged unless `RUST_LOG` says otherwise, and who writes it.
+    fn log(&self) -> (&'static str, Writing) {
         match self {
-            Self::Serve(_) | Self::Gateway(_) => LevelFilter::INFO,
-            Self::Demo(_) | Self::JobsCleanup(_) | Self::Check(_) | Self::Completions { .. } | Self::Man { .. } => {
-                LevelFilter::WARN
+            Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
+            Self::Demo(_)
+            | Self::JobsCleanup(_)
+            | Self::JobsUsage(_)
+            | Self::Check(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => {
+                // What the client would log is the command's error, which is said anyhow.
+                ("warn,hero_proc_cleanup::client=off", Writing::AtOnce)
             }
         }
     }
 }
 
-fn log_to_stderr(level: LevelFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().with_default_directive(level.into()).from_env_lossy())
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // It would report a stderr that is closed on stderr, and panic.
-        .log_internal_errors(false)
-        .init();
-}
-
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Check(args) => return check::run(&args),
-        Command::Completions { shell } => return output::print(&completions(shell)).map(drop),
-        Command::Man { dir } => return man(&dir),
-        Command::Demo(_) | Command::Serve(_) | Command::Gateway(_) | Command::JobsCleanup(_) => {}
+        Command::Demo(args) => limits::for_server()?.block_on(demo::run(&args)),
+        Command::Serve(args) => limits::for_server()?.block_on(serve::run(args)),
+        Command::Gateway(args) => limits::for_server()?.block_on(gateway::run(args)),
+        Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
+        Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
+        Command::Check(args) => check::run(&args),
+        Command::Completions { shell } => output::print(&completions(shell)).map(drop),
+        Command::Man { dir } => man(&dir),
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("the runtime could not be started", error))?;
-    runtime.block_on(async {
-        match command {
-            Command::Demo(args) => demo::run(&args).await,
-            Command::Serve(args) => serve::run(args).await,
-            Command::Gateway(args) => gateway::run(args).await,
-            Command::JobsCleanup(args) => jobs_cleanup::run(&args).await,
-            Command::Check(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
-        }
-    })
 }
 
 fn completions(shell: Shell) -> String {

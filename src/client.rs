@@ -1,6 +1,8 @@
-//! Typed clients of both methods: JSON-RPC 2.0 over HTTP/1.1 over a Unix socket.
+//! Typed clients of all methods: JSON-RPC 2.0 over HTTP/1.1 over a Unix socket.
 //!
 //! A call is sent once and never again: a deletion whose answer was lost may have been carried out.
+
+mod usage;
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -19,6 +22,7 @@ use tokio::time::timeout;
 pub use crate::method::Options;
 use crate::report::Report;
 use crate::rpc::{Kind, RpcError};
+pub use usage::{JobsUsageParams, UsageByTagParams};
 
 /// A client of the server that listens on one socket. Each call opens a connection of its own.
 #[derive(Debug, Clone)]
@@ -112,7 +116,7 @@ impl Client {
         self.call(crate::gateway::JOBS_CLEANUP, params).await
     }
 
-    async fn call(&self, method: &str, params: &impl Serialize) -> Result<Report, RpcError> {
+    async fn call<R: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<R, RpcError> {
         let result = self.call_raw(method, params).await?;
         self.read_report(&result)
     }
@@ -176,17 +180,17 @@ impl Client {
 
     /// The part of what went wrong on this side that the caller may know; the rest goes to the log.
     fn strange(&self, error: &CallError) -> RpcError {
-        let socket = self.socket.display();
+        let socket = self.socket.to_string_lossy();
         let cause = std::error::Error::source(error).map(ToString::to_string);
         match error {
             CallError::Connect { source, .. } => {
-                tracing::warn!(%socket, %error, cause, "call not sent");
+                tracing::warn!(?socket, %error, cause, "call not sent");
                 RpcError::new(Kind::UpstreamUnreachable, format_args!("{error}: nothing was sent"))
-                    .with("socket", socket.to_string())
+                    .with("socket", &*socket)
                     .with("cause", cause_word(source))
             }
             CallError::Timeout(_) | CallError::Broken(_) => {
-                tracing::error!(%socket, %error, cause, "call without answer");
+                tracing::error!(?socket, %error, cause, "call without answer");
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: the call may have been carried out"))
             }
             CallError::NoHttp(_)
@@ -195,7 +199,7 @@ impl Client {
             | CallError::Answer(_)
             | CallError::Report(_)
             | CallError::Envelope => {
-                tracing::error!(%socket, %error, cause, "call with an answer that can't be read");
+                tracing::error!(?socket, %error, cause, "call with an answer that can't be read");
                 let unknown = "this is not the server that was expected, what it did is unknown";
                 RpcError::new(Kind::OutcomeUnknown, format_args!("{error}: {unknown}"))
             }
@@ -267,7 +271,7 @@ enum CallError {
     TooLarge,
     #[error("the answer is no JSON-RPC response")]
     Answer(#[source] serde_json::Error),
-    #[error("the answer is no report of a cleanup")]
+    #[error("the answer is no report of this method")]
     Report(#[source] serde_json::Error),
     #[error("the answer is no JSON-RPC response to this call")]
     Envelope,

@@ -2,6 +2,8 @@
 //!
 //! It needs no server of ours: codescalers mounts [`Forwarder::call`] behind its own.
 
+mod usage;
+
 use std::time::Instant;
 
 use chrono::Utc;
@@ -13,13 +15,16 @@ use crate::audit::audit;
 use crate::client::Client;
 use crate::method::{CLEANUP_BY_TAG, Params};
 use crate::rpc::{Kind, RpcError};
-use crate::tag::{Guard, codescaler_tags};
+use crate::tag::{Guard, MAX_TAGS, codescaler_tags};
 
 /// The name of the method that deletes.
 pub const JOBS_CLEANUP: &str = "jobs.cleanup";
 
+/// The name of the method that says what jobs weigh.
+pub const JOBS_USAGE: &str = "jobs.usage";
+
 /// The names of all methods of codescalers' side.
-pub const METHODS: &[&str] = &[JOBS_CLEANUP];
+pub const METHODS: &[&str] = &[JOBS_CLEANUP, JOBS_USAGE];
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +88,7 @@ impl Forwarder {
         let result = match (params, method) {
             (_, method) if !METHODS.contains(&method) => return Err(RpcError::no_method(method)),
             _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
+            (Ok(params), JOBS_USAGE) => usage::forward(&self.hero_proc, params).await,
             (Ok(params), _) => match to_upstream(params) {
                 Ok(call) => self.hero_proc.call_raw(CLEANUP_BY_TAG, &call).await,
                 Err(error) => Err(error),
@@ -117,6 +123,9 @@ fn to_upstream(mut params: Params) -> Result<Map<String, Value>, RpcError> {
             let mut tags = codescaler_tags(actor, kind, target)
                 .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", name))?;
             except.append(&mut tags.split_off(1));
+            if except.len() > MAX_TAGS {
+                return Err(RpcError::param(name, format_args!("makes more than {MAX_TAGS} excepted tags")));
+            }
         }
     }
     if !except.is_empty() {

@@ -9,7 +9,7 @@ use crate::phase::outcome;
 use crate::plan::FIRST_MS;
 use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
-use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef};
+use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef, Times};
 use crate::tag::Guard;
 
 /// A store that fits, as it is at one moment.
@@ -118,6 +118,7 @@ fn jobs(
         Ok(())
     };
     snapshot.jobs(
+        Times::Read,
         || false,
         count,
         |(counts, referred_to)| {

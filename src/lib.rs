@@ -15,7 +15,7 @@
 //!   report    the report of a call, and the sum of several (batches)
 //! ```
 //!
-//! Beside it: `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
+//! Beside it: `usage` says what jobs weigh; `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
 //! features: `client` (typed clients, and `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix
 //! socket), `cli` (the binary).
 //!
@@ -79,6 +79,7 @@ mod inspect;
 mod plan;
 mod spec;
 mod store;
+mod usage;
 
 mod batches;
 mod host;
@@ -91,13 +92,15 @@ pub use batches::{Batches, Next};
 pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
 pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, call};
+pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, USAGE_BY_TAG, call};
+pub use phase::TERMINAL as TERMINAL_PHASES;
 pub use plan::{PlanToken, PlanTokenError};
 pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
 pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};
 pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, Tags, TagsError, codescaler_tags};
+pub use usage::{AgeUsage, ColumnUsage, DayUsage, JobUsage, PhaseUsage, TagUsage, Usage};
 
 /// The examples of the README and of the pages under `docs/` are compiled with the documentation's.
 #[cfg(doctest)]

@@ -10,6 +10,9 @@
 
 mod errors;
 mod params;
+#[cfg(feature = "client")]
+mod usage_fields;
+mod usage_params;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,12 +29,17 @@ pub use params::MAX_LIMIT;
 #[cfg(feature = "client")]
 pub use params::Options;
 pub(crate) use params::Params;
+#[cfg(feature = "client")]
+pub(crate) use usage_fields::UsageByFields;
 
 /// The name of the method that deletes.
 pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
 
+/// The name of the method that says what jobs weigh.
+pub const USAGE_BY_TAG: &str = "job.usage_by_tag";
+
 /// The names of all methods of the extension.
-pub const METHODS: &[&str] = &[CLEANUP_BY_TAG];
+pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, USAGE_BY_TAG];
 
 /// Answers a call of `method`, one of [`METHODS`], with `params`: a `&serde_json::Value`, a `&RawValue`, or any other
 /// deserializer of JSON. From text, repeated names are seen and refused; a `Value` has already dropped them.
@@ -61,6 +69,7 @@ pub fn call<'s, 'de>(
 ) -> Result<Box<RawValue>, RpcError> {
     let result = match method {
         CLEANUP_BY_TAG => cleanup_by_tag(params, store.into(), host, now).and_then(|report| json(&report)),
+        USAGE_BY_TAG => usage_params::answer(params, store.into(), host, now).and_then(|usage| json(&usage)),
         _ => Err(RpcError::no_method(method)),
     };
     result.inspect_err(RpcError::log)

@@ -1,7 +1,7 @@
 //! The phases in which a job has finished.
 
 /// The terminal phases that are known or plausible, compared without case. A job in any other phase has not finished.
-pub(crate) const TERMINAL: [&str; 15] = [
+pub const TERMINAL: [&str; 15] = [
     "succeeded",
     "success",
     "completed",

@@ -118,6 +118,11 @@ impl Criteria<'_> {
         }
     }
 
+    /// Whether this call could not stop the job `id`.
+    fn tried_in_vain(&self, id: i64) -> bool {
+        matches!(self.unfinished, Unfinished::Stopped(stops) if stops.failed.contains_key(&id))
+    }
+
     /// The jobs that this call has stopped.
     fn all_stopped(&self) -> impl Iterator<Item = i64> {
         let stops = match self.unfinished {
@@ -162,6 +167,7 @@ pub(crate) struct Stops {
 pub(crate) struct Stopped {
     pub(crate) job: Job,
     pub(crate) finished_at: Option<i64>,
+    pub(crate) run: Option<i64>,
 }
 
 /// The decision about one snapshot.

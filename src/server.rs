@@ -27,7 +27,8 @@ use std::time::Duration;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 
 pub use admin::{GateError, PeerGate};
 pub use service::Service;
@@ -42,8 +43,24 @@ const OTHER_FILES: usize = 64;
 /// The most bytes of a request's head.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
+/// How long, once the server stops, a client may still take to send the rest of a request.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How long, once the last call has ended, a client may still take to take its answer.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// What connections may still do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Nothing more is read from them.
+    Answering,
+    /// They are closed.
+    Over,
+}
+
 /// Serves `service` on `listener` until `shutdown` is ready. Then new connections and calls are refused, running calls end
-/// and are answered, and the socket is removed. Calls whose callers have left are waited for, too.
+/// and are answered, and the socket is removed. Calls whose callers have left are waited for, too; clients that send half
+/// a request, or do not take an answer, for a few seconds.
 ///
 /// # Errors
 ///
@@ -57,6 +74,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
     connection.timer(TokioTimer::new()).header_read_timeout(client_timeout).max_buf_size(MOST_HEAD_BYTES);
     connection.half_close(true);
     let graceful = GracefulShutdown::new();
+    let stage = watch::Sender::new(Stage::Serving);
     let places = Arc::new(Semaphore::new(most_connections()));
     let mut shutdown = std::pin::pin!(shutdown);
 
@@ -74,29 +92,51 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
             Err(error) => {
                 // Out of file descriptors, most likely: others will be closed.
                 tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
         // Who is at the other end, as the kernel says: headers are no identity.
         let peer = stream.peer_cred().inspect_err(|error| tracing::warn!(%error, "the kernel does not say who calls"));
         let router = router.clone().layer(axum::Extension(peer.ok()));
-        let stream = Patient::new(stream, client_timeout);
+        let stream = Patient::new(stream, client_timeout, reached(&stage, Stage::Answering));
         let serving = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         let serving = graceful.watch(serving);
+        let over = reached(&stage, Stage::Over);
         tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = serving => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                () = over => tracing::debug!("a client did not take its answer in time"),
             }
             drop(place);
         });
     }
     service.stop();
     drop(listener);
-    graceful.shutdown().await;
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = async {
+            sleep(LAST_REQUESTS).await;
+            stage.send_replace(Stage::Answering);
+            service.ended().await;
+            sleep(LAST_ANSWERS).await;
+        } => {}
+    }
+    stage.send_replace(Stage::Over);
     service.ended().await;
     drop(file);
     Ok(())
+}
+
+/// Waits until `stage` is at least `at`.
+fn reached(stage: &watch::Sender<Stage>, at: Stage) -> impl Future<Output = ()> + Send + 'static {
+    let mut stage = stage.subscribe();
+    async move {
+        // A sender that is gone means the end.
+        let _ = stage.wait_for(|stage| *stage >= at).await;
+    }
 }
 
 /// As many connections as there are file descriptors for.

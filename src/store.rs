@@ -36,6 +36,7 @@ mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
+mod weights;
 
 use std::io;
 use std::path::Path;
@@ -48,8 +49,9 @@ use crate::host::Cancel;
 pub(crate) use connection::{Access, Store};
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
-pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
+pub(crate) use weights::Weights;
 
 /// The place of a store.
 #[derive(Debug)]

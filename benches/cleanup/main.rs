@@ -17,6 +17,7 @@
 mod april;
 mod rows;
 mod stores;
+mod usage;
 
 use std::process::ExitCode;
 

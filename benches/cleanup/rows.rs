@@ -17,6 +17,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::april;
 use crate::stores::{Like, Stores};
+use crate::usage;
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
 pub(crate) struct Row {
@@ -59,6 +60,8 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
     row("three narrow tags, 12 jobs | a bare scan, ms", 100_000, 1.5, false, narrow);
     row("without indexes | with, ms", 100_000, 2.0, false, without_indexes);
     row("tags in the spec | in the column, ms", 100_000, 3.0, false, tags_in_spec);
+    row("usage | a bare scan of what it reads, ms", 1_000_000, 1.3, false, usage::against_scan);
+    row("peak memory of usage, 1M values | 100 MB", 1_000_000, 1.0, false, usage::memory);
     row("peak memory of a dry run, limit 1M | 100 MB", 1_000_000, 1.0, false, dry_run_memory);
     row("peak memory of a cleanup, all ids | 250 MB", 1_000_000, 1.0, false, cleanup_memory);
     rows
@@ -76,7 +79,7 @@ fn call(store: &Path, params: &Value) -> Report {
     serde_json::from_str(report.get()).unwrap()
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(crate) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
 
@@ -367,7 +370,7 @@ fn cleanup_memory(stores: &Stores, jobs: usize) -> (f64, f64) {
 }
 
 /// In MB, of a process that does nothing else.
-fn peak_memory(store: &Path, mode: &str) -> f64 {
+pub(crate) fn peak_memory(store: &Path, mode: &str) -> f64 {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output = command.arg("--memory-of").arg(store).arg("--mode").arg(mode).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
@@ -375,8 +378,10 @@ fn peak_memory(store: &Path, mode: &str) -> f64 {
 
 /// One call, its report written out as JSON, and the process's peak memory on stdout, in MB.
 pub(crate) fn memory_of(store: &Path, mode: &str) -> ExitCode {
-    let report = call(store, &params(mode == "dry-run", ALL));
-    let bytes = serde_json::to_vec(&report).unwrap().len();
+    let bytes = match mode {
+        "usage" => usage::call(store).get().len(),
+        mode => serde_json::to_vec(&call(store, &params(mode == "dry-run", ALL))).unwrap().len(),
+    };
     assert!(bytes > 0);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();

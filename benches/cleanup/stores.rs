@@ -16,6 +16,8 @@ pub(crate) enum Like {
     WithoutIndexes,
     /// Its jobs' tags stand in their specs only.
     TagsInSpec,
+    /// Each of codescaler's jobs has two targets that no other has: as many values as there are jobs.
+    WithTargets,
 }
 
 pub(crate) struct Stores {
@@ -81,6 +83,9 @@ fn make(path: &Path, jobs: usize, like: Like) {
         let tags = match (codescaler, id) {
             (true, 0..24) => {
                 r#"["codescaler","codescaler_eve","codescaler_kind_rare","codescaler_target_one"]"#.to_owned()
+            }
+            (true, _) if like == Like::WithTargets => {
+                format!(r#"["codescaler","codescaler_target_{id}","codescaler_target_{}"]"#, id + 1)
             }
             (true, _) => format!(r#"["codescaler","codescaler_user{}","codescaler_kind_build"]"#, id % 14),
             (false, _) => r#"["ops","nightly"]"#.to_owned(),

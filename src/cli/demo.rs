@@ -43,7 +43,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
-    let mut interrupts = Interrupts::with_hang_up()?;
+    let mut interrupts = Interrupts::new()?;
     let dir = tempfile::Builder::new()
         .prefix("hero-demo-")
         .tempdir()
@@ -103,14 +103,14 @@ async fn clean(
     print("\n1. What would go\n")?;
     let command = Command::new(args, socket, &["--dry-run"])?;
     let preview = jobs_cleanup::preview(&command.args).await?;
-    print(&table::report(&preview, screen(), None))?;
+    print(&table::report(&preview, screen()))?;
     let unchanged = before.until(&take_census(store, cancel).await?) == census::Difference::default();
     expect(unchanged, "The dry run changed nothing: every row of every table is as it was.")?;
 
     print("\n2. That goes, or nothing\n")?;
     let command = Command::new(args, socket, &["--plan", &preview.plan, "--yes"])?;
     let report = jobs_cleanup::delete_once(&command.args).await?;
-    print(&table::report(&report, screen(), None))?;
+    print(&table::report(&report, screen()))?;
 
     print("\n3. Before and after\n")?;
     let after = take_census(store, cancel).await?;

@@ -1,6 +1,7 @@
 //! How a command ends when it does not end well, and the exit code that says so.
 
 use std::error::Error as _;
+use std::path::Path;
 
 use hero_proc_cleanup::{Kind, RpcError};
 use thiserror::Error;
@@ -14,6 +15,12 @@ pub(crate) enum Failure {
     /// The call was answered with an error, or not at all.
     #[error(transparent)]
     Call(#[from] RpcError),
+    /// This user may not connect to the socket of the command line. Nothing was sent.
+    #[error(transparent)]
+    NoPermission(RpcError),
+    /// Nobody knows what became of the call, which was a dry run.
+    #[error("{0}; it was a dry run, which deletes nothing")]
+    NotShown(RpcError),
     /// Done, but the report could not be written.
     #[error("{what_went}, but the report could not be written")]
     NotReported {
@@ -46,6 +53,18 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The failure `error` of a call at `socket`.
+    ///
+    /// A gateway that may not connect to hero_proc answers with the same kind and cause, of another socket.
+    pub(crate) fn of_call(error: RpcError, socket: &Path) -> Self {
+        let refused = error.kind() == Some(Kind::UpstreamUnreachable) && error.data["cause"] == "permission_denied";
+        if refused && error.data["socket"] == *socket.display().to_string() {
+            Self::NoPermission(error)
+        } else {
+            Self::Call(error)
+        }
+    }
+
     pub(crate) fn failed(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Failed { what: what.into(), source: Some(source.into()) }
     }
@@ -57,8 +76,6 @@ impl Failure {
                 Some(Kind::InvalidParams) => 2,
                 Some(Kind::PlanChanged) => 4,
                 Some(Kind::TagOutsideGuard | Kind::NotAdmin) => 5,
-                // This user may not connect.
-                Some(Kind::UpstreamUnreachable) if error.data["cause"] == "permission_denied" => 5,
                 Some(Kind::StoreBusy | Kind::UpstreamUnreachable | Kind::OutcomeUnknown) => 6,
                 Some(
                     Kind::ParseError
@@ -75,26 +92,32 @@ impl Failure {
             Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
             Self::WithErrors => 3,
+            Self::NoPermission(_) => 5,
+            Self::NotShown(_) => 6,
         }
     }
 
-    /// Says on stderr what went wrong, with its causes, with what the error's data adds, and with what may help.
+    /// Says on stderr what went wrong: see [`lines`](Self::lines).
     pub(crate) fn say(&self) {
+        self.lines().iter().for_each(say);
+    }
+
+    /// What went wrong, with its causes, with what the error's data adds, and with what may help. The lines are printable.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
         while let Some(error) = cause {
             text.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        say(text);
-        if let Self::Call(error) = self {
+        let mut lines = vec![printable(text)];
+        if let Self::Call(error) | Self::NoPermission(error) | Self::NotShown(error) = self {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
-                say(format_args!("  {}: {}", printable(name), json(&value.to_string())));
+                lines.push(format!("  {}: {}", printable(name), json(&value.to_string())));
             }
         }
-        if let Some(help) = self.help() {
-            say(help);
-        }
+        lines.extend(self.help().map(ToOwned::to_owned));
+        lines
     }
 
     /// What the user can do.
@@ -102,8 +125,10 @@ impl Failure {
         match self {
             Self::Call(error) if error.kind() == Some(Kind::PlanChanged) => match error.data.get("reason")?.as_str()? {
                 "params" => Some("A plan goes with the very flags of its dry run: give the same ones, and no others."),
+                "set" => Some("A new dry run shows what would go now."),
                 _ => None,
             },
+            Self::Call(error) if error.kind() == Some(Kind::OutcomeUnknown) => Some("A dry run shows what is left."),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use hero_proc_cleanup::server::{GateError, Listener, PeerGate, Service};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::running::{Running, raise_file_limit};
+use super::running::Running;
 use super::{age, sockets};
 
 /// What `gateway` takes.
@@ -34,14 +34,13 @@ pub(crate) struct Args {
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     timeout: i64,
-    /// How long a client may take to send a request, and to take its answer
+    /// How long a client may take to send a request, and to take each 256 KiB of its answer
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::GATEWAY);
     let mut hero_proc = Client::new(sockets::path(args.hero_proc, sockets::HERO_PROC));
     hero_proc.timeout = Some(Duration::from_millis(args.timeout.unsigned_abs()));

@@ -1,30 +1,37 @@
-//! The signals that ask a command to end.
+//! The signals that ask a command to end, and the one that must not end it.
 
-use std::future::poll_fn;
-use std::task::Poll;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::{flag, low_level::pipe};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 
 use super::failure::Failure;
 
-/// Signals that this process handles from the moment on that this exists.
+/// SIGINT, SIGTERM and SIGHUP, handled by this process from the moment on that this exists.
+///
+/// A handler writes one byte for each signal, so that two of them are two however soon the second comes. tokio makes one
+/// of those that come before it has told of the first.
 #[derive(Debug)]
-pub(crate) struct Interrupts(Vec<Signal>);
+pub(crate) struct Interrupts(UnixStream);
 
 impl Interrupts {
-    /// SIGINT and SIGTERM.
+    /// Handles the signals. A hang-up that whoever started this process has had ignored (`nohup`) stays ignored.
     pub(crate) fn new() -> Result<Self, Failure> {
-        Self::on(&[SignalKind::interrupt(), SignalKind::terminate()])
-    }
-
-    /// SIGINT, SIGTERM and SIGHUP: for what must not leave anything behind when its terminal is closed.
-    pub(crate) fn with_hang_up() -> Result<Self, Failure> {
-        Self::on(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])
-    }
-
-    fn on(kinds: &[SignalKind]) -> Result<Self, Failure> {
-        let signals = kinds.iter().map(|kind| signal(*kind)).collect::<Result<_, _>>();
-        Ok(Self(signals.map_err(|error| Failure::failed("signals can't be handled", error))?))
+        let handled = || {
+            let (reader, writer) = StdStream::pair()?;
+            let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+            for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
+                pipe::register(signal, writer.try_clone()?)?;
+            }
+            reader.set_nonblocking(true)?;
+            UnixStream::from_std(reader)
+        };
+        handled().map(Self).map_err(|error: io::Error| Failure::failed("signals can't be handled", error))
     }
 
     /// Whether one has come that nobody has heard of.
@@ -38,10 +45,21 @@ impl Interrupts {
 
     /// Waits for the next one. None is lost if this is dropped before.
     pub(crate) async fn next(&mut self) {
-        poll_fn(|context| {
-            let any = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-            if any { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        // The other end is never closed: handlers are there for good.
+        let _ = self.0.read_u8().await;
     }
+}
+
+/// Lets a write beyond the limit of file sizes fail, where SIGXFSZ would end the process.
+pub(crate) fn survive_file_limit() -> Result<(), Failure> {
+    // A handler that does nothing of use: to ignore a signal takes unsafe code.
+    let handled = flag::register(SIGXFSZ, Arc::default());
+    handled.map(drop).map_err(|error| Failure::failed("signals can't be handled", error))
+}
+
+/// Whether this process ignores `signal`.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }

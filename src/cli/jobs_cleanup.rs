@@ -7,152 +7,28 @@
 //! without --yes                 before each call: dry run → question → the call, with that dry run's plan
 //! ```
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal};
-use std::path::PathBuf;
-use std::pin::pin;
-use std::time::Duration;
+mod args;
+mod close;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{ValueEnum, ValueHint};
-use hero_proc_cleanup::client::{Client, JobsCleanupParams};
-use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, MAX_LIMIT, Next, Report, RpcError};
+use std::io::{self, IsTerminal};
+use std::pin::pin;
+
+use hero_proc_cleanup::client::{Client, JobsCleanupParams, JobsUsageParams};
+use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, Next, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{self, Format, Printed, say};
 use super::question::{self, Answer, Rest};
-use super::table::number;
+use super::table::{self, jobs_and_actions, number};
 use super::terminal::Terminal;
-use super::text::{is_utf8, quoted};
-use super::{age, sockets, table};
-
-/// What `jobs-cleanup` takes.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Without --dry-run or --yes, the dry run is shown on the terminal and a question asked; then exactly that goes, or \
-nothing. Where there is no terminal, one of the two must be given.
-
-Without --limit and --plan, further batches follow until nothing is left, and the report is their sum. Ctrl-C ends \
-after the running call.
-
-Examples:
-  hero_proc_cleanup jobs-cleanup --dry-run
-  hero_proc_cleanup jobs-cleanup --older-than 7d
-  hero_proc_cleanup jobs-cleanup --kind build --actor ana --older-than 2h --yes
-  hero_proc_cleanup jobs-cleanup --older-than 7d --plan 1790000000000.3f9a...")]
-pub(crate) struct Args {
-    /// Only jobs of this kind, such as build
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    kind: Option<String>,
-    /// Only jobs with this target
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    target: Option<String>,
-    /// Only jobs of this actor
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    actor: Option<String>,
-    /// Only jobs created at least this long ago: 250, 250ms, 3s, 10m, 2h or 7d
-    #[arg(long, value_name = "D", value_hint = ValueHint::Other, value_parser = age::parse)]
-    older_than: Option<i64>,
-    /// Report what would go, delete nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Also delete jobs that have not finished: they are stopped first
-    #[arg(long)]
-    force: bool,
-    /// At most this many jobs, in one call [default: 50000 in each call, call after call]
-    #[arg(long, value_name = "N", value_hint = ValueHint::Other, value_parser = at_most_max::<1>)]
-    limit: Option<usize>,
-    /// At most this many entries in each list of the report [default: 10000, or 1000 for a table]
-    #[arg(long, value_name = "N", value_hint = ValueHint::Other, value_parser = at_most_max::<0>)]
-    max_ids: Option<usize>,
-    /// Delete exactly what the dry run with this plan showed, or nothing
-    #[arg(long, value_name = "TOKEN", value_hint = ValueHint::Other)]
-    plan: Option<String>,
-    /// Delete without a question
-    #[arg(long)]
-    yes: bool,
-    /// How to print the report [default: table on a terminal, json elsewhere]
-    #[arg(short, long, value_enum)]
-    output: Option<Format>,
-    /// How long a call may take: 250, 250ms, 3s, 10m, 2h or 7d [default: until it is answered]
-    #[arg(long, value_name = "D", value_hint = ValueHint::Other, value_parser = age::parse_limit)]
-    timeout: Option<i64>,
-    /// The gateway's socket [default: hero_codescalers_cleanup/rpc.sock in the directory of sockets]
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
-    socket: Option<PathBuf>,
-}
-
-/// The most entries in each list of a report that becomes a table, which shows a few of them and counts the rest.
-const TABLE_IDS: usize = 1_000;
-
-impl Args {
-    fn format(&self) -> Format {
-        Format::or_default(self.output)
-    }
-
-    /// Lists are asked for as far as they are printed: a sum needs counts alone.
-    fn max_ids(&self) -> usize {
-        self.max_ids.unwrap_or(match self.format() {
-            Format::Json => DEFAULT_MAX_IDS,
-            Format::Table => TABLE_IDS,
-        })
-    }
-
-    /// What decides which jobs go, as it is typed.
-    fn filter(&self) -> Vec<String> {
-        let Self { kind, target, actor, older_than, force, limit, .. } = self;
-        let mut words = Vec::new();
-        let mut option = |name: &str, value: Option<String>| words.extend(value.map(|value| [name.to_owned(), value]));
-        option("--kind", kind.clone());
-        option("--target", target.clone());
-        option("--actor", actor.clone());
-        option("--older-than", older_than.map(age::text));
-        option("--limit", limit.map(|limit| limit.to_string()));
-        let mut words: Vec<String> = words.into_iter().flatten().collect();
-        words.extend(force.then(|| "--force".to_owned()));
-        words
-    }
-
-    /// The command that deletes what the dry run with this `plan` has shown: the same flags, quoted for a shell.
-    fn to_delete(&self, plan: &str) -> String {
-        let Self { max_ids, output, timeout, socket, yes, .. } = self;
-        let program = std::env::args_os().next().unwrap_or_else(|| OsString::from(env!("CARGO_BIN_NAME")));
-        let mut words = vec![program.to_string_lossy().into_owned(), "jobs-cleanup".to_owned()];
-        words.extend(self.filter());
-        let mut option = |name: &str, value: Option<String>| {
-            words.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
-        };
-        option("--max-ids", max_ids.map(|max_ids| max_ids.to_string()));
-        option("--output", output.and_then(|output| Some(output.to_possible_value()?.get_name().to_owned())));
-        option("--timeout", timeout.map(age::text));
-        option("--socket", socket.as_ref().map(|socket| socket.to_string_lossy().into_owned()));
-        option("--plan", Some(plan.to_owned()));
-        words.extend(yes.then(|| "--yes".to_owned()));
-        shell(&words)
-    }
-
-    /// The gateway. Without `--timeout` it is the gateway that answers, or the connection ends.
-    fn client(&self) -> Client {
-        let mut client = Client::new(sockets::path(self.socket.clone(), sockets::GATEWAY));
-        client.timeout = self.timeout.map(|ms| Duration::from_millis(ms.unsigned_abs()));
-        client
-    }
-}
-
-fn shell(words: &[String]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A number from `LEAST` to the most that the methods take.
-fn at_most_max<const LEAST: usize>(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (LEAST..=MAX_LIMIT).contains(number));
-    number.ok_or_else(|| format!("not a number from {LEAST} to {MAX_LIMIT}"))
-}
+use super::text::is_utf8;
+pub(crate) use args::Args;
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     // Before anything is sent.
+    args.check()?;
     let terminal = if args.dry_run || args.yes { None } else { Some(Terminal::open()?) };
     let mut session = Session::new(args, args.max_ids())?;
     if args.dry_run {
@@ -160,7 +36,13 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     }
     let end = session.delete(terminal).await;
     session.progress.finish_and_clear();
-    session.report(end)
+    let close = match session.batches.report() {
+        Some(report) if matched_nothing(report) && end.is_ok() => session.what_came_close().await,
+        _ => Vec::new(),
+    };
+    let end = session.report(end);
+    close.into_iter().for_each(say);
+    end
 }
 
 /// The dry run that `args` ask for, as [`run`] would have it.
@@ -173,6 +55,11 @@ pub(crate) async fn preview(args: &Args) -> Result<Report, Failure> {
 pub(crate) async fn delete_once(args: &Args) -> Result<Report, Failure> {
     let max_ids = args.max_ids.unwrap_or(DEFAULT_MAX_IDS);
     Ok(Session::new(args, max_ids)?.call(args.plan.as_deref()).await?.0)
+}
+
+/// Whether no job carries the tags, and no action goes either.
+fn matched_nothing(report: &Report) -> bool {
+    report.jobs_matched == 0 && report.actions_planned == 0
 }
 
 fn without_errors(report: &Report) -> Result<(), Failure> {
@@ -203,7 +90,7 @@ impl<'a> Session<'a> {
             args,
             client: args.client(),
             max_ids,
-            interrupts: Interrupts::with_hang_up()?,
+            interrupts: Interrupts::new()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
         })
@@ -212,24 +99,51 @@ impl<'a> Session<'a> {
     /// Shows what would go, and how to delete it.
     async fn dry_run(&mut self) -> Result<(), Failure> {
         let report = self.preview(self.args.plan.as_deref()).await?;
-        let to_delete = self.args.to_delete(&report.plan);
+        let goes = report.jobs_planned > 0 || report.actions_planned > 0;
+        let to_delete = goes.then(|| self.args.to_delete(&report.plan));
         let format = self.args.format();
-        output::print_as(format, &report, |report, screen| table::report(report, screen, Some(&to_delete)))?;
-        if format == Format::Json && io::stderr().is_terminal() {
+        output::print_as(format, &report, |report, screen| table::dry_run(report, screen, to_delete.as_deref()))?;
+        if let (Format::Json, true, Some(command)) = (format, io::stderr().is_terminal(), to_delete) {
             say("To delete exactly this, or nothing:");
-            say(format_args!("  {to_delete}"));
+            say(format_args!("  {command}"));
+        }
+        self.args.warning(&report).into_iter().for_each(say);
+        if matched_nothing(&report) {
+            self.what_came_close().await.into_iter().for_each(say);
         }
         without_errors(&report)
+    }
+
+    /// Why nothing matched, as far as the gateway can say. The question is one of kindness: nothing depends on its answer.
+    async fn what_came_close(&mut self) -> Vec<String> {
+        let asked = self.args.asked();
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        let mut params = JobsUsageParams::default();
+        params.by = Some(asked.iter().map(|asked| asked.field.to_owned()).collect());
+        params.top = Some(close::MOST_ASKED);
+        let usage = tokio::select! {
+            usage = self.client.jobs_usage(&params) => usage,
+            () = self.interrupts.next() => return Vec::new(),
+        };
+        match usage {
+            Ok(usage) => close::lines(&asked, &usage),
+            Err(error) => {
+                tracing::debug!(%error, "nobody says what came close");
+                Vec::new()
+            }
+        }
     }
 
     /// Prints the sum of all calls, and says how it ended. If the sum can't be printed, stderr says what went.
     fn report(self, end: Result<(), Failure>) -> Result<(), Failure> {
         let what_went = self.what_went();
-        let (deleted, _) = self.deleted();
         let Some(report) = self.batches.into_report() else {
             return end;
         };
-        let printed = output::print_as(self.args.format(), &report, |report, on| table::report(report, on, None));
+        let deleted = report.jobs_deleted + report.actions_deleted;
+        let printed = output::print_as(self.args.format(), &report, table::report);
         match &printed {
             Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
                 say("The report is of the calls before; what they deleted is gone.");
@@ -237,6 +151,7 @@ impl<'a> Session<'a> {
             Ok(Printed::Unread) => say(&what_went),
             _ => {}
         }
+        self.args.warning(&report).into_iter().for_each(say);
         let end = end.and_then(|()| without_errors(&report));
         match (printed, end) {
             (Ok(_), end) => end,
@@ -272,24 +187,22 @@ impl<'a> Session<'a> {
                 return Err(self.interrupted());
             }
             let (report, interrupted) = self.call(plan.take().as_deref()).await?;
-            let left = match self.batches.add(report) {
+            let next = self.batches.add(report);
+            let left = match next {
                 Next::Done => return Ok(()),
-                Next::Again { left } if rest == Rest::Follows => left,
-                Next::Again { left: 0 } => {
-                    say("More actions are left: this call was not for them.");
-                    return Ok(());
-                }
-                Next::Again { left } => {
-                    let left = number(left, "more job matches", "more jobs match");
-                    say(format_args!("{left}: this call was not for them."));
-                    return Ok(());
-                }
-                Next::Stuck { left } => {
-                    let left = number(left, "more job matches", "more jobs match");
-                    say(format_args!("{left}, and none could go in this call."));
-                    return Ok(());
-                }
+                Next::Again { left } | Next::Stuck { left } => left,
             };
+            if next == (Next::Stuck { left }) || rest == Rest::Stays {
+                let left = match left {
+                    0 => "More actions that no job refers to are left".to_owned(),
+                    left => number(left, "more job matches", "more jobs match"),
+                };
+                say(match next {
+                    Next::Stuck { .. } => format!("{left}, and none could go in this call."),
+                    _ => format!("{left}: this call was not for them."),
+                });
+                return Ok(());
+            }
             if interrupted == Interrupted::Yes {
                 return Err(self.interrupted());
             }
@@ -312,9 +225,13 @@ impl<'a> Session<'a> {
             say("There is nothing to delete.");
             return Ok((Answer::Yes, preview.plan));
         }
-        let filter = shell(&self.args.filter());
-        let gateway = self.client.socket.display().to_string();
-        let answer = question::ask(terminal, &preview, &filter, &gateway, rest, &mut self.interrupts).await;
+        let filter = self.args.filter();
+        let mut about =
+            vec![format!("Filter: {}", if filter.is_empty() { "none, all of codescaler's jobs" } else { &filter })];
+        about.extend(table::asked(&preview));
+        about.push(format!("Gateway: {}", self.client.socket.display()));
+        about.extend(self.args.warning(&preview));
+        let answer = question::ask(terminal, &preview, about, rest, &mut self.interrupts).await;
         Ok((answer, preview.plan))
     }
 
@@ -326,7 +243,10 @@ impl<'a> Session<'a> {
             answer = self.client.jobs_cleanup(&params) => answer,
             () = self.interrupts.next() => return Err(self.interrupted()),
         };
-        Ok(answer?)
+        answer.map_err(|error| match error.kind() {
+            Some(Kind::OutcomeUnknown) => Failure::NotShown(error),
+            _ => Failure::of_call(error, &self.client.socket),
+        })
     }
 
     /// One call that deletes. The first signal lets it end, the second leaves it.
@@ -334,50 +254,46 @@ impl<'a> Session<'a> {
         let params = self.params(plan);
         let mut call = pin!(self.client.jobs_cleanup(&params));
         tracing::debug!("the call begins");
-        tokio::select! {
+        let (answer, interrupted) = tokio::select! {
             biased;
-            () = self.interrupts.next() => {}
-            answer = &mut call => return Ok((answer?, Interrupted::No)),
-        }
-        self.progress.suspend(|| say("Waiting for the running call to end. Once more, and it is left to itself."));
-        tokio::select! {
-            answer = &mut call => Ok((answer?, Interrupted::Yes)),
             () = self.interrupts.next() => {
-                Err(RpcError::new(Kind::OutcomeUnknown, "left before the answer: the call may still delete").into())
+                self.progress.suspend(|| say("Waiting for the running call to end. Once more, and it is left to itself."));
+                tokio::select! {
+                    answer = &mut call => (answer, Interrupted::Yes),
+                    () = self.interrupts.next() => {
+                        let left = "left before the answer: the call may still delete";
+                        return Err(RpcError::new(Kind::OutcomeUnknown, left).into());
+                    }
+                }
             }
+            answer = &mut call => (answer, Interrupted::No),
+        };
+        match answer {
+            Ok(report) => Ok((report, interrupted)),
+            Err(error) => Err(Failure::of_call(error, &self.client.socket)),
         }
     }
 
     fn params(&self, plan: Option<&str>) -> JobsCleanupParams {
-        let Args { kind, target, actor, older_than, force, limit, .. } = self.args;
-        let mut params = JobsCleanupParams::default();
-        params.kind.clone_from(kind);
-        params.target.clone_from(target);
-        params.actor.clone_from(actor);
-        params.options.older_than_ms = *older_than;
-        params.options.force = Some(*force);
-        params.options.limit = *limit;
-        params.options.max_ids = Some(self.max_ids);
-        params.options.expect_plan = plan.map(ToOwned::to_owned);
-        params
+        self.args.params(self.max_ids, plan)
     }
 
+    /// Shows how many jobs have gone, and how many are `left`. Where actions alone are left, nobody knows their number.
     fn show_progress(&mut self, left: u64) {
-        let (deleted, _) = self.deleted();
+        let Some(sum) = self.batches.report() else { return };
+        let (template, done, left) = match left {
+            0 => ("{human_pos} actions deleted, and more are left", sum.actions_deleted, 0),
+            _ => ("{wide_bar} {human_pos} of {human_len} jobs, {eta} left", sum.jobs_deleted, left),
+        };
         if self.progress.length().is_none() {
             // Draws on stderr, and not at all where that is no terminal.
-            self.progress = ProgressBar::new(deleted + left);
-            if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} jobs, {eta} left") {
-                self.progress.set_style(if is_utf8() { style } else { style.progress_chars("=> ") });
-            }
+            self.progress = ProgressBar::new(done + left);
         }
-        self.progress.set_length(deleted + left);
-        self.progress.set_position(deleted);
-    }
-
-    /// How many jobs and actions have gone.
-    fn deleted(&self) -> (u64, u64) {
-        self.batches.report().map_or((0, 0), |sum| (sum.jobs_deleted, sum.actions_deleted))
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.progress.set_style(if is_utf8() { style } else { style.progress_chars("=> ") });
+        }
+        self.progress.set_length(done + left);
+        self.progress.set_position(done);
     }
 
     fn interrupted(&self) -> Failure {
@@ -385,11 +301,13 @@ impl<'a> Session<'a> {
     }
 
     fn what_went(&self) -> String {
-        match self.deleted() {
+        let Some(sum) = self.batches.report() else { return "nothing was deleted".to_owned() };
+        let Report { jobs_deleted, actions_deleted, actions_leaked, .. } = *sum;
+        match (jobs_deleted, actions_deleted) {
             (0, 0) => "nothing was deleted".to_owned(),
             (jobs, actions) => {
-                let (jobs, actions) = (number(jobs, "job", "jobs"), number(actions, "action", "actions"));
-                format!("{jobs} and {actions} were deleted")
+                let were = if jobs + actions == 1 { "was" } else { "were" };
+                format!("{} {were} deleted", jobs_and_actions(jobs, actions, actions_leaked))
             }
         }
     }

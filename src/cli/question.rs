@@ -3,7 +3,7 @@
 use hero_proc_cleanup::Report;
 
 use super::interrupts::Interrupts;
-use super::table::{self, Screen, number};
+use super::table::{self, Screen, jobs_and_actions, number};
 use super::terminal::Terminal;
 use super::text::printable;
 
@@ -27,35 +27,27 @@ pub(crate) enum Answer {
     Interrupted,
 }
 
-/// Shows the dry run `preview` with its `filter` and `gateway`, and asks whether that is to go.
+/// Shows the dry run `preview` with the lines `about` it, and asks whether that is to go.
 ///
 /// Only `yes` and `y` are a yes, and, if batches may follow, `all` and `a`.
 pub(crate) async fn ask(
     terminal: &Terminal,
     preview: &Report,
-    filter: &str,
-    gateway: &str,
+    about: Vec<String>,
     rest: Rest,
     interrupts: &mut Interrupts,
 ) -> Answer {
     let mut text = table::preview(preview, Screen::wide(terminal.width()));
     let mut line = |line: String| text.push_str(&(printable(line) + "\n"));
-    line(format!("Filter: {}", if filter.is_empty() { "none, all of codescaler's jobs" } else { filter }));
-    line(format!("Gateway: {gateway}"));
+    about.into_iter().for_each(&mut line);
     let all = preview.more && rest == Rest::Follows;
     if preview.more {
-        let over = preview.jobs_kept.over_limit;
-        line(if all {
-            let batches = over.div_ceil(preview.jobs_planned.max(1));
-            let batches = number(batches, "further batch", "further batches");
-            format!("{} more in {batches}: each is decided anew, and asked about.", jobs(over))
-        } else {
-            format!("Not part of this: {} over the limit.", jobs(over))
-        });
+        line(beyond(preview, all));
     }
-    let actions = number(preview.actions_planned, "action", "actions");
+    let Report { jobs_planned, actions_planned, actions_leaked, .. } = *preview;
+    let what = jobs_and_actions(jobs_planned, actions_planned, actions_leaked);
     let answers = if all { "yes/no/all" } else { "yes/no" };
-    text.push_str(&format!("Delete {} and {actions}? [{answers}] ", jobs(preview.jobs_planned)));
+    text.push_str(&format!("Delete {what}? [{answers}] "));
 
     let answer = tokio::select! {
         answer = terminal.ask(&text) => answer.unwrap_or_default(),
@@ -71,6 +63,19 @@ pub(crate) async fn ask(
     }
 }
 
-fn jobs(count: u64) -> String {
-    number(count, "job", "jobs")
+/// What the limit leaves, and, if batches `follow`, what becomes of it.
+fn beyond(preview: &Report, follow: bool) -> String {
+    let over = preview.jobs_kept.over_limit;
+    let left = match over {
+        0 => "more actions that no job refers to".to_owned(),
+        _ => number(over, "more job", "more jobs"),
+    };
+    if !follow {
+        return format!("Not part of this: {left}, over the limit.");
+    }
+    let batches = match (over, preview.jobs_planned) {
+        (0, _) | (_, 0) => "further batches".to_owned(),
+        (over, planned) => number(over.div_ceil(planned), "further batch", "further batches"),
+    };
+    format!("Left to {batches}: {left}. Each batch is decided anew, and asked about.")
 }

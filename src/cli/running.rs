@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use hero_proc_cleanup::server::{self, Listener, Service};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep;
@@ -70,13 +69,4 @@ impl Running {
 fn ended(end: Result<io::Result<()>, JoinError>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::failed("the server ended", error);
     end.map_err(|error| failed(error.into()))?.map_err(failed)
-}
-
-/// Lets this process have as many files open as the system allows: each connection is one, and the usual limit of 1024
-/// is there for programs that can't count further.
-pub(crate) fn raise_file_limit() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, ?current, ?maximum, "the limit of open files stays as it is");
-    }
 }

@@ -11,15 +11,16 @@ use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::processes::Processes;
-use super::running::{Running, raise_file_limit};
+use super::running::Running;
 use super::{age, sockets};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone.
-SIGTERM and SIGINT let the running calls end; a second one, or --stop-timeout, ends them before their commit, with \
-nothing deleted.
+It stops nothing: with `force`, a job that has not finished goes only if the process that its row records is gone, \
+which can be known only with --same-pids.
+SIGTERM, SIGINT and SIGHUP let the running calls end; a second one, or --stop-timeout, ends them before their commit, \
+with nothing deleted.
 
 Examples:
   hero_proc_cleanup serve --store ~/hero/var/hero_proc.db
@@ -31,20 +32,26 @@ pub(crate) struct Args {
     /// Where to listen [default: hero_proc_cleanup/rpc.sock in the directory of sockets]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// hero_proc's processes are seen here under the pids that its rows name: a pid that isn't found is dead
+    #[arg(long)]
+    same_pids: bool,
+    /// Let finished jobs go whose run goes on
+    #[arg(long)]
+    no_runs: bool,
     /// How long the running calls may take to end, once asked to: 250, 250ms, 3s, 10m, 2h or 7d
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     stop_timeout: i64,
-    /// How long a client may take to send a request, and to take its answer
+    /// How long a client may take to send a request, and to take each 256 KiB of its answer
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
     client_timeout: i64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let interrupts = Interrupts::new()?;
-    raise_file_limit();
     let socket = sockets::path(args.socket, sockets::SERVE);
     let mut host = Host::new(Guard::codescaler());
-    host.control = Some(Arc::new(Processes));
+    host.control = Some(Arc::new(Processes { same_pids: args.same_pids }));
+    host.runs = !args.no_runs;
     let cancel = host.cancel.clone();
 
     let looks = host.clone();
@@ -53,7 +60,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
     let running = start(service, &socket)?;
     // Beside the server, and nobody waits for it: a store may be large, or locked.
-    std::thread::spawn(move || look_at(&args.store, &looks));
+    let look = move || look_at(&args.store, &looks);
+    if let Err(error) = std::thread::Builder::new().name("look".to_owned()).spawn(look) {
+        tracing::warn!(%error, "the store could not be looked at");
+    }
     running
         .until(interrupts, stop_timeout, || {
             // Said once it holds.

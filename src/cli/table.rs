@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use chrono::DateTime;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use hero_proc_cleanup::{Inspection, Reason, Report};
 use indicatif::{DecimalBytes, HumanCount};
 
@@ -31,33 +31,49 @@ impl Screen {
     pub(crate) fn wide(width: Option<u16>) -> Self {
         Self { width }
     }
+
+    pub(crate) fn width(self) -> Option<u16> {
+        self.width
+    }
 }
 
-/// What goes or went by count, what stays and why, and what it took. A dry run ends with the command `to_delete` that
-/// deletes exactly this, or else with its plan.
-pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
+/// What goes or went by count, what stays and why, and what it took.
+pub(crate) fn report(report: &Report, screen: Screen) -> String {
     let mut text = Lines::default();
-    text.grid(&totals(report, screen));
+    text.totals(report, screen);
     details(&mut text, report, screen, LINES);
     if report.more {
-        text.line("More jobs match than one call takes: they are left for the next.");
+        text.line(match report.jobs_kept.over_limit {
+            0 => "More actions that no job refers to are there than one call takes: they are left for the next.",
+            _ => "More jobs match than one call takes: they are left for the next.",
+        });
+    }
+    if let Some(asked) = asked(report) {
+        text.line(asked);
     }
     if report.dry_run {
         text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
-        match to_delete {
-            Some(command) => {
-                text.line("To delete exactly this, or nothing:");
-                text.line(format_args!("  {command}"));
-            }
-            None => text.line(format_args!("Plan: {}", report.plan)),
-        }
-    } else {
-        text.line(format_args!(
-            "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
-            DecimalBytes(report.bytes_freed),
-            report.duration_ms,
-            report.lock_ms,
-        ));
+        return text.0;
+    }
+    text.line(format_args!(
+        "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
+        DecimalBytes(report.bytes_freed),
+        report.duration_ms,
+        report.lock_ms,
+    ));
+    if report.store.file_bytes > 0 {
+        let (file, free) = (DecimalBytes(report.store.file_bytes), DecimalBytes(report.store.free_bytes));
+        text.line(format_args!("The store's file has {file}, of which {free} are free for new rows."));
+    }
+    text.0
+}
+
+/// The report of a dry run, with the command `to_delete` that deletes exactly this.
+pub(crate) fn dry_run(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
+    let mut text = Lines(self::report(report, screen));
+    if let Some(command) = to_delete {
+        text.line("To delete exactly this, or nothing:");
+        text.line(format_args!("  {command}"));
     }
     text.0
 }
@@ -66,7 +82,7 @@ pub(crate) fn report(report: &Report, screen: Screen, to_delete: Option<&str>) -
 pub(crate) fn preview(report: &Report, screen: Screen) -> String {
     let mut text = Lines::default();
     details(&mut text, report, screen, FEW);
-    text.grid(&totals(report, screen));
+    text.totals(report, screen);
     text.0
 }
 
@@ -74,12 +90,19 @@ fn totals(report: &Report, screen: Screen) -> Grid {
     let mut totals = Grid::new(["", "jobs", "actions"], screen);
     let goes = if report.dry_run { "would go" } else { "deleted" };
     totals.counts(goes, [Some(report.jobs_planned), Some(report.actions_planned)]);
+    if report.actions_leaked > 0 {
+        totals.counts("of these, referred to by no job", [None, Some(report.actions_leaked)]);
+    }
     let kept = &report.jobs_kept;
     for (why, jobs) in [
+        ("excepted", kept.excepted),
+        ("in another phase", kept.other_phase),
         ("no creation time in milliseconds", kept.undated),
         ("too recent", kept.recent),
         ("not finished", kept.active),
         ("could not be stopped", kept.unstoppable),
+        ("their run goes on", kept.run_active),
+        ("the last of their group", kept.kept_last),
         ("held by a foreign key", kept.referenced),
         ("over the limit", kept.over_limit),
     ] {
@@ -117,7 +140,7 @@ fn details(text: &mut Lines, report: &Report, screen: Screen, lines: usize) {
         text.rest(report.errors.len() as u64, lines);
     }
     if let Some(cutoff) = report.cutoff_ms {
-        text.line(format_args!("Only jobs created by {}.", moment(cutoff)));
+        text.line(format_args!("Only jobs created and ended by {}, and actions set by then.", moment(cutoff)));
     }
 }
 
@@ -193,6 +216,21 @@ impl Grid {
         Self(table)
     }
 
+    /// A table whose columns have room for as many characters as `widths` say, whatever stands in them.
+    pub(crate) fn with_widths(header: &[&str], widths: &[u16]) -> Self {
+        const PADDING: u16 = 2;
+        let mut grid = Self::new([], Screen::default());
+        grid.0.set_content_arrangement(ContentArrangement::Dynamic).set_header(one_line(header));
+        let widths = widths.iter().map(|width| ColumnConstraint::Absolute(Width::Fixed(width + PADDING)));
+        grid.0.set_constraints(widths);
+        grid
+    }
+
+    /// A row of one line: what has no room is cut. All but its first and its last text stand to the right.
+    pub(crate) fn line(&mut self, texts: &[String]) {
+        self.0.add_row(one_line(texts));
+    }
+
     /// A row of texts.
     pub(crate) fn row<const COLUMNS: usize>(&mut self, texts: [&str; COLUMNS]) {
         self.0.add_row(texts.map(|text| printable(excerpt(text))));
@@ -211,6 +249,17 @@ impl Grid {
     }
 }
 
+fn one_line(texts: &[impl AsRef<str>]) -> Row {
+    let cells = texts.iter().enumerate().map(|(index, text)| {
+        let right = index > 0 && index + 1 < texts.len();
+        let alignment = if right { CellAlignment::Right } else { CellAlignment::Left };
+        Cell::new(printable(excerpt(text.as_ref()))).set_alignment(alignment)
+    });
+    let mut row = Row::from(cells.collect::<Vec<_>>());
+    row.max_height(1);
+    row
+}
+
 impl Display for Grid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -220,6 +269,30 @@ impl Display for Grid {
 /// `count` of what is called `one` or `many`: "1 job", "1,234 jobs".
 pub(crate) fn number(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
+}
+
+/// The jobs and actions that go in a call, or went, in words: "12 jobs and their 10 actions, and 45 actions that no job
+/// refers to".
+pub(crate) fn jobs_and_actions(jobs: u64, actions: u64, leaked: u64) -> String {
+    let count = |actions| number(actions, "action", "actions");
+    let mut words = Vec::new();
+    match (jobs, actions.saturating_sub(leaked)) {
+        (0, 0) => {}
+        (0, actions) => words.push(count(actions)),
+        (jobs, 0) => words.push(number(jobs, "job", "jobs")),
+        (1, actions) => words.push(format!("1 job and its {}", count(actions))),
+        (jobs, actions) => words.push(format!("{} and their {}", number(jobs, "job", "jobs"), count(actions))),
+    }
+    if leaked > 0 {
+        words.push(format!("{} that no job refers to", count(leaked)));
+    }
+    words.join(", and ")
+}
+
+/// The params of a call as they were understood: a filter that was lost on the way is missing.
+pub(crate) fn asked(report: &Report) -> Option<String> {
+    let asked = serde_json::to_string(&report.asked).ok().filter(|_| !report.asked.is_empty())?;
+    Some(format!("Understood as: {}", excerpt(&asked)))
 }
 
 /// The size of a page, a power of two from 512 B to 64 KiB, as people know it.
@@ -248,6 +321,8 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Action => "an action that stays",
         Reason::Schedule => "its schedule",
         Reason::Untagged => "no root tag of its own",
+        Reason::Recent => "a recent change",
+        Reason::Undated => "no time at which it was set",
         _ => "another reason",
     }
 }
@@ -265,8 +340,14 @@ fn moment(ms: i64) -> String {
         .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
+/// The day of a moment, in UTC.
+pub(crate) fn day(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d").to_string())
+}
+
 /// As much of `text` as a table has room for.
-fn excerpt(text: &str) -> Cow<'_, str> {
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),
@@ -275,22 +356,36 @@ fn excerpt(text: &str) -> Cow<'_, str> {
 
 /// Text for people, line by line.
 #[derive(Default)]
-struct Lines(String);
+pub(crate) struct Lines(String);
 
 impl Lines {
-    fn line(&mut self, text: impl Display) {
+    pub(crate) fn line(&mut self, text: impl Display) {
         self.0.push_str(&printable(text));
         self.0.push('\n');
     }
 
-    fn grid(&mut self, grid: &Grid) {
+    pub(crate) fn grid(&mut self, grid: &Grid) {
         self.0.push_str(&format!("{grid}\n"));
     }
 
-    fn rest(&mut self, all: u64, shown: usize) {
+    fn totals(&mut self, report: &Report, screen: Screen) {
+        self.grid(&totals(report, screen));
+        if report.bytes_planned > 0 {
+            let rows = if report.dry_run { "The rows that would go hold" } else { "The rows that went held" };
+            self.line(format_args!("{rows} {} of text.", DecimalBytes(report.bytes_planned)));
+        }
+    }
+
+    pub(crate) fn rest(&mut self, all: u64, shown: usize) {
         let rest = all.saturating_sub(shown as u64);
         if rest > 0 {
             self.line(format_args!("  and {} more", HumanCount(rest)));
         }
+    }
+}
+
+impl From<Lines> for String {
+    fn from(lines: Lines) -> Self {
+        lines.0
     }
 }

@@ -60,7 +60,8 @@ impl Terminal {
         self.show(text);
         let terminal = self.0.try_clone();
         let (sender, receiver) = oneshot::channel();
-        std::thread::spawn(move || {
+        // Without a thread there is no answer.
+        let _ = std::thread::Builder::new().spawn(move || {
             // Nobody waits any more if a signal came.
             let _ = sender.send(read_line(terminal));
         });

@@ -237,11 +237,11 @@ const KNOWN: [&str; 12] = [
     "expect_plan",
 ];
 
-fn unknown(name: &str) -> RpcError {
+pub(super) fn unknown(name: &str) -> RpcError {
     RpcError::param(name, "is no param of this method")
 }
 
-fn admit_all(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
+pub(super) fn admit_all(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
     guard.tags(tags).map_err(|error| match error {
         TagsError::None | TagsError::TooMany => {
             RpcError::param(TAGS, format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
@@ -265,7 +265,7 @@ fn refused(guard: &Guard, name: &str, error: TagError) -> RpcError {
 }
 
 /// Up to `most` tags inside the guard.
-fn read_tags(guard: &Guard, name: &str, value: &Value, most: usize) -> Result<Vec<Tag>, RpcError> {
+pub(super) fn read_tags(guard: &Guard, name: &str, value: &Value, most: usize) -> Result<Vec<Tag>, RpcError> {
     let tags = read_strings(name, value)?;
     if tags.len() > most {
         return Err(RpcError::param(name, format_args!("must hold at most {most} strings, not {}", tags.len())));
@@ -293,18 +293,18 @@ fn read_keep_last(name: &str, value: &Value) -> Result<NonZeroU32, RpcError> {
     u32::try_from(count).and_then(NonZeroU32::try_from).map_err(|error| RpcError::param(name, error))
 }
 
-fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
+pub(super) fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
     let strings = value
         .as_array()
         .and_then(|array| array.iter().map(|string| string.as_str().map(ToOwned::to_owned)).collect::<Option<_>>());
     strings.ok_or_else(|| RpcError::param(name, "must be an array of strings"))
 }
 
-fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
+pub(super) fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
     value.as_str().ok_or_else(|| RpcError::param(name, "must be a string"))
 }
 
-fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
+pub(super) fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
     let in_range = value.as_i64().filter(|number| (lowest..=highest).contains(number));
     in_range.ok_or_else(|| RpcError::param(name, format_args!("must be an integer from {lowest} to {highest}")))
 }

@@ -18,7 +18,7 @@ use super::{Criteria, FIRST_MS, Stopped, Unfinished};
 use crate::phase::{Outcome, outcome};
 use crate::report::JobsKept;
 use crate::spec;
-use crate::store::{JobRow, JobTags, Layout, Snapshot, StoreError};
+use crate::store::{JobRow, JobTags, Layout, Snapshot, StoreError, Times};
 
 /// The decision about the jobs.
 #[derive(Default)]
@@ -52,14 +52,12 @@ pub(super) fn decide(
 ) -> Result<Jobs, StoreError> {
     let reader = Reader { layout: snapshot.layout(), criteria, keys, full: AtomicBool::new(false) };
     let mut found = Found::default();
-    snapshot.jobs(
-        || !reader.full.load(Relaxed),
-        |batch: &mut Batch, job| {
-            reader.gather(batch, &job);
-            Ok(())
-        },
-        |batch| found.add(snapshot, &reader, batch),
-    )?;
+    let times = if criteria.cutoff_ms.is_some() { Times::Read } else { Times::NotAsked };
+    let gather = |batch: &mut Batch, job: JobRow<'_>| {
+        reader.gather(batch, &job);
+        Ok(())
+    };
+    snapshot.jobs(times, || !reader.full.load(Relaxed), gather, |batch| found.add(snapshot, &reader, batch))?;
     found.settle(snapshot, &reader, digest)
 }
 
@@ -94,6 +92,7 @@ struct Matching {
     outcome: Option<Outcome>,
     created_at: Option<i64>,
     finished_at: Option<i64>,
+    /// The run of a job that has not finished.
     run: Option<i64>,
     group: Option<Group>,
     shown: Option<Shown>,
@@ -113,9 +112,9 @@ struct Shown {
 
 impl Reader<'_> {
     fn gather(&self, batch: &mut Batch, job: &JobRow<'_>) {
-        let tags = job.tags();
         // A job that was stopped in this call is taken as it was before.
         let outcome = job.phase().and_then(outcome).filter(|_| self.criteria.stopped(job.id).is_none());
+        let tags = job.tags();
         let references = if self.matches(tags) {
             batch.matching.push(self.matching(job, tags, outcome));
             &mut batch.references
@@ -125,8 +124,7 @@ impl Reader<'_> {
             }
             &mut batch.remaining
         };
-        let mut refer = |target| references.push((target, job.id));
-        each_reference(job, outcome, self.keys, &mut refer);
+        each_reference(job, outcome, self.keys, &mut |target| references.push((target, job.id)));
     }
 
     fn matches(&self, tags: JobTags<'_>) -> bool {
@@ -140,9 +138,9 @@ impl Reader<'_> {
     fn matching(&self, job: &JobRow<'_>, tags: JobTags<'_>, outcome: Option<Outcome>) -> Matching {
         let criteria = self.criteria;
         let before = criteria.stopped(job.id);
-        let (phase, finished_at) = match before {
-            Some(before) => (before.job.phase.as_deref(), before.finished_at),
-            None => (job.phase(), job.finished_at()),
+        let (phase, finished_at, run) = match before {
+            Some(before) => (before.job.phase.as_deref(), before.finished_at, before.run),
+            None => (job.phase(), job.finished_at(), job.run()),
         };
         let mut excepted = false;
         let mut group = criteria.request.keep_last.as_ref().filter(|_| outcome.is_some()).map(|_| Vec::new());
@@ -156,18 +154,17 @@ impl Reader<'_> {
                 }
             });
         }
+        let phases = criteria.request.phases.as_ref();
+        let phase_asked = phases.is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase)));
         Matching {
             id: job.id,
             excepted,
-            phase_asked: criteria
-                .request
-                .phases
-                .as_ref()
-                .is_none_or(|phases| phase.is_some_and(|phase| phases.hold(phase))),
+            // The trial to stop a job may have moved it to a phase in between.
+            phase_asked: phase_asked || outcome.is_none() && criteria.tried_in_vain(job.id),
             outcome,
             created_at: job.created_at(),
             finished_at,
-            run: job.run().filter(|_| criteria.runs_hold()),
+            run: run.filter(|_| criteria.runs_hold()),
             group: group.zip(outcome).map(|(tags, outcome)| Group::of(self.keys, tags, outcome)),
             shown: job.bytes().map(|bytes| self.shown(job, bytes)),
             finished_since: before.is_some() && job.phase().and_then(crate::phase::outcome).is_some(),
@@ -261,7 +258,7 @@ impl Reader<'_> {
             Unfinished::Stay => Stopping::NotAsked,
             Unfinished::Stop(_) | Unfinished::Stopped(_) if job.outcome.is_some() => Stopping::NotAsked,
             Unfinished::Stop(control) => {
-                let stopped = Stopped { job: snapshot.job(job.id)?, finished_at: job.finished_at };
+                let stopped = Stopped { job: snapshot.job(job.id)?, finished_at: job.finished_at, run: job.run };
                 match control.can_stop(&stopped.job) {
                     Ok(()) => Stopping::Possible(stopped),
                     Err(error) => Stopping::Failed(error.to_string()),
@@ -354,6 +351,15 @@ impl Found {
         for applicant in &mut self.applicants {
             applicant.held = held_by.contains_key(&applicant.id);
         }
+
+        // The runs of finished jobs, of which only those matter that have an unfinished one.
+        let mut runs = self.relations.active_runs.clone();
+        runs.extend(self.applicants.iter().filter_map(|applicant| applicant.run));
+        snapshot.jobs_of_runs(&runs, |id, run| {
+            if let Ok(place) = self.applicants.binary_search_by_key(&id, |applicant| applicant.id) {
+                self.applicants[place].run = Some(run);
+            }
+        })?;
 
         let applicants = std::mem::take(&mut self.applicants);
         let choice = choose(&applicants, &self.relations);

@@ -20,7 +20,7 @@ use super::admin::Peer;
 use super::dispatch::{Rpc, refusal};
 use super::health::StoreState;
 use super::room::{Answers, Room};
-use super::service::Service;
+use super::service::{STOPPING, Service};
 use crate::rpc::{Kind, RpcError};
 
 /// The most bytes of a request's body.
@@ -119,6 +119,11 @@ async fn rpc(
     let peer = Peer { credentials, proxied: is_proxied(request.headers()) };
     let (body, place) = match read(request, service.client_timeout, memory.bodies).await {
         Ok(body) => body,
+        // The rest of it may have been on its way.
+        Err((StatusCode::BAD_REQUEST, _)) if service.is_stopping() => {
+            let answer = refusal(&RpcError::busy(STOPPING));
+            return (StatusCode::SERVICE_UNAVAILABLE, APPLICATION_JSON, answer).into_response();
+        }
         Err((status, error)) => return (status, APPLICATION_JSON, refusal(&error)).into_response(),
     };
     let room = memory.answers.room();

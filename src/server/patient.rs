@@ -1,5 +1,6 @@
 //! A connection whose other end has to take what is written to it, and may close its own side meanwhile.
 
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,32 +10,67 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream that fails if its other end has not taken all of what is written within a time limit: a client that never
-/// reads would hold its answer in memory, and the server from ending, for as long as it likes.
-#[derive(Debug)]
+/// The fewest bytes that a client has to take within each time limit: 26 kB a second, where the limit is 10 s.
+const LEAST_TAKEN: usize = 256 * 1024;
+
+/// A stream that fails if its other end takes too little of what is written, and that ends when the server stops.
+///
+/// A client that never reads would hold its answer in memory for as long as it likes. So would one that reads a byte now
+/// and then, which is why progress has a floor here; `tokio-io-timeout`, which does the rest, has none.
 pub(super) struct Patient {
     stream: UnixStream,
     limit: Duration,
-    /// Set while something waits to be taken. Taking a part of it does not put it off.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Set while something waits to be taken.
+    waiting: Option<Waiting>,
+    /// Ready once nothing more is to be read; none after that.
+    stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// One time limit, and what has been taken within it.
+struct Waiting {
+    deadline: Pin<Box<Sleep>>,
+    taken: usize,
 }
 
 impl Patient {
-    pub(super) fn new(stream: UnixStream, limit: Duration) -> Self {
-        Self { stream, limit, deadline: None }
+    pub(super) fn new(stream: UnixStream, limit: Duration, stopped: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { stream, limit, waiting: None, stopped: Some(Box::pin(stopped)) }
     }
 
     fn in_time(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_pending() {
-            let limit = self.limit;
-            let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
-            if deadline.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        let limit = self.limit;
+        match (&written, &mut self.waiting) {
+            (Poll::Ready(Ok(bytes)), Some(waiting)) => waiting.taken += bytes,
+            (Poll::Ready(_), _) => {}
+            (Poll::Pending, waiting) => {
+                let waiting = waiting.get_or_insert_with(|| Waiting { deadline: Box::pin(sleep(limit)), taken: 0 });
+                while waiting.deadline.as_mut().poll(context).is_ready() {
+                    if waiting.taken < LEAST_TAKEN {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    waiting.deadline.as_mut().reset(Instant::now() + limit);
+                    waiting.taken = 0;
+                }
             }
         }
         written
+    }
+
+    /// Whether nothing more is to be read.
+    fn is_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        let stopped = self.stopped.as_mut().is_none_or(|stopped| stopped.as_mut().poll(context).is_ready());
+        if stopped {
+            self.stopped = None;
+        }
+        stopped
+    }
+}
+
+impl fmt::Debug for Patient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patient").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -46,6 +82,10 @@ impl AsyncRead for Patient {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() && self.is_stopped(context) {
+            // As if the other end had said all that it will.
+            return Poll::Ready(Ok(()));
+        }
         // The end of what the other end says. If it only closed its side, it may well wait for an answer.
         let ended = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before && buffer.remaining() > 0;
         if ended && has_left(&self.stream) {
@@ -83,7 +123,7 @@ impl AsyncWrite for Patient {
 
     /// Only asked for once everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.deadline = None;
+        self.waiting = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -25,7 +25,8 @@ pub struct Service {
     pub(super) description: &'static str,
     /// The OpenRPC document, served as it is.
     pub(super) openrpc: &'static str,
-    /// How long a client may take to send the head of a request, its body, and to take the answer, each: 10 s unless set.
+    /// How long a client may take to send the head of a request, to send its body, and to take each 256 KiB of the answer:
+    /// 10 s unless set.
     pub client_timeout: Duration,
     /// The health of its store, where it has one.
     pub(super) health: Option<Health>,
@@ -56,6 +57,9 @@ impl Place {
         answer
     }
 }
+
+/// What callers hear of a server that stops.
+pub(super) const STOPPING: &str = "the server is stopping: nothing was deleted";
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cleanups at once; further ones wait. One at a time can write anyhow, and each takes memory.
@@ -99,6 +103,10 @@ impl Service {
     /// Lets no further call begin.
     pub(super) fn stop(&self) {
         self.places.close();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.places.is_closed()
     }
 
     /// Waits for the calls that run. Some of their callers may have left.
@@ -172,7 +180,7 @@ impl Service {
     async fn begin(&self, room: &Arc<Room>, size: Size) -> Result<Place, RpcError> {
         let call = Arc::clone(&self.calls).read_owned().await;
         let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| RpcError::busy("the server is stopping: nothing was deleted"))?;
+        let place = place.map_err(|_| RpcError::busy(STOPPING))?;
         // Only now: those that ran before may have left little.
         room.admit(size)?;
         Ok(Place { room: Arc::clone(room), _place: place, _call: call })

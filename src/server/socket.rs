@@ -116,7 +116,7 @@ impl Drop for SocketFile {
             if ours { fs::remove_file(place) } else { Ok(()) }
         });
         if let Err(error) = removed {
-            tracing::warn!(socket = %self.name.display(), %error, "the socket was not removed");
+            tracing::warn!(socket = ?self.name, %error, "the socket was not removed");
         }
     }
 }

@@ -32,9 +32,21 @@ pub(crate) struct Jobs {
     pub(crate) started_at: Option<&'static str>,
     pub(crate) finished_at: Option<&'static str>,
     pub(crate) run_id: Option<&'static str>,
+    /// Whether an index leads from a run to its jobs.
+    pub(crate) runs_are_indexed: bool,
     /// Whether no id is ever used again.
     pub(crate) autoincrement: bool,
     /// The bytes of text and blobs in a row, in SQL.
+    pub(crate) bytes: String,
+    /// The same for each column.
+    pub(crate) weights: Vec<Weight>,
+}
+
+/// A column whose values stand in the rows of its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Weight {
+    pub(crate) column: String,
+    /// The bytes of a value that is text or a blob, else 0, in SQL.
     pub(crate) bytes: String,
 }
 
@@ -121,6 +133,16 @@ impl Layout {
 pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let mut problems = Vec::new();
 
+    let runs_are_indexed = connection
+        .prepare(
+            "SELECT 1
+             FROM pragma_index_list('jobs') AS list,
+                  pragma_index_info(list.name) AS info
+             WHERE info.seqno = 0
+               AND info.name = 'run_id' COLLATE NOCASE
+               AND list.partial = 0",
+        )?
+        .exists(())?;
     let jobs = Table::read(connection, "jobs", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         for column in ["action", "tags", "phase"] {
@@ -138,6 +160,8 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             finished_at: table.find(&FINISHED_AT),
             run_id: table.find(&["run_id"]),
             bytes: table.bytes(),
+            runs_are_indexed,
+            weights: table.weights(),
             autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
     });
@@ -260,28 +284,34 @@ impl Table {
     }
 
     /// The bytes of text and blobs in a row, in SQL.
+    fn bytes(&self) -> String {
+        let weights: Vec<String> = self.weights().into_iter().map(|weight| weight.bytes).collect();
+        if weights.is_empty() { "0".to_owned() } else { weights.join(" + ") }
+    }
+
+    /// The bytes of text and blobs in each column.
     ///
     /// `octet_length` reads the header of the row alone, however large the value; a SQLite that is older reads the value. A
     /// column that is declared as text holds no number. In any other column, text and blobs compare as not less than an
     /// empty text, and numbers as less: quicker than asking for the type.
-    fn bytes(&self) -> String {
-        let columns = self.columns.iter().filter(|column| !column.is_virtual && !(column.key && column.is("id")));
-        let bytes = columns.map(|Column { name, kind, .. }| {
-            let (name, kind) = (quoted(name), kind.to_ascii_uppercase());
+    fn weights(&self) -> Vec<Weight> {
+        let columns = self.columns.iter().filter(|column| !(column.is_virtual || column.key && column.is("id")));
+        let weight = |Column { name: column, kind, .. }: &Column| {
+            let (name, kind) = (quoted(column), kind.to_ascii_uppercase());
             let bytes = if rusqlite::version_number() >= OCTET_LENGTH {
                 format!("octet_length({name})")
             } else {
                 format!("length(CAST({name} AS BLOB))")
             };
             let text = ["CHAR", "CLOB", "TEXT"].iter().any(|text| kind.contains(text)) && !kind.contains("INT");
-            if text {
+            let bytes = if text {
                 format!("ifnull({bytes}, 0)")
             } else {
                 format!("CASE WHEN {name} COLLATE BINARY >= '' THEN {bytes} ELSE 0 END")
-            }
-        });
-        let bytes: Vec<String> = bytes.collect();
-        if bytes.is_empty() { "0".to_owned() } else { bytes.join(" + ") }
+            };
+            Weight { column: column.clone(), bytes }
+        };
+        columns.map(weight).collect()
     }
 
     /// The first of `names` that is a column.

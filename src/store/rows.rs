@@ -20,6 +20,13 @@ pub(crate) struct JobRow<'r> {
     row: &'r Row<'r>,
 }
 
+/// Whether a decision looks at the times of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    Read,
+    NotAsked,
+}
+
 /// Where a job's tags stand. The text is JSON that others wrote.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum JobTags<'r> {
@@ -54,6 +61,11 @@ impl<'r> JobRow<'r> {
     pub(crate) fn own_action(&self) -> Option<(&'r str, &'r str)> {
         let name = if self.action_id().is_some() { text(self.row, 3) } else { text(self.row, 2) };
         text(self.row, 1).zip(name)
+    }
+
+    /// The name of that action for people: alone in the default context, else behind its context.
+    pub(crate) fn display_action(&self) -> Option<String> {
+        self.action_id().or(self.action()).map(|name| display(self.context(), name))
     }
 
     /// The one place that decides where a job's tags stand.
@@ -91,7 +103,7 @@ impl<'r> JobRow<'r> {
         integer(self.row, 8)
     }
 
-    /// The run that the job belongs to.
+    /// The run that a job belongs to which has not finished.
     pub(crate) fn run(&self) -> Option<i64> {
         integer(self.row, 9).filter(|run| *run > 0)
     }
@@ -136,13 +148,7 @@ impl<'r> ActionRow<'r> {
 
     /// The name for people: alone in the default context, else behind its context.
     pub(crate) fn display_name(&self) -> String {
-        let name = String::from_utf8_lossy(self.name());
-        match self.context() {
-            Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
-                format!("{}/{name}", String::from_utf8_lossy(context))
-            }
-            _ => name.into_owned(),
-        }
+        display(self.context(), self.name())
     }
 
     /// The bytes of the spec as they are.
@@ -162,6 +168,16 @@ impl<'r> ActionRow<'r> {
     /// The bytes of text and blobs in the row.
     pub(crate) fn bytes(&self) -> u64 {
         integer(self.row, 6).map_or(0, i64::unsigned_abs)
+    }
+}
+
+fn display(context: Option<&[u8]>, name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    match context {
+        Some(context) if context != DEFAULT_CONTEXT.as_bytes() => {
+            format!("{}/{name}", String::from_utf8_lossy(context))
+        }
+        _ => name.into_owned(),
     }
 }
 
@@ -223,6 +239,7 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r [u8]> {
 pub(super) mod sql {
     use super::super::layout::{Layout, Services};
     use super::super::scan::Table;
+    use super::Times;
     use crate::phase::TERMINAL;
 
     pub(in crate::store) const DELETE_JOB: &str = "DELETE FROM main.jobs WHERE id = ?1";
@@ -230,58 +247,79 @@ pub(super) mod sql {
 
     /// `NOT INDEXED`: an index that the host has would make the one scan slower, and its order another.
     ///
-    /// The spec is read only where something may stand in it: the tags of a job whose own begin like no array, and what
-    /// a job that has not finished depends on.
-    pub(in crate::store) fn jobs(layout: &Layout) -> Table {
-        let columns = job_columns(layout, &spec_where_needed(layout), "?2");
-        let rows = format!("{columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+    /// A column that stands behind large ones is reached by following their overflow pages, and every selected column is
+    /// read for every row. So a column is selected only where it says something: the spec of a job whose tags begin like
+    /// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for.
+    pub(in crate::store) fn jobs(layout: &Layout, times: Times) -> Table {
+        jobs_with(layout, times, "")
+    }
+
+    /// All jobs, as [`jobs`] has them with their times, and behind that the weight of each column.
+    pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
+        let weights = layout.jobs.weights.iter().map(|weight| format!(", {}", weight.bytes));
+        jobs_with(layout, Times::Read, &weights.collect::<String>())
+    }
+
+    fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
+        let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
+        let rows = format!("SELECT id, {columns}{more} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
         Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
     }
 
+    /// The jobs of the run ?1.
+    pub(in crate::store) fn jobs_of_run(run_id: &str) -> String {
+        format!("SELECT id, {run_id} FROM main.jobs WHERE {run_id} = ?1")
+    }
+
+    /// The jobs of all runs.
+    pub(in crate::store) fn jobs_of_runs(run_id: &str) -> String {
+        format!("SELECT id, {run_id} FROM main.jobs WHERE {run_id} > 0")
+    }
+
     /// One job, as [`jobs`] has it, but with its spec whatever its phase.
-    pub(in crate::store) fn job_by_id(layout: &Layout) -> String {
-        format!("{} FROM main.jobs WHERE id = ?1", job_columns(layout, layout.jobs.spec, "TRUE"))
+    pub(in crate::store) fn job_by_id(layout: &Layout, times: Times) -> String {
+        let columns = job_columns(layout, times, layout.jobs.spec, "TRUE").join(", ");
+        format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
     }
 
     fn spec_where_needed(layout: &Layout) -> String {
         format!(
-            "CASE
-                        WHEN tags COLLATE BINARY BETWEEN '[' AND '\\'
-                         AND phase COLLATE NOCASE IN ({terminal})
-                        THEN NULL
-                        ELSE {spec}
-                    END",
-            terminal = terminal_phases(),
-            spec = layout.jobs.spec,
+            "CASE WHEN tags COLLATE BINARY BETWEEN '[' AND '\\' AND {} THEN NULL ELSE {} END",
+            has_finished(),
+            layout.jobs.spec
         )
     }
 
-    fn job_columns(layout: &Layout, spec: &str, weighed: &str) -> String {
+    fn has_finished() -> String {
+        format!("phase COLLATE NOCASE IN ({})", terminal_phases())
+    }
+
+    /// The columns behind the id, in the order in which a row reads them.
+    fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [String; 12] {
         let jobs = &layout.jobs;
         let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
-        format!(
-            "SELECT id,
-                    {context},
-                    action,
-                    {action_id},
-                    tags,
-                    {spec},
-                    phase,
-                    {created_at},
-                    {finished_at},
-                    {run_id},
-                    {attempt},
-                    {started_at},
-                    CASE WHEN {weighed} THEN {bytes} END",
-            bytes = jobs.bytes,
-            context = jobs.context,
-            action_id = or_null(jobs.action_id),
-            created_at = jobs.created_at,
-            finished_at = or_null(jobs.finished_at),
-            run_id = or_null(jobs.run_id),
-            attempt = or_null(jobs.attempt),
-            started_at = or_null(jobs.started_at),
-        )
+        // A plan shows that a job ran again by its times where it has no attempt, and another job of the same id by its
+        // creation time.
+        let asked = |for_plan: bool, column: &'static str| {
+            if times == Times::Read || for_plan { column } else { "NULL" }
+        };
+        let run_id = format!("CASE WHEN {} THEN NULL ELSE {} END", has_finished(), or_null(jobs.run_id));
+        let bytes = format!("CASE WHEN {weighed} THEN {} END", jobs.bytes);
+        [
+            jobs.context,
+            "action",
+            or_null(jobs.action_id),
+            "tags",
+            spec,
+            "phase",
+            asked(!jobs.autoincrement, jobs.created_at),
+            asked(jobs.attempt.is_none(), or_null(jobs.finished_at)),
+            &run_id,
+            or_null(jobs.attempt),
+            if jobs.attempt.is_none() { or_null(jobs.started_at) } else { "NULL" },
+            &bytes,
+        ]
+        .map(ToOwned::to_owned)
     }
 
     /// The terminal phases as a list of literals.
@@ -383,11 +421,12 @@ mod tests {
             let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            for table in [sql::jobs(&layout), sql::actions(&layout)] {
+            for table in [sql::jobs(&layout, Times::Read), sql::weighed_jobs(&layout), sql::actions(&layout)] {
                 let bounds = plan(&connection, table.bounds);
                 assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
             }
-            assert_eq!(plan(&connection, &sql::jobs(&layout).rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::jobs(&layout, Times::Read).rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::weighed_jobs(&layout).rows), range("jobs"));
             assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
             assert_eq!(plan(&connection, &sql::actions(&layout).rows), range("actions"));
             assert_eq!(plan(&connection, &sql::services(services)), ["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);

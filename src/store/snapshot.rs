@@ -1,14 +1,15 @@
 //! The store at one moment: its layout, its rows, and facts about its file. A snapshot can't write.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Mutex;
 
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, Statement, ToSql, Transaction, TransactionBehavior};
 
 use super::connection::Store;
 use super::layout::{self, Layout};
-use super::rows::{self, ActionRow, JobRow, ServiceRow};
+use super::rows::{self, ActionRow, JobRow, ServiceRow, Times};
 use super::scan::scan;
 use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
@@ -44,12 +45,35 @@ impl<'c> Snapshot<'c> {
     /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
+        times: Times,
         weighed: impl Fn() -> bool + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::jobs(&self.layout), weighed, gather, take)
+        scan(self, &rows::sql::jobs(&self.layout, times), weighed, gather, take)
+    }
+
+    /// Calls `each` with the id of each job of `runs`, and its run: by the host's index on runs if it has one.
+    pub(crate) fn jobs_of_runs(&self, runs: &HashSet<i64>, mut each: impl FnMut(i64, i64)) -> Result<(), StoreError> {
+        let Some(run_id) = self.layout.jobs.run_id.filter(|_| !runs.is_empty()) else { return Ok(()) };
+        let mut read = |statement: &mut Statement<'_>, params: &[&dyn ToSql]| {
+            let mut rows = statement.query(params)?;
+            while let Some(row) = rows.next()? {
+                self.go_on()?;
+                // A run of another type belongs to nobody.
+                if let (id, ValueRef::Integer(run)) = (row.get(0)?, row.get_ref(1)?) {
+                    each(id, run);
+                }
+            }
+            Ok(())
+        };
+        if self.layout.jobs.runs_are_indexed {
+            let mut statement = self.transaction.prepare(&rows::sql::jobs_of_run(run_id))?;
+            runs.iter().try_for_each(|run| read(&mut statement, &[run]))
+        } else {
+            read(&mut self.transaction.prepare(&rows::sql::jobs_of_runs(run_id))?, &[])
+        }
     }
 
     /// Calls `gather` with each action, and `take` with each batch, as [`jobs`](Self::jobs) does with jobs.
@@ -83,7 +107,7 @@ impl<'c> Snapshot<'c> {
         ids: impl IntoIterator<Item = i64>,
         mut read: impl FnMut(JobRow<'_>),
     ) -> Result<(), StoreError> {
-        self.by_id(&rows::sql::job_by_id(&self.layout), ids, |row| read(JobRow::read(row)))
+        self.by_id(&rows::sql::job_by_id(&self.layout, Times::Read), ids, |row| read(JobRow::read(row)))
     }
 
     /// Calls `read` with each of the actions `ids` that is there.
@@ -228,7 +252,7 @@ fn works(connection: &Connection, layout: &Layout) -> Result<(), StoreError> {
         problems.push(format!("{what}{}", missing(error, sql)?));
         Ok::<_, StoreError>(())
     };
-    needs(&rows::sql::jobs(layout).rows, "jobs can't be read")?;
+    needs(&rows::sql::jobs(layout, Times::Read).rows, "jobs can't be read")?;
     needs(&rows::sql::actions(layout).rows, "actions can't be read")?;
     if let Some(services) = &layout.services {
         needs(&rows::sql::services(services), "services can't be read")?;

@@ -190,7 +190,6 @@ fn bad_params_are_refused() {
         (r#"{"tags":["codescaler"],"older_than_ms":1.5}"#.to_owned(), "older_than_ms", an_age),
         (r#"{"tags":["codescaler"],"older_than_ms":1e3}"#.to_owned(), "older_than_ms", an_age),
         (r#"{"tags":["codescaler"],"older_than_ms":"1000"}"#.to_owned(), "older_than_ms", an_age),
-        (r#"{"tags":["codescaler"],"older_than_ms":null}"#.to_owned(), "older_than_ms", an_age),
         (r#"{"tags":["codescaler"],"older_than_ms":9223372036854775808}"#.to_owned(), "older_than_ms", an_age),
         (
             r#"{"tags":["codescaler"],"older_than_ms":1e400}"#.to_owned(),
@@ -208,7 +207,7 @@ fn bad_params_are_refused() {
             "dry_run",
             r#"param "dry_run" must be true or false"#,
         ),
-        (r#"{"tags":["codescaler"],"force":null}"#.to_owned(), "force", r#"param "force" must be true or false"#),
+        (r#"{"tags":["codescaler"],"force":[]}"#.to_owned(), "force", r#"param "force" must be true or false"#),
         (
             r#"{"tags":["codescaler"],"dryrun":true}"#.to_owned(),
             "dryrun",

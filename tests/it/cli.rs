@@ -2,7 +2,7 @@
 
 use std::io::pipe;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hero_proc_cleanup::Report;
 use rustix::process::Signal;
@@ -128,36 +128,6 @@ fn batches_add_up_to_one_report() {
     assert_eq!((sum.job_ids.len(), sum.action_ids.len()), (10_000, 10_000));
     assert!(sum.job_ids.is_sorted() && sum.action_ids.is_sorted());
     assert_eq!(sides.jobs(), [50_011]);
-}
-
-#[test]
-fn a_job_whose_process_is_alive_stays_and_the_exit_code_says_so() {
-    let mut ended = Command::new("true").spawn().expect("a process");
-    ended.wait().expect("it ends");
-    let alive = std::process::id();
-    let rows = old_jobs(1, 1)
-        + &running_job(2, i64::from(ended.id()))
-        + &running_job(3, i64::from(alive))
-        + &running_job(4, 0)
-        + &running_job(5, i64::MAX)
-        + "UPDATE jobs SET pid = NULL WHERE id = 1;"
-        + &running_job(6, 1)
-        + "UPDATE jobs SET pid = NULL, phase = 'pending' WHERE id = 6;"
-        + &running_job(7, 1)
-        + "UPDATE jobs SET pid = 'abc' WHERE id = 7;";
-    let sides = Sides::with(&rows);
-    let output = sides.run(&["--force", "--yes"]);
-    assert_eq!(output.status.code(), Some(3));
-    let done = report(&output.stdout);
-    assert_eq!((done.job_ids, done.jobs_kept.unstoppable), (vec![1, 2, 6], 4));
-    let expected = [
-        format!("job 3: process {alive} is still alive"),
-        "job 4: its pid 0 is none that could be looked up".to_owned(),
-        format!("job 5: its pid {} is none that could be looked up", i64::MAX),
-        "job 7: its pid 0 is none that could be looked up".to_owned(),
-    ];
-    assert_eq!(done.errors, expected);
-    assert_eq!(sides.jobs(), [3, 4, 5, 7]);
 }
 
 #[test]
@@ -487,7 +457,7 @@ impl Refuses {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"] {
+    for command in ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Example"), "{command}");

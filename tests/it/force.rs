@@ -305,3 +305,30 @@ fn without_a_control_there_is_no_force() {
     }
     assert_eq!(sample.dump(), before);
 }
+
+/// The host tried to stop them, whatever phase the trial has left them in: that it failed is said, by the job's name.
+#[test]
+fn what_could_not_be_stopped_is_told_whatever_phase_is_asked_for() {
+    let sample = running();
+    let control = control(&sample, |store, job| {
+        if job.id != 1 {
+            return Ok(());
+        }
+        store.execute("UPDATE jobs SET phase = 'stopping' WHERE id = ?1", [job.id])?;
+        Err("would not stop".into())
+    });
+    let report = force(&sample, &control, json!({ "phases": ["running"] })).unwrap();
+    assert_eq!(report.job_ids, [3]);
+    let kept = report.jobs_kept;
+    assert_eq!((kept.unstoppable, kept.other_phase, kept.sum()), (1, 2, 3));
+    assert_eq!(report.errors, ["job 1: would not stop"]);
+
+    // One that has ended meanwhile has a phase of its own.
+    let sample = running();
+    let control = self::control(&sample, |store, job| {
+        store.execute("UPDATE jobs SET phase = 'failed' WHERE id = ?1", [job.id])?;
+        Err("it is no longer there".into())
+    });
+    let report = force(&sample, &control, json!({ "phases": ["running"] })).unwrap();
+    assert_eq!((report.jobs_deleted, report.jobs_kept.other_phase, report.errors.len()), (0, 4, 0));
+}

@@ -90,7 +90,7 @@ fn bad_params_are_refused_here() {
         (r#"{"actor":"target_web"}"#, "actor", ambiguous),
         (r#"{"actor":"kind_"}"#, "actor", ambiguous),
         (r#"{"actor":7}"#, "actor", r#"param "actor" must be a string"#),
-        (r#"{"kind":null}"#, "kind", r#"param "kind" must be a string"#),
+        (r#"{"kind":{}}"#, "kind", r#"param "kind" must be a string"#),
         (r#"{"target":["web"]}"#, "target", r#"param "target" must be a string"#),
         (r#"{"actor":"ana","actor":"bob"}"#, "actor", r#"param "actor" is given twice"#),
         (r#"{"dry_run":true,"dry_run":false}"#, "dry_run", r#"param "dry_run" is given twice"#),
@@ -170,7 +170,7 @@ fn each_failure_of_hero_proc_has_its_error_and_exit_code() {
     let broke = "the connection broke before the answer was whole: the call may have been carried out";
     let of =
         |what: &str| format!("the answer {what}: this is not the server that was expected, what it did is unknown");
-    let (no_answer, no_report) = (&of("is no JSON-RPC response"), &of("is no report of a cleanup"));
+    let (no_answer, no_report) = (&of("is no JSON-RPC response"), &of("is no report of this method"));
     let another = &of("is no JSON-RPC response to this call");
     let no_http = &of("is no HTTP");
     let too_large = &of("has more than 268435456 bytes");

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use hero_proc_cleanup::TERMINAL_PHASES;
 use tempfile::TempDir;
 
 use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "gateway", "jobs-cleanup", "check", "completions", "man"];
+const COMMANDS: [&str; 8] = ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {
@@ -41,7 +42,7 @@ fn defaults_stand_in_the_help() {
         ("jobs-cleanup", "HOME", socket("hero/var/sockets/hero_codescalers_cleanup/rpc.sock]")),
         ("gateway", "PATH_SOCKET", socket("hero_codescalers_cleanup/rpc.sock]")),
         ("serve", "HERO_SOCKET_DIR", socket("hero_proc_cleanup/rpc.sock]")),
-        ("jobs-cleanup", "HOME", "[default: 50000 in each call, call after call]".to_owned()),
+        ("jobs-cleanup", "HOME", "[default: 50000 or 1 GiB in each call, call after call]".to_owned()),
         ("jobs-cleanup", "HOME", "[default: 10000, or 1000 for a table]".to_owned()),
         ("jobs-cleanup", "HOME", "[default: table on a terminal, json elsewhere]".to_owned()),
     ] {
@@ -96,6 +97,13 @@ fn completions_offer_what_is_wanted() {
     };
     for option in ["kind", "target", "actor", "older-than", "limit", "max-ids", "plan", "timeout"] {
         offers("jobs-cleanup", option, " -r -f");
+    }
+    for option in ["except-kind", "before", "keep-last"] {
+        offers("jobs-cleanup", option, " -r -f");
+    }
+    offers("jobs-cleanup", "keep-by", r#" -r -f -a "kind\t'Their kind, such as build'"#);
+    for phase in TERMINAL_PHASES {
+        assert!(fish.contains(&format!(r"{phase}\t''")), "{phase}: {fish}");
     }
     for (command, option) in [("jobs-cleanup", "socket"), ("gateway", "hero-proc"), ("serve", "store")] {
         offers(command, option, " -r -F");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use hero_proc_cleanup::openrpc::MergeError;
-use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, RpcError, openrpc};
+use hero_proc_cleanup::{DEFAULT_MAX_IDS, Kind, MAX_LIMIT, PlanToken, RpcError, openrpc};
 use serde_json::{Map, Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
@@ -20,15 +20,19 @@ fn params(method: &Value) -> Map<String, Value> {
     params.map(|param| (param["name"].as_str().unwrap().to_owned(), param.clone())).collect()
 }
 
+const HERO_PROC: [&str; 2] = ["job.cleanup_by_tag", "job.usage_by_tag"];
+const CODESCALERS: [&str; 2] = ["jobs.cleanup", "jobs.usage"];
+
 #[test]
 fn they_are_openrpc_of_this_version() {
-    for (text, method) in [(openrpc::HERO_PROC, "job.cleanup_by_tag"), (openrpc::CODESCALERS, "jobs.cleanup")] {
+    for (text, methods) in [(openrpc::HERO_PROC, HERO_PROC), (openrpc::CODESCALERS, CODESCALERS)] {
         let document = document(text);
         assert_eq!(document["openrpc"], "1.2.6");
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(document["methods"][0]["name"], method);
-        assert_eq!(document["methods"][0]["paramStructure"], "by-name");
-        assert_eq!(document["methods"][1]["name"], "rpc.discover");
+        let (discover, own) = document["methods"].as_array().unwrap().split_last().unwrap();
+        assert_eq!(discover["name"], "rpc.discover");
+        assert_eq!(own.iter().map(|method| &method["name"]).collect::<Vec<_>>(), methods);
+        assert!(own.iter().all(|method| method["paramStructure"] == "by-name"));
         assert_openrpc(&document);
     }
 }
@@ -225,7 +229,8 @@ fn errors_are_answered_as_documented() {
     let documented = document["methods"][0]["errors"].as_array().unwrap();
     let call = |params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup_by_tag", "params": params });
     let ask = |params: Value| call(params).to_string();
-    let plan = format!("none.0.{:080}", 0);
+    let plan = server.call("job.cleanup_by_tag", &dry_run())["result"]["plan"].take();
+    let other_set = format!("{}{:064}", &plan.as_str().unwrap()[..35], 0);
     let dry = call(dry_run());
     let mut bodies = vec![
         ("parse_error", "{".to_owned()),
@@ -234,7 +239,8 @@ fn errors_are_answered_as_documented() {
         ("method_not_found", r#"{ "jsonrpc": "2.0", "id": 1, "method": "job.cleanup" }"#.to_owned()),
         ("invalid_params", ask(json!([]))),
         ("tag_outside_guard", ask(json!({ "tags": ["hero"] }))),
-        ("plan_changed", ask(json!({ "tags": ["codescaler"], "expect_plan": plan }))),
+        ("plan_changed", ask(json!({ "tags": ["codescaler"], "expect_plan": other_set }))),
+        ("plan_changed", ask(json!({ "tags": ["codescaler"], "limit": 1, "expect_plan": plan }))),
     ];
     let with_null = |param: &str| {
         let mut params = json!({ "tags": ["codescaler"], "dry_run": true });
@@ -246,7 +252,10 @@ fn errors_are_answered_as_documented() {
         let error = &server.post(body.as_bytes()).json()["error"];
         assert_eq!(error["data"]["kind"], kind, "{body}");
         assert!(data.is_valid(&error["data"]), "{error}");
-        let same = |other: &Value| other["code"] == error["code"] && other["data"]["kind"] == kind;
+        let same = |other: &Value| {
+            let word = |word: &str| other["data"][word] == error["data"][word];
+            other["code"] == error["code"] && word("kind") && word("reason")
+        };
         assert!(documented.iter().any(same), "{error}");
     }
     // A param that is null counts as absent.
@@ -260,39 +269,52 @@ fn errors_are_answered_as_documented() {
 
 #[test]
 fn the_examples_hold_on_the_running_binary() {
-    let sample = Sample::new();
-    let server = sample.serve();
-    replay(&server, openrpc::HERO_PROC);
-
-    let sample = Sample::new();
-    let hero_proc = Server::serve(&sample.path, &sample.directory.path().join("hero_proc.sock"));
-    let gateway = sample.gateway(&hero_proc);
-    replay(&gateway, openrpc::CODESCALERS);
+    replay(openrpc::HERO_PROC, |sample, call| call(&sample.serve()));
+    replay(openrpc::CODESCALERS, |sample, call| {
+        let hero_proc = Server::serve(&sample.path, &sample.file("hero_proc.sock"));
+        call(&sample.gateway(&hero_proc));
+    });
 }
 
-/// Each method's examples in turn: one that expects a plan is given that of the example before.
-fn replay(server: &Server, text: &str) {
+/// Each method's examples in turn, on a store of its own: one that expects a plan is given that of the example before.
+fn replay(text: &str, serve: impl Fn(&Sample, &dyn Fn(&Server))) {
     for method in document(text)["methods"].as_array().unwrap() {
-        let mut plan = Value::Null;
-        for example in method["examples"].as_array().into_iter().flatten() {
-            let mut params = Map::new();
-            for param in example["params"].as_array().unwrap() {
-                params.insert(param["name"].as_str().unwrap().to_owned(), param["value"].clone());
-            }
-            if params.contains_key("expect_plan") {
-                params.insert("expect_plan".to_owned(), plan.clone());
-            }
-            let mut answer = server.call(method["name"].as_str().unwrap(), &Value::Object(params));
-            plan = answer["result"]["plan"].clone();
-            let expected = &example["result"]["value"];
-            align(&mut answer["result"], expected);
-            assert_eq!(&answer["result"], expected, "{}", example["name"]);
+        serve(&Sample::new(), &|server| replay_method(server, method));
+    }
+}
+
+fn replay_method(server: &Server, method: &Value) {
+    let mut plan = Value::Null;
+    for example in method["examples"].as_array().into_iter().flatten() {
+        let mut params = Map::new();
+        for param in example["params"].as_array().unwrap() {
+            params.insert(param["name"].as_str().unwrap().to_owned(), param["value"].clone());
         }
+        if let Some(shown) = params.get("expect_plan") {
+            assert!(shown.as_str().unwrap().parse::<PlanToken>().is_ok(), "{shown}");
+            params.insert("expect_plan".to_owned(), plan.clone());
+        }
+        let mut answer = server.call(method["name"].as_str().unwrap(), &Value::Object(params));
+        plan = answer["result"]["plan"].clone();
+        let expected = &example["result"]["value"];
+        align(&mut answer["result"], expected);
+        assert_eq!(&answer["result"], expected, "{}", example["name"]);
     }
 }
 
 /// What is different in each run: moments, durations, the plan of a moment, the sizes of files.
-const VARIES: [&str; 7] = ["cutoff_ms", "plan", "duration_ms", "lock_ms", "file_bytes", "wal_bytes", "free_bytes"];
+const VARIES: &[&str] = &[
+    "cutoff_ms",
+    "plan",
+    "duration_ms",
+    "lock_ms",
+    "file_bytes",
+    "wal_bytes",
+    "free_bytes",
+    "oldest_ms",
+    "newest_ms",
+    "day_ms",
+];
 
 /// Gives `result` what `expected` has of that, where both are of one type.
 pub(crate) fn align(result: &mut Value, expected: &Value) {
@@ -301,6 +323,8 @@ pub(crate) fn align(result: &mut Value, expected: &Value) {
             for (name, expected) in expected {
                 let Some(result) = result.get_mut(name) else { continue };
                 if VARIES.contains(&name.as_str()) && discriminant(result) == discriminant(expected) {
+                    let is_plan = |plan: &Value| plan.as_str().is_none_or(|plan| plan.parse::<PlanToken>().is_ok());
+                    assert!(is_plan(result) && is_plan(expected), "{expected}");
                     *result = expected.clone();
                 } else {
                     align(result, expected);
@@ -488,13 +512,15 @@ fn a_host_merges_both_documents_into_its_own() {
     assert_eq!(without, before);
     // What was added is what was served, by other names.
     let names: Vec<&Value> = methods[90..].iter().map(|method| &method["name"]).collect();
-    assert_eq!(names, ["job.cleanup_by_tag", "jobs.cleanup"]);
-    for (method, text) in methods[90..].iter().zip([openrpc::HERO_PROC, openrpc::CODESCALERS]) {
-        let own = document(text);
+    assert_eq!(names, [HERO_PROC, CODESCALERS].concat());
+    let documents = [openrpc::HERO_PROC, openrpc::CODESCALERS].map(document);
+    let own =
+        documents.iter().flat_map(|own| own["methods"].as_array().unwrap().iter().map(move |method| (own, method)));
+    for (method, (document, own)) in methods[90..].iter().zip(own.filter(|(_, own)| own["name"] != "rpc.discover")) {
         let resolved = |document: &Value, method: &Value| resolve(&method["result"]["schema"], document);
-        assert_eq!(resolved(&merged, method), resolved(&own, &own["methods"][0]));
-        assert_eq!(method["params"], own["methods"][0]["params"]);
-        assert_eq!(method["errors"], own["methods"][0]["errors"]);
+        assert_eq!(resolved(&merged, method), resolved(document, own));
+        assert_eq!(method["params"], own["params"]);
+        assert_eq!(method["errors"], own["errors"]);
     }
 }
 
@@ -530,7 +556,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 5);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 12);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();

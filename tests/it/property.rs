@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hero_proc_cleanup::{ControlError, Job as HostJob, JobControl, Kind, RpcError};
@@ -24,9 +25,6 @@ use crate::support::model::{
 use crate::support::sample::{assert_intact, dump};
 
 const NOW: i64 = 1_790_000_000_000;
-/// What the host has unless it says otherwise.
-const GRACE: i64 = 60_000;
-
 fn runner() -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
@@ -84,7 +82,7 @@ fn case(directory: &TempDir, world: &World, variant: &Variant, request: &Request
     let goes = expected_after_stops(&world, &asked, &would);
     let before = dump(&path);
 
-    let host = Arc::new(Supervisor::new(&path, variant));
+    let host = Arc::new(Supervisor::new(&path, variant, request));
     let dry = host.call(&request.params(true, None)).unwrap();
     assert_eq!(dump(&path), before, "a dry run writes nothing");
     assert_report(&dry, &would, request);
@@ -241,24 +239,28 @@ struct Supervisor {
     stopped_row: String,
     /// The name of the time of a job's start.
     started_at: String,
+    grace: Duration,
+    runs: bool,
     stopped: Mutex<Vec<i64>>,
     /// The store's dump as it left it.
     left: Mutex<Option<String>>,
 }
 
 impl Supervisor {
-    fn new(store: &Path, variant: &Variant) -> Self {
+    fn new(store: &Path, variant: &Variant, request: &Request) -> Self {
         let mut stopped_row = "phase = 'cancelled', pid = NULL, attempt = attempt + 1".to_owned();
         if variant.ended_at {
             stopped_row += &format!(", {} = {NOW}", variant.time("finished"));
         }
         let (stopped, left) = (Mutex::default(), Mutex::default());
-        Self { store: store.to_owned(), stopped_row, started_at: variant.time("started"), stopped, left }
+        let (grace, runs) = (Duration::from_millis(request.grace.unsigned_abs()), request.runs);
+        Self { store: store.to_owned(), stopped_row, started_at: variant.time("started"), grace, runs, stopped, left }
     }
 
     fn call(self: &Arc<Self>, params: &Value) -> Result<Value, RpcError> {
         let mut host = host();
         host.control = Some(Arc::clone(self) as Arc<dyn JobControl>);
+        (host.grace, host.runs) = (self.grace, self.runs);
         let now = DateTime::<Utc>::from_timestamp_millis(NOW).unwrap();
         call_for_json(self.store.as_path(), &host, params, now)
     }
@@ -312,6 +314,9 @@ struct Request {
     nulls: bool,
     /// Whether the deletion is bound to the dry run's plan.
     bind: bool,
+    /// The host's, as are its runs.
+    grace: i64,
+    runs: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -339,8 +344,8 @@ impl Request {
             force: self.force,
             limit: self.limit,
             now: NOW,
-            grace: GRACE,
-            runs: true,
+            grace: self.grace,
+            runs: self.runs,
         }
     }
 
@@ -397,14 +402,30 @@ fn request() -> impl Strategy<Value = Request> {
     let limit = prop_oneof![1 => Just(50_000_usize), 1 => 1..4_usize];
     let max_ids = prop_oneof![2 => Just(10_000_usize), 1 => 0..6_usize];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (tags, except_tags, age, rarely(phases), keep, leaked, flags, limit, max_ids).prop_map(
-        |(tags, except_tags, age, phases, keep, leaked, (force, nulls, bind), limit, max_ids)| {
+    let host = (prop_oneof![3 => Just(60_000), 1 => select(vec![0, 1000, 120_000])], prop::bool::weighted(0.8));
+    (tags, except_tags, age, rarely(phases), keep, leaked, flags, (limit, max_ids), host).prop_map(
+        |(tags, except_tags, age, phases, keep, leaked, (force, nulls, bind), (limit, max_ids), (grace, runs))| {
             // Without `force`, a phase that is not terminal is refused.
             let unfinished = |unfinished: Vec<String>| if force { unfinished } else { Vec::new() };
             let phases = phases.map(|(terminal, others)| [terminal, unfinished(others)].concat());
             let (keep_last, keep_by) = keep.unzip();
             let keep_by = keep_by.flatten();
-            Request { tags, except_tags, age, phases, keep_last, keep_by, leaked, force, limit, max_ids, nulls, bind }
+            Request {
+                tags,
+                except_tags,
+                age,
+                phases,
+                keep_last,
+                keep_by,
+                leaked,
+                force,
+                limit,
+                max_ids,
+                nulls,
+                bind,
+                grace,
+                runs,
+            }
         },
     )
 }

@@ -54,7 +54,7 @@ fn the_question_stands_below_its_totals() {
     }));
     let filter = ["--kind", "two words", "--older-than", "168h", "--force"];
     let mut terminal = Terminal::start(gateway.cleanup_as(Terminal::session(), &filter), 120, [None, None]);
-    let shown = terminal.until("Delete 12 jobs and 1 action? [yes/no] ");
+    let shown = terminal.until("Delete 12 jobs and their 1 action? [yes/no] ");
     let socket = format!("Gateway: {}", gateway.socket().display());
     let order = [
         "1 row of table job_notes depend",
@@ -126,7 +126,7 @@ fn what_was_typed_before_the_question_is_no_answer_to_it() {
     // The terminal has it.
     terminal.until("yes");
     gateway.reports(json!({ "dry_run": true, "jobs_planned": 1 }));
-    terminal.until("Delete 1 job and 0 actions? [yes/no] ");
+    terminal.until("Delete 1 job? [yes/no] ");
     terminal.types("no\n");
     let (code, _, shown) = terminal.end();
     assert!(code == Some(0) && shown.contains("nothing was deleted"), "{shown}");
@@ -154,18 +154,24 @@ fn tables_respect_the_width_of_the_terminal() {
     }
 }
 
-/// Neither colours nor moves of the cursor where the terminal can't do them, or nobody wants them.
+/// Neither colours nor moves of the cursor where the terminal can't do them, or nobody wants them; in the log either.
 #[test]
 fn a_dumb_terminal_gets_plain_text() {
-    for (name, value) in [("TERM", "dumb"), ("NO_COLOR", "1")] {
-        let sides = Sides::with(&old_jobs(1, 50_002));
+    let sides = Sides::with("");
+    let shown_with = |name: &str, value: &str| {
+        sides.store().execute_batch(&old_jobs(1, 50_002)).expect("rows");
         let mut session = Terminal::session();
-        session.env(name, value);
-        let command = sides.cleanup_as(session, &["--yes"]);
-        let (code, _, shown) = Terminal::start(command, 80, [None, None]).end();
-        assert_eq!(code, Some(0), "{shown}");
+        session.env("RUST_LOG", "hero_proc_cleanup=debug").env(name, value);
+        let (code, _, shown) = Terminal::start(sides.cleanup_as(session, &["--yes"]), 80, [None, None]).end();
+        assert!(code == Some(0) && shown.contains("the call begins"), "{shown}");
+        shown
+    };
+    let is_coloured = |shown: &str| ["\u{1b}[2m", "\u{1b}[3", "\u{1b}[1m"].iter().any(|code| shown.contains(code));
+    assert!(is_coloured(&shown_with("NO_COLOR", "")), "an empty variable is none");
+    for (name, value) in [("TERM", "dumb"), ("NO_COLOR", "1")] {
+        let shown = shown_with(name, value);
+        assert!(!is_coloured(&shown), "{shown:?}");
         assert!(name == "NO_COLOR" || !shown.contains('\u{1b}'), "{shown:?}");
-        assert!(!shown.contains("\u{1b}[3") && !shown.contains("\u{1b}[1m"), "{shown:?}");
     }
 }
 

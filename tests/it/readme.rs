@@ -28,6 +28,12 @@ fn the_first_commands_are_the_demo_and_the_tests() {
     assert_eq!(commands.next(), Some("cargo test"));
 }
 
+/// The commands that the README shows. A command whose flags take several lines goes on behind spaces.
+fn commands() -> Vec<String> {
+    let block = between(README, "## The command line\n\n```text\n", "\n```");
+    block.replace("\n ", " ").lines().map(ToOwned::to_owned).collect()
+}
+
 /// The README names the commands and the exit codes that `--help` names.
 #[test]
 fn commands_and_exit_codes_are_those_of_the_binary() {
@@ -36,8 +42,8 @@ fn commands_and_exit_codes_are_those_of_the_binary() {
     let first_words = |text: &'static str| text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let help: &'static str = String::leak(help.to_owned());
     let known: Vec<&str> = first_words(between(help, "Commands:\n", "\n\n"));
-    let block = between(README, "## The command line\n\n```text\n", "```");
-    let mut shown: Vec<&str> = block.lines().map(|line| line.split(' ').nth(1).unwrap()).chain(["help"]).collect();
+    let commands = commands();
+    let mut shown: Vec<&str> = commands.iter().map(|line| line.split(' ').nth(1).unwrap()).chain(["help"]).collect();
     let mut known = known;
     known.sort_unstable();
     shown.sort_unstable();
@@ -51,7 +57,7 @@ fn commands_and_exit_codes_are_those_of_the_binary() {
 /// Each flag in the block of commands is one that the command takes.
 #[test]
 fn the_flags_that_are_shown_are_taken() {
-    for line in between(README, "## The command line\n\n```text\n", "```").lines() {
+    for line in commands() {
         let mut words = line.split([' ', '[', ']']).filter(|word| !word.is_empty());
         let command = words.nth(1).unwrap();
         let output = run(&[command, "--help"]);

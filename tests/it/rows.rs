@@ -219,7 +219,8 @@ fn a_reference_without_a_context_keeps_an_action() {
     }
 }
 
-/// The other way round, a job or an action without a context: which belongs to which can't be told, so no action goes.
+/// The other way round, a job or an action without a context: which belongs to which can't be told, so no action goes
+/// with the job. One that has a context itself may have leaked: no job that remains refers to it.
 #[test]
 fn without_a_context_no_action_goes() {
     for (of_the_job, of_the_action) in [("NULL", "'core'"), ("'core'", "NULL"), ("NULL", "NULL")] {
@@ -227,11 +228,16 @@ fn without_a_context_no_action_goes() {
         let rows = format!(
             r#"INSERT INTO jobs (context_name, action, action_id, spec_json, phase, tags)
                VALUES ({of_the_job}, 'a', 'a', '{{}}', 'done', '["codescaler"]');
-               INSERT INTO actions (context_name, name, spec_json) VALUES ({of_the_action}, 'a', '{{"tags":["codescaler"]}}');"#
+               INSERT INTO actions (context_name, name, spec_json, created_at_ms)
+               VALUES ({of_the_action}, 'a', '{{"tags":["codescaler"]}}', 1700000000000);"#
         );
         sample.execute(&rows);
-        let report = call(&sample, all()).unwrap();
+        let report = call(&sample, all_with(json!({ "leaked": false }))).unwrap();
         let went = (report.jobs_deleted, report.actions_deleted, report.actions_kept_count);
         assert_eq!(went, (1, 0, 0), "{of_the_job}, {of_the_action}");
+        let report = call(&sample, all()).unwrap();
+        let leaked = u64::from(of_the_action != "NULL");
+        let went = (report.actions_deleted, report.actions_leaked, report.actions_kept_count);
+        assert_eq!(went, (leaked, leaked, 0), "{of_the_job}, {of_the_action}");
     }
 }

@@ -196,7 +196,7 @@ fn stop_over_and_over(case: Case, times: u32) -> Heard {
         spin(whole.mul_f64(f64::from(number / 2 * 2) / f64::from(times)));
         server.signal(Signal::TERM);
         if number % 2 == 1 {
-            // Two at once would be one.
+            // The kernel makes one of two that are still to be delivered.
             server.says("stopping");
             server.signal(Signal::TERM);
         }

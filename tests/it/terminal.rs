@@ -22,7 +22,7 @@ fn yes_deletes_what_was_shown() {
     let sides = Sides::with(&old_jobs(1, 3));
     let mut terminal = Terminal::run(&sides, &[]);
     let shown = terminal.until(QUESTION);
-    assert!(shown.contains("would go") && shown.contains("Delete 3 jobs and 3 actions?"), "{shown}");
+    assert!(shown.contains("would go") && shown.contains("Delete 3 jobs and their 3 actions?"), "{shown}");
     assert_eq!(sides.jobs(), [1, 2, 3]);
     terminal.types("yes\n");
     let (code, stdout, _) = terminal.end();
@@ -53,7 +53,7 @@ fn who_sends_stderr_elsewhere_is_asked_on_the_terminal() {
     let log = sides.path("log");
     let mut terminal = Terminal::run_with(&sides, &[], Some(File::create(&log).expect("a file")));
     let shown = terminal.until(QUESTION);
-    assert!(shown.contains("Delete 2 jobs and 2 actions?"), "{shown}");
+    assert!(shown.contains("Delete 2 jobs and their 2 actions?"), "{shown}");
     terminal.types("no\n");
     let (code, stdout, _) = terminal.end();
     assert_eq!((code, stdout.as_str()), (Some(0), ""));
@@ -91,15 +91,15 @@ fn each_batch_is_asked_about() {
     let sides = Sides::with(&old_jobs(1, 50_002));
     let mut terminal = Terminal::run(&sides, &[]);
     let shown = terminal.until("[yes/no/all] ");
-    assert!(shown.contains("2 jobs more in 1 further batch:"), "{shown}");
+    assert!(shown.contains("Left to 1 further batch: 2 more jobs."), "{shown}");
     terminal.types("yes\n");
     let shown = terminal.until(QUESTION);
-    assert!(shown.contains("Delete 2 jobs and 2 actions?"), "{shown}");
+    assert!(shown.contains("Delete 2 jobs and their 2 actions?"), "{shown}");
     terminal.types("no\n");
     let (code, stdout, rest) = terminal.end();
     let report: Report = serde_json::from_str(&stdout).expect("a report");
     assert_eq!((code, report.jobs_deleted, report.more), (Some(0), 50_000, true));
-    assert!(rest.contains("50,000 jobs and 50,000 actions were deleted"), "{rest}");
+    assert!(rest.contains("50,000 jobs and their 50,000 actions were deleted"), "{rest}");
     assert_eq!(sides.jobs(), [50_001, 50_002]);
 }
 

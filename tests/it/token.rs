@@ -3,7 +3,7 @@
 use hero_proc_cleanup::{Kind, Report, RpcError};
 use serde_json::{Value, json};
 
-use crate::support::call::{Control, all, all_with, bound, call, call_as, dry_run};
+use crate::support::call::{Control, all, all_with, bound, call, call_as, digest, dry_run};
 use crate::support::sample::Sample;
 use crate::support::server::{METHOD, Server};
 
@@ -36,11 +36,12 @@ fn it_is_the_same_for_as_long_as_the_same_would_go() {
     for same in [
         json!({ "tags": ["codescaler", "codescaler"], "dry_run": true }),
         all_with(json!({ "dry_run": true, "max_ids": 1 })),
-        all_with(json!({ "dry_run": true, "limit": 50_000, "force": false })),
-        all_with(json!({ "dry_run": true, "expect_plan": plan })),
+        all_with(json!({ "dry_run": true, "limit": null, "force": false, "leaked": true, "except_tags": [] })),
     ] {
-        assert_eq!(call(&sample, &same).unwrap().plan, plan, "{same}");
+        assert_eq!(digest(&call(&sample, &same).unwrap().plan), digest(&plan), "{same}");
     }
+    // A plan that is expected brings its own moment.
+    assert_eq!(call(&sample, all_with(json!({ "dry_run": true, "expect_plan": plan }))).unwrap().plan, plan);
     // What has nothing to do with it may change.
     sample.execute("UPDATE jobs SET phase = 'failed', stderr = 'x' WHERE action = 'x'; VACUUM");
     let report = call(&sample, bound(&plan)).unwrap();
@@ -68,14 +69,20 @@ fn other_params_have_another_plan() {
     for (plan, params) in [
         (&plan, json!({ "tags": ["codescaler", "codescaler_ana"] })),
         (&plan, json!({ "tags": ["codescaler_ana"] })),
-        (&plan, all_with(json!({ "limit": 49_999 }))),
+        (&plan, all_with(json!({ "limit": 50_000 }))),
+        (&plan, all_with(json!({ "leaked": false }))),
+        (&plan, all_with(json!({ "except_tags": ["codescaler_ana"] }))),
+        (&plan, all_with(json!({ "phases": ["done", "failed"] }))),
+        (&plan, all_with(json!({ "keep_last": 10_000 }))),
+        (&plan, all_with(json!({ "before_ms": 1_700_000_000_000_i64 }))),
         (&plan, all_with(json!({ "older_than_ms": 1 }))),
         (&aged, all_with(json!({ "older_than_ms": 2 }))),
         (&aged, all()),
     ] {
         let mut params = params;
         params["expect_plan"] = plan.as_str().into();
-        assert_eq!(call(&sample, &params).unwrap_err().kind(), Some(Kind::PlanChanged), "{params}");
+        let error = call(&sample, &params).unwrap_err();
+        assert_eq!((error.kind(), &error.data["reason"]), (Some(Kind::PlanChanged), &json!("params")), "{params}");
     }
     assert_eq!(sample.dump(), before);
 }
@@ -87,16 +94,14 @@ fn what_was_asked_for_is_bound() {
     sample.execute(r#"UPDATE jobs SET tags = '["codescaler","codescaler_ana"]' WHERE id < 4"#);
     let before = sample.dump();
     let shown = call(&sample, all_with(json!({ "dry_run": true, "older_than_ms": 1 }))).unwrap();
-    let digest = shown.plan.split_once('.').unwrap().1;
-    let forged = format!("{}.{digest}", shown.cutoff_ms.unwrap() - 1);
-    for params in [
-        all_with(json!({ "older_than_ms": 1, "expect_plan": forged })),
-        json!({ "tags": ["codescaler_ana"], "older_than_ms": 1, "expect_plan": shown.plan }),
-    ] {
-        let error = call(&sample, &params).unwrap_err();
-        let planned = (error.kind(), &error.data["jobs_planned"], &error.data["actions_planned"]);
-        assert_eq!(planned, (Some(Kind::PlanChanged), &json!(2), &json!(2)), "{params}");
-    }
+    let rest = shown.plan.split_once('.').unwrap().1;
+    let forged = format!("{}.{rest}", shown.cutoff_ms.unwrap() - 1);
+    let error = call(&sample, all_with(json!({ "older_than_ms": 1, "expect_plan": forged }))).unwrap_err();
+    let planned = (&error.data["reason"], &error.data["jobs_planned"], &error.data["actions_planned"]);
+    assert_eq!((error.kind(), planned), (Some(Kind::PlanChanged), (&json!("set"), &json!(2), &json!(2))));
+    let params = json!({ "tags": ["codescaler_ana"], "older_than_ms": 1, "expect_plan": shown.plan });
+    let error = call(&sample, params).unwrap_err();
+    assert_eq!((error.kind(), &error.data["reason"]), (Some(Kind::PlanChanged), &json!("params")));
     assert_eq!(sample.dump(), before);
 }
 
@@ -159,27 +164,35 @@ fn it_outlives_the_process_that_made_it() {
 fn what_is_no_token_is_a_bad_param() {
     let sample = sample();
     let plan = call(&sample, dry_run()).unwrap().plan;
-    let digest = plan.strip_prefix("none.").unwrap();
-    for token in [
+    let (now, hex) = plan.strip_prefix("none.").unwrap().split_once('.').unwrap();
+    let mut tokens = [
         "",
         ".",
+        "..",
         "none",
         "none.",
-        digest,
-        &format!("None.{digest}"),
-        &format!("none.{}", digest.to_uppercase()),
-        &format!("none.{}", &digest[1..]),
-        &format!("none.{digest}0"),
-        &format!("none.{digest} "),
-        &format!(" none.{digest}"),
-        &format!("+1.{digest}"),
-        &format!("01.{digest}"),
-        &format!("-0.{digest}"),
-        &format!("1e3.{digest}"),
-        &format!("9223372036854775808.{digest}"),
-        &format!("none.{}", "ä".repeat(32)),
-        &format!("none.{digest}\0"),
-    ] {
+        hex,
+        &format!("{now}.{hex}"),
+        &format!("none.{hex}"),
+        &format!("none.{now}"),
+        &format!("none.{now}."),
+        &format!("none.{now}.{now}.{hex}"),
+        &format!("none.none.{hex}"),
+        &format!("None.{now}.{hex}"),
+        &format!("none.{now}.{}", hex.to_uppercase()),
+        &format!("none.{now}.{}", &hex[1..]),
+        &format!("none.{now}.{hex}0"),
+        &format!("none.{now}.{hex} "),
+        &format!(" none.{now}.{hex}"),
+        &format!("none.{now}.{}", "ä".repeat(hex.len() / 2)),
+        &format!("none.{now}.{hex}\0"),
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec();
+    for number in ["", "+1", "01", "-0", "1e3", "9223372036854775808", "1 "] {
+        tokens.extend([format!("{number}.{now}.{hex}"), format!("none.{number}.{hex}")]);
+    }
+    for token in &tokens {
         let error = call(&sample, bound(token)).unwrap_err();
         assert_eq!(
             (error.kind(), &error.data["param"]),
@@ -187,12 +200,16 @@ fn what_is_no_token_is_a_bad_param() {
             "{token:?}"
         );
     }
-    let forged = format!("none.{}", "0".repeat(64));
-    let error = call(&sample, bound(&forged)).unwrap_err();
+    let (params, set) = hex.split_at(16);
+    let error = call(&sample, bound(&format!("none.{now}.{params}{}", "0".repeat(set.len())))).unwrap_err();
     assert_eq!((error.kind(), error.code), (Some(Kind::PlanChanged), -32020));
-    assert_eq!((&error.data["jobs_planned"], &error.data["actions_planned"]), (&json!(2), &json!(2)));
+    let data = (&error.data["reason"], &error.data["jobs_planned"], &error.data["actions_planned"]);
+    assert_eq!(data, (&json!("set"), &json!(2), &json!(2)));
     assert_eq!(error.data["plan"], plan);
     assert_eq!(error.message, "the set is no longer that of the plan: 2 jobs and 2 actions would go now");
+    let error = call(&sample, bound(&format!("none.{now}.{}{set}", "0".repeat(params.len())))).unwrap_err();
+    assert_eq!((error.code, &error.data["reason"]), (-32020, &json!("params")));
+    assert_eq!(error.message, "the plan is one of other params: a call must have those of its dry run");
 }
 
 #[test]

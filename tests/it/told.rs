@@ -24,7 +24,10 @@ fn a_report_that_cannot_be_written_hides_nothing_that_was_done() {
         let done = sides.cleanup(&["-o", output]).stdout(full()).output().expect("the binary runs");
         let said = text(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{said}");
-        assert!(said.contains("2 jobs and 2 actions were deleted, but the report could not be written"), "{said}");
+        assert!(
+            said.contains("2 jobs and their 2 actions were deleted, but the report could not be written"),
+            "{said}"
+        );
         assert!(said.contains("No space left on device"), "{said}");
         assert_eq!(sides.jobs(), [0; 0]);
     }
@@ -34,7 +37,7 @@ fn a_report_that_cannot_be_written_hides_nothing_that_was_done() {
     let done = sides.cleanup(&["--force"]).stdout(full()).output().expect("the binary runs");
     let said = text(&done.stderr);
     assert_eq!(done.status.code(), Some(3), "{said}");
-    assert!(said.contains("1 job and 1 action were deleted") && said.contains("some jobs stay"), "{said}");
+    assert!(said.contains("1 job and its 1 action were deleted") && said.contains("some jobs stay"), "{said}");
 
     let done = sides.cleanup(&["--dry-run"]).stdout(full()).output().expect("the binary runs");
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
@@ -46,7 +49,7 @@ fn a_reader_that_has_gone_away_does_not_hide_it_either() {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     let done = sides.cleanup(&[]).stdout(writer).output().expect("the binary runs");
-    assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), "2 jobs and 2 actions were deleted\n"));
+    assert_eq!((done.status.code(), text(&done.stderr)), (Some(0), "2 jobs and their 2 actions were deleted\n"));
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn what_is_left_is_told() {
         (
             &["--yes", "--limit", "1"],
             json!({ "more": true, "actions_deleted": 1 }),
-            "More actions are left: this call was not for them.\n",
+            "More actions that no job refers to are left: this call was not for them.\n",
         ),
         (&["--yes"], json!({}), ""),
     ] {
@@ -136,7 +139,7 @@ fn a_dry_run_ends_with_the_command_that_deletes_what_it_showed() {
     assert_eq!(sides.jobs(), [3, 4]);
 
     // JSON is for programs: they find the plan in it.
-    let shown = with(&["--dry-run"]);
+    let shown = sides.run(&["--dry-run"]);
     assert_eq!(text(&shown.stderr), "");
 }
 
@@ -145,7 +148,8 @@ fn a_dry_run_ends_with_the_command_that_deletes_what_it_showed() {
 fn a_command_to_paste_keeps_strange_flags() {
     let gateway = Scripted::new();
     let strange = "a\u{1b}[2J\n'\\\u{202e}7";
-    gateway.reports(json!({ "dry_run": true, "plan": "none.1 ; reboot" }));
+    let fields = json!({ "dry_run": true, "jobs_matched": 1, "jobs_planned": 1, "plan": "none.1 ; reboot" });
+    gateway.reports(fields);
     let arguments = ["--dry-run", "-o", "table", "--force", "--timeout", "90s", "--kind", strange];
     let shown = gateway.cleanup(&arguments).output().expect("the binary runs");
     assert_eq!(gateway.asked()["kind"], strange);
@@ -199,6 +203,52 @@ fn a_call_ends_with_its_timeout() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(said.contains("no answer within 0.05 s: the call may have been carried out"), "{said}");
+    assert!(said.contains("\nA dry run shows what is left.\n") && !said.contains("it was a dry run"), "{said}");
+
+    // Nobody needs to wonder what a dry run has done.
+    let output = run(&["jobs-cleanup", "--dry-run", "--timeout", "50ms", "--socket", path_text(&socket)]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("it was a dry run, which deletes nothing") && !said.contains("what is left"), "{said}");
+}
+
+/// Where nothing would go there is no command to paste.
+#[test]
+fn a_dry_run_of_nothing_offers_nothing() {
+    let gateway = Scripted::new();
+    gateway.reports(json!({ "dry_run": true }));
+    let shown = gateway.cleanup(&["--dry-run", "-o", "table"]).output().expect("the binary runs");
+    let table = text(&shown.stdout);
+    assert!(table.contains("nothing was deleted") && !table.contains("--plan"), "{table}");
+}
+
+#[test]
+fn a_report_tells_what_the_rows_hold_and_what_the_file_has() {
+    let fields = json!({
+        "jobs_planned": 1, "bytes_planned": 1_300_000, "bytes_freed": 1_200_000,
+        "store": { "file_bytes": 9_000_000, "wal_bytes": 0, "free_bytes": 2_000_000 },
+    });
+    for (arguments, dry_run, tells) in [
+        (["--dry-run", "-o", "table"], true, &["The rows that would go hold 1.30 MB of text."][..]),
+        (
+            ["--yes", "-o", "table"],
+            false,
+            &[
+                "The rows that went held 1.30 MB of text.",
+                "1.20 MB freed inside the store's file, in 1.234 ms, with its write lock held for 0.500 ms.",
+                "The store's file has 9.00 MB, of which 2.00 MB are free for new rows.",
+            ],
+        ),
+    ] {
+        let gateway = Scripted::new();
+        let mut fields = fields.clone();
+        fields["dry_run"] = dry_run.into();
+        gateway.reports(fields);
+        let output = gateway.cleanup(&arguments).output().expect("the binary runs");
+        for part in tells {
+            assert!(text(&output.stdout).contains(part), "{part:?} is missing: {}", text(&output.stdout));
+        }
+    }
 }
 
 #[test]

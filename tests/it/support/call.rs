@@ -32,6 +32,12 @@ pub(crate) fn bound(token: &str) -> Value {
     all_with(json!({ "expect_plan": token }))
 }
 
+/// The last part of a plan, which names the params and the set: plans that differ only in their moment share it.
+#[track_caller]
+pub(crate) fn digest(plan: &str) -> &str {
+    plan.rsplit_once('.').unwrap().1
+}
+
 /// A host that can stop no jobs.
 pub(crate) fn host() -> Host {
     Host::new(Guard::codescaler())
@@ -97,11 +103,13 @@ pub(crate) fn checked(sample: &Sample) -> Result<Report, RpcError> {
 
 type Stop = Box<dyn Fn(&Job) -> Result<(), ControlError> + Send + Sync>;
 type Hear = Box<dyn Fn(&Report) -> Result<(), ControlError> + Send + Sync>;
+type Refuse = Box<dyn Fn(&Job) -> bool + Send + Sync>;
 
 /// A host's control that does what a test says, and writes down what it was called with.
 pub(crate) struct Control {
     stop: Stop,
     hear: Hear,
+    refuse: Refuse,
     pub(crate) stopped: Mutex<Vec<Job>>,
     pub(crate) heard: Mutex<Vec<Report>>,
 }
@@ -110,6 +118,13 @@ impl Control {
     /// To which every job is as good as stopped.
     pub(crate) fn willing() -> Arc<Self> {
         Self::new(|_| Ok(()))
+    }
+
+    /// To which every job is as good as stopped, but for those that it refuses to stop.
+    pub(crate) fn refusing(refuse: impl Fn(&Job) -> bool + Send + Sync + 'static) -> Arc<Self> {
+        let (stop, hear): (Stop, Hear) = (Box::new(|_| Ok(())), Box::new(|_| Ok(())));
+        let refuse = Box::new(refuse);
+        Arc::new(Self { stop, hear, refuse, stopped: Mutex::default(), heard: Mutex::default() })
     }
 
     /// That stops jobs by `stop`.
@@ -122,8 +137,8 @@ impl Control {
         stop: impl Fn(&Job) -> Result<(), ControlError> + Send + Sync + 'static,
         hear: impl Fn(&Report) -> Result<(), ControlError> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (stop, hear) = (Box::new(stop), Box::new(hear));
-        Arc::new(Self { stop, hear, stopped: Mutex::default(), heard: Mutex::default() })
+        let (stop, hear, refuse) = (Box::new(stop), Box::new(hear), Box::new(|_: &Job| false));
+        Arc::new(Self { stop, hear, refuse, stopped: Mutex::default(), heard: Mutex::default() })
     }
 
     pub(crate) fn host(self: &Arc<Self>) -> Host {
@@ -142,6 +157,10 @@ impl JobControl for Control {
     fn stop(&self, job: &Job) -> Result<(), ControlError> {
         self.stopped.lock().unwrap().push(job.clone());
         (self.stop)(job)
+    }
+
+    fn can_stop(&self, job: &Job) -> Result<(), ControlError> {
+        if (self.refuse)(job) { Err("refused".into()) } else { Ok(()) }
     }
 
     fn deleted(&self, report: &Report) -> Result<(), ControlError> {

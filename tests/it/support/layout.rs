@@ -80,7 +80,6 @@ fn text_or_bytes(content: &str, bytes: bool) -> Cell {
 }
 
 /// Each of them, all else as usual.
-#[cfg(not(oldest_rusqlite))]
 pub(crate) fn every_layout() -> Vec<Variant> {
     let mut layouts = Vec::new();
     for bits in 0..32_u8 {

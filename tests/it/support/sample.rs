@@ -57,9 +57,9 @@ impl Sample {
             r#"INSERT INTO jobs (action, action_id, spec_json, phase, tags) VALUES
                  ('a', 'a', '{}', 'done', '["codescaler"]'), ('b', 'b', '{}', 'done', '["codescaler"]'),
                  ('c', 'c', '{}', 'running', '["codescaler"]'), ('x', 'b', '{}', 'done', '["ops"]');
-               INSERT INTO actions (name, spec_json) VALUES
-                 ('a', '{"tags":["codescaler"]}'), ('b', '{"tags":["codescaler"]}'),
-                 ('c', '{"tags":["codescaler"]}'), ('x', '{"tags":["ops"]}');
+               INSERT INTO actions (name, spec_json, created_at_ms) VALUES
+                 ('a', '{"tags":["codescaler"]}', 1700000000000), ('b', '{"tags":["codescaler"]}', 1700000000000),
+                 ('c', '{"tags":["codescaler"]}', 1700000000000), ('x', '{"tags":["ops"]}', 1700000000000);
                INSERT INTO services (name, spec_json) VALUES ('web', '{"actions":["x"]}');"#,
         );
         sample

@@ -57,6 +57,11 @@ impl Server {
     pub(crate) fn start(command: &mut Command, socket: &Path) -> Self {
         let process = Running::start(command.env("RUST_LOG", "info").stdin(Stdio::null()));
         process.says("serving");
+        Self::of(process, socket)
+    }
+
+    /// `process`, which serves on `socket`.
+    pub(crate) fn of(process: Running, socket: &Path) -> Self {
         Self { process, socket: socket.to_owned() }
     }
 
