@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::phase;
 use crate::plan::{FIRST_MS, PlanToken};
-use crate::request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
+use crate::request::{Age, Force, KeepLast, Leaked, Mode, Phases, Request};
 use crate::rpc::{Kind, RpcError, excerpt};
 use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, Tag, TagError, Tags, TagsError};
 
@@ -206,7 +206,7 @@ impl Params {
         struct Asked {
             max_ids: usize,
         }
-        serde_json::from_str(params).is_ok_and(|Asked { max_ids }| max_ids > DEFAULT_MAX_IDS)
+        serde_json::from_str(params).is_ok_and(|Asked { max_ids }| max_ids > crate::request::DEFAULT_MAX_IDS)
     }
 }
 
