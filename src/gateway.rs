@@ -110,8 +110,9 @@ impl Forwarder {
 /// The method of hero_proc's side that `method` becomes, and its params: as hero_proc would read them, or nothing is sent.
 fn to_upstream(method: &str, params: Params) -> Result<(&'static str, Map<String, Value>), RpcError> {
     match method {
+        JOBS_CLEANUP => Ok((CLEANUP_BY_TAG, to_cleanup_by_tag(params)?)),
         JOBS_RECLAIM => params.check_reclaim().map(|()| (RECLAIM, params.into())),
-        _ => Ok((CLEANUP_BY_TAG, to_cleanup_by_tag(params)?)),
+        other => Err(RpcError::no_method(other)),
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Host {
     pub grace: Duration,
     /// Whether an unfinished job keeps the finished jobs of its run: so unless set.
     pub runs: bool,
+    /// Whether deleted text is overwritten in the store's file, rather than left in pages that are free. If unset, as it is
+    /// at first, the setting of the SQLite that is linked decides.
+    pub secure_delete: bool,
     /// Ends every running call before its commit, with nothing deleted.
     pub cancel: Cancel,
 }
@@ -40,6 +43,7 @@ impl Host {
             longest_lock: Duration::from_secs(2),
             grace: Duration::from_secs(60),
             runs: true,
+            secure_delete: false,
             cancel: Cancel::default(),
         }
     }
@@ -47,7 +51,7 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, longest_lock, grace, runs, cancel } = self;
+        let Self { guard, control, lock_timeout, longest_lock, grace, runs, secure_delete, cancel } = self;
         f.debug_struct("Host")
             .field("guard", guard)
             .field("control", &control.is_some())
@@ -55,6 +59,7 @@ impl fmt::Debug for Host {
             .field("longest_lock", longest_lock)
             .field("grace", grace)
             .field("runs", runs)
+            .field("secure_delete", secure_delete)
             .field("cancel", cancel)
             .finish()
     }

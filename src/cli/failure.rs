@@ -86,6 +86,7 @@ impl Failure {
                     | Kind::MethodNotFound
                     | Kind::StoreUnfit
                     | Kind::ForceUnavailable
+                    | Kind::DiskFull
                     | Kind::Cancelled
                     | Kind::Internal,
                 )
@@ -157,6 +158,7 @@ mod tests {
             ("upstream_unreachable", 6),
             ("outcome_unknown", 6),
             ("force_unavailable", 1),
+            ("disk_full", 1),
             ("cancelled", 1),
             ("internal", 1),
         ];

@@ -24,6 +24,11 @@ pub(super) fn object(error: &Error) -> RpcError {
         Error::Store(StoreError::Unusable { problem }) => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
         }
+        Error::Store(StoreError::Full { needed, free }) => match needed {
+            Some(needed) => no_room(error, *free).with("needed_bytes", *needed),
+            None => no_room(error, *free),
+        },
+        Error::Store(StoreError::AtItsLargest { free }) => no_room(error, *free),
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
         Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {
@@ -45,7 +50,15 @@ pub(super) fn of_reclaim(error: &StoreError) -> RpcError {
         StoreError::Unusable { problem } => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
         }
+        StoreError::Full { free, .. } | StoreError::AtItsLargest { free } => {
+            RpcError::new(Kind::DiskFull, format_args!("{error}: no row was changed")).with("free_bytes", *free)
+        }
         StoreError::Cancelled => RpcError::new(Kind::Cancelled, "cancelled: no row was changed"),
         StoreError::Sqlite(_) | StoreError::Diverged { .. } => RpcError::internal(error),
     }
+}
+
+fn no_room(error: &Error, free: u64) -> RpcError {
+    let message = format_args!("{error}: nothing was deleted, a smaller limit needs less");
+    RpcError::new(Kind::DiskFull, message).with("free_bytes", free)
 }

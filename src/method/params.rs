@@ -1,6 +1,6 @@
 //! The params of the methods: their names, their ranges, and the requests that they stand for.
 //!
-//! This is the only module that knows the names. A gateway takes its own params out, adds `tags`, and hands the rest on.
+//! Both sides read by these: a gateway takes its own params out, adds `tags`, and hands the rest on.
 
 mod reclaim;
 

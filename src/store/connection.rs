@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::disk::free_bytes;
 use super::file::StoreFile;
 use super::locked::Locked;
 use super::reclaim::Space;
@@ -14,6 +15,9 @@ use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
+
+/// The bytes by which a store may grow at most, if the host has bounded it. Without a bound, there are more.
+const LARGEST_BOUND: u64 = 1 << 40;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
@@ -41,14 +45,14 @@ pub(crate) struct Store<'s> {
     attached: Attached<'s>,
     access: Access,
     cancel: Cancel,
-    _reached: Reached,
+    reached: Option<Reached>,
 }
 
 enum Attached<'s> {
     /// A connection of our own to a file.
     Own { connection: Connection, file: Box<StoreFile>, journal: Journal },
-    /// The host's connection, and whether it enforces foreign keys.
-    Host { connection: &'s mut Connection, enforced: bool },
+    /// The host's connection, and its settings: whether it enforces foreign keys, and `secure_delete` if that is changed.
+    Host { connection: &'s mut Connection, enforced: bool, secure_delete: Option<i64> },
 }
 
 /// How a store keeps what is not committed.
@@ -92,9 +96,15 @@ impl<'s> Store<'s> {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
                 }
                 let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
-                Self::new(Attached::Host { connection, enforced }, access, &host.cancel)
+                let secure_delete = (access == Access::Write && host.secure_delete)
+                    .then(|| connection.query_row("PRAGMA main.secure_delete", (), |row| row.get(0)))
+                    .transpose()?;
+                Self::new(Attached::Host { connection, enforced, secure_delete }, access, &host.cancel)
             }
         };
+        if access == Access::Write && host.secure_delete {
+            set_secure_delete(store.connection(), ON)?;
+        }
         // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
         store.connection().pragma_update(None, "foreign_keys", false)?;
         Ok(store)
@@ -102,7 +112,8 @@ impl<'s> Store<'s> {
 
     fn new(attached: Attached<'s>, access: Access, cancel: &Cancel) -> Self {
         let interrupt = attached.connection().get_interrupt_handle();
-        Self { attached, access, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
+        let reached = Some(cancel.reach(move || interrupt.interrupt()));
+        Self { attached, access, cancel: cancel.clone(), reached }
     }
 
     /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
@@ -166,6 +177,11 @@ impl<'s> Store<'s> {
         version(connection)
     }
 
+    /// Lets no cancel interrupt this connection from here on.
+    pub(crate) fn reach_no_more(&mut self) {
+        self.reached = None;
+    }
+
     /// Moves the written pages from the WAL into the database, and empties the WAL, without waiting for anyone.
     ///
     /// The checkpoint makes the deletion durable, spares the host's next commit that work, and gives the WAL's space
@@ -194,8 +210,27 @@ impl<'s> Store<'s> {
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
-            Attached::Host { .. } => error,
+            Attached::Host { connection, .. } => match (error, self.growth()) {
+                (StoreError::Full { needed, free }, Ok(growth)) => {
+                    let disk =
+                        connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
+                    // Only a host that lends its connection can have bounded its store.
+                    match disk {
+                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk },
+                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free },
+                        _ => StoreError::AtItsLargest { free: growth },
+                    }
+                }
+                (error, _) => error,
+            },
         }
+    }
+
+    /// The bytes by which the store may grow, and those that are free in it.
+    fn growth(&self) -> Result<u64, StoreError> {
+        let number = |pragma| self.connection().pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let pages = number("max_page_count")? - number("page_count")? + number("freelist_count")?;
+        Ok(pages.unsigned_abs().saturating_mul(number("page_size")?.unsigned_abs()))
     }
 
     /// The size of the store as it is now.
@@ -239,10 +274,12 @@ impl Attached<'_> {
 
 impl Drop for Store<'_> {
     fn drop(&mut self) {
-        if let Attached::Host { connection, enforced } = &self.attached
-            && let Err(error) = connection.pragma_update(None, "foreign_keys", *enforced)
-        {
-            tracing::error!(error = %StoreError::from(error), "the host's setting of foreign keys was not restored");
+        let Attached::Host { connection, enforced, secure_delete } = &self.attached else { return };
+        let restored = connection
+            .pragma_update(None, "foreign_keys", *enforced)
+            .and_then(|()| secure_delete.map_or(Ok(()), |setting| set_secure_delete(connection, setting)));
+        if let Err(error) = restored {
+            tracing::error!(error = %StoreError::from(error), "the settings of the host's connection were not restored");
         }
     }
 }
@@ -277,6 +314,20 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
         }
     }
     Ok(connection)
+}
+
+/// What is deleted is overwritten with zeros.
+const ON: i64 = 1;
+
+/// Sets `secure_delete` to what it was when it was this number.
+fn set_secure_delete(connection: &Connection, setting: i64) -> rusqlite::Result<()> {
+    let pragma = match setting {
+        0 => "PRAGMA main.secure_delete = off",
+        ON => "PRAGMA main.secure_delete = on",
+        // Where that costs no more writing.
+        _ => "PRAGMA main.secure_delete = fast",
+    };
+    connection.query_row(pragma, (), |_| Ok(()))
 }
 
 /// In lower case.

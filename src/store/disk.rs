@@ -68,18 +68,18 @@ fn takes_files(directory: &Path) -> bool {
     }
 }
 
-/// The bytes that this user may still write to the file system of `directory`.
+/// The bytes that this user may still write to the file system of `path`.
 #[cfg(feature = "server")]
-fn free_bytes(directory: &Path) -> Option<u64> {
-    let said = rustix::fs::statvfs(directory).ok()?;
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let said = rustix::fs::statvfs(path).ok()?;
     said.f_bavail.checked_mul(said.f_frsize)
 }
 
-/// The bytes that this user may still write to the file system of `directory`, as the system's `df` says. The standard
+/// The bytes that this user may still write to the file system of `path`, as the system's `df` says. The standard
 /// library can't ask, and a host that takes the library alone is spared one more dependency.
 #[cfg(not(feature = "server"))]
-fn free_bytes(directory: &Path) -> Option<u64> {
-    let said = process::Command::new("df").arg("-Pk").arg("--").arg(directory).output().ok()?;
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let said = process::Command::new("df").arg("-Pk").arg("--").arg(path).output().ok()?;
     let said = String::from_utf8(said.stdout).ok()?;
     // "Available" stands before "Capacity", the one with a percent sign. What is around them may hold spaces.
     let words: Vec<&str> = said.lines().nth(1)?.split_whitespace().collect();

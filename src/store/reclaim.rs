@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tracing::info_span;
 
 use super::connection::Journal;
@@ -270,7 +270,7 @@ impl<'s> Space<'s> {
 
 /// Whether an error says that a disk is full.
 fn is_full(error: &StoreError) -> bool {
-    matches!(error, StoreError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    matches!(error, StoreError::Full { .. })
 }
 
 /// What a checkpoint has moved.

@@ -98,6 +98,8 @@ fn faults(
             if call == "write" {
                 // A disk that is full stays full until somebody makes room.
                 ways.extend([(Errno::NOSPC, Lasts::Once), (Errno::NOSPC, Lasts::FromThere)]);
+                // So do a quota, and a limit on the size of files.
+                ways.extend([(Errno::DQUOT, Lasts::FromThere), (Errno::FBIG, Lasts::FromThere)]);
             }
             let mut refused = 0;
             for (errno, lasts) in &ways {
@@ -112,7 +114,8 @@ fn faults(
                         // SQLite takes a page that can't be read for one that is damaged.
                         let damaged =
                             call == "read" && error["data"]["problems"] == json!(["the database file is damaged"]);
-                        assert!(damaged || error["data"]["kind"] == "internal", "{what}: {error}");
+                        let kind = if *errno == Errno::IO { "internal" } else { "disk_full" };
+                        assert!(damaged || error["data"]["kind"] == kind, "{what}: {error}");
                         let text = error.to_string();
                         for secret in ["DELETE", "SELECT", "PRAGMA", "hero_proc.db", "/"] {
                             assert!(!text.contains(secret), "{what}: {text}");
