@@ -224,7 +224,7 @@ fn reclaim_attached(
     if request.mode == ReclaimMode::Reclaim
         && let Some(space) = &space
     {
-        if space.file_bytes() > space.bytes()? {
+        if space.journal() == Journal::Wal && space.file_bytes() > space.bytes()? {
             // A reader was in the way of an earlier call: what is left to do is the checkpoint.
             did.checkpoint(space, Wal::Emptied)?;
         }

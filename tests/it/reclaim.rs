@@ -474,6 +474,6 @@ fn what_is_no_store_is_refused() {
     assert_eq!(error.kind(), Some(Kind::StoreUnfit));
     assert_eq!(error.data["problems"], json!(["there is no table jobs", "there is no table actions"]));
     let missing = sample.file("missing.db");
-    assert!(matches!(reclaim_all(missing.as_path()), Err(StoreError::Unfit { .. })));
+    assert!(matches!(reclaim_all(missing.as_path()), Err(StoreError::Unusable { .. })));
     assert!(!missing.exists());
 }
