@@ -93,7 +93,7 @@ mod tag;
 pub use batches::{Batches, Next};
 pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
-pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
+pub use inspect::{ActionCounts, Inspection, JobCounts, RunCounts, inspect};
 pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, RECLAIM, USAGE_BY_TAG, call};
 pub use phase::TERMINAL as TERMINAL_PHASES;
 pub use plan::{PlanToken, PlanTokenError};

@@ -188,6 +188,18 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     for key in &inspection.foreign_keys {
         text.line(format_args!("Foreign key: {key}"));
     }
+    for lack in &inspection.lacks {
+        text.line(format_args!("Not protected: {lack}."));
+    }
+    if jobs.held_by_runs > 0 {
+        let holders = jobs.holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let held = number(jobs.held_by_runs, "finished job stays", "finished jobs stay");
+        text.line(format_args!("{held} because their runs go on, in these jobs: {holders}."));
+    }
+    if let Some(runs) = &inspection.runs {
+        let (all, unreferenced) = (number(runs.total, "run", "runs"), runs.unreferenced);
+        text.line(format_args!("Of {all}, {unreferenced} are named by no job. A cleanup leaves them."));
+    }
     text.0
 }
 

@@ -24,6 +24,7 @@ mod grace;
 mod health;
 mod help;
 mod hostile;
+mod inspection;
 mod interleavings;
 mod io_faults;
 mod jsonrpc;
