@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Store::attach ─┬─ read  → Snapshot   reads rows, and nothing else
-//!                └─ lock  → Locked     reads as a Snapshot does, deletes, and commits            ← the only commit
+//!                ├─ lock  → Locked     reads as a Snapshot does, deletes, and commits   ← the only commit of a deletion
+//!                └─ space → Space      gives free pages back, and changes no row
 //! ```
 //!
 //! This module and those under it are the only ones that know SQL and rusqlite. Nothing that they set on a connection
@@ -27,11 +28,13 @@
 
 mod connection;
 mod definition;
+mod disk;
 mod file;
 mod foreign_keys;
 mod layout;
 mod locked;
 mod procfs;
+mod reclaim;
 mod rows;
 mod scan;
 mod snapshot;
@@ -45,9 +48,11 @@ use thiserror::Error;
 
 use crate::host::Cancel;
 
-pub(crate) use connection::{Access, Store};
+pub(crate) use connection::{Access, Journal, Store};
+pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
+pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
 pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;

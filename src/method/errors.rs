@@ -36,3 +36,16 @@ pub(super) fn object(error: &Error) -> RpcError {
         }
     }
 }
+
+/// The error object of `error`, which has kept space from being given back. No row is touched by that in any case.
+pub(super) fn of_reclaim(error: &StoreError) -> RpcError {
+    match error {
+        StoreError::Busy => RpcError::busy(format_args!("{error}: nothing was changed")),
+        StoreError::Unfit { problems } => RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone()),
+        StoreError::Unusable { problem } => {
+            RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
+        }
+        StoreError::Cancelled => RpcError::new(Kind::Cancelled, "cancelled: no row was changed"),
+        StoreError::Sqlite(_) | StoreError::Diverged { .. } => RpcError::internal(error),
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! This is the only module that knows the names. A gateway takes its own params out, adds `tags`, and hands the rest on.
 
+mod reclaim;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -15,6 +17,9 @@ use crate::plan::{FIRST_MS, PlanToken};
 use crate::request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 use crate::rpc::{Kind, RpcError, excerpt};
 use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, Tag, TagError, Tags, TagsError};
+
+#[cfg(feature = "client")]
+pub use reclaim::ReclaimParams;
 
 /// The highest `limit` and `max_ids`.
 pub const MAX_LIMIT: usize = 1_000_000;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::file::StoreFile;
 use super::locked::Locked;
+use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
@@ -31,6 +32,8 @@ fn new_enough(version: i32) -> Result<(), StoreError> {
 pub(crate) enum Access {
     Read,
     Write,
+    /// Giving space back.
+    Reclaim,
 }
 
 /// An attached store. Its connection is known to this module and its siblings alone.
@@ -50,7 +53,7 @@ enum Attached<'s> {
 
 /// How a store keeps what is not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Journal {
+pub(crate) enum Journal {
     /// In a WAL: readers and a writer are not in each other's way.
     Wal,
     /// In a rollback journal, on disk or in memory.
@@ -136,6 +139,12 @@ impl<'s> Store<'s> {
             Attached::Own { connection, file, .. } => Locked::begin(connection, Some(file), cancel),
             Attached::Host { connection, .. } => Locked::begin(connection, None, cancel),
         }
+    }
+
+    /// The store's file, whose space can be given back; none for a connection that the host lent.
+    pub(crate) fn space(&self, lock_timeout: Duration) -> Option<Space<'_>> {
+        let Attached::Own { connection, file, journal } = &self.attached else { return None };
+        Some(Space::of(connection, file, *journal, lock_timeout, &self.cancel))
     }
 
     /// Another attachment, for reading beside this one; none where the two would be in each other's way.
@@ -240,7 +249,7 @@ impl Drop for Store<'_> {
 
 /// A connection of our own to `file`, with settings that end with it.
 fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
-    if access == Access::Write && !file.is_writable() {
+    if access != Access::Read && !file.is_writable() {
         return Err(StoreError::unusable("it is read-only"));
     }
     let pending_wal = fs::metadata(file.side("-wal")).is_ok_and(|wal| wal.len() > 0);
@@ -248,14 +257,16 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file.path(), flags)?;
     connection.busy_timeout(lock_timeout)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
+    // The copy that a VACUUM makes would be in the host's memory.
+    let temp_store = if access == Access::Reclaim { "file" } else { "memory" };
+    connection.pragma_update(None, "temp_store", temp_store)?;
     match access {
         // The last connection to close moves the WAL into the database: a reader leaves that task to a writer.
         Access::Read if pending_wal => {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         Access::Read => {}
-        Access::Write => {
+        Access::Write | Access::Reclaim => {
             // The checkpoint comes after the commit, when the write lock is free: see `Store::checkpoint`.
             connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
             if journal_mode(&connection)? == "wal" {

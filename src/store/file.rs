@@ -144,13 +144,13 @@ impl StoreFile {
             return Some("no permission to read it".to_owned());
         }
         let read_only = mount(&self.path).is_some_and(|mount| mount.read_only);
-        if access == Access::Write && read_only {
+        if access != Access::Read && read_only {
             return Some("its file system is mounted read-only".to_owned());
         }
-        if access == Access::Write && !self.is_writable() {
+        if access != Access::Read && !self.is_writable() {
             return Some("it is read-only".to_owned());
         }
-        if access == Access::Write && !user.may(&self.metadata, WRITE) {
+        if access != Access::Read && !user.may(&self.metadata, WRITE) {
             return Some("no permission to write to it".to_owned());
         }
         for (suffix, name) in [("-wal", "WAL"), ("-shm", "WAL's index"), ("-journal", "journal")] {

@@ -200,10 +200,10 @@ fn a_full_disk_undoes_everything() {
 }
 
 /// A file system of 16 MB.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn on(directory: &Path) -> Option<Self> {
+    pub(crate) fn on(directory: &Path) -> Option<Self> {
         let mut mount = Command::new("mount");
         let output = mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(directory).output().ok()?;
         output.status.success().then(|| Self(directory.to_owned()))

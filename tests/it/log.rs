@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::BINARY;
 use crate::support::sample::Sample;
-use crate::support::server::{Answer, METHOD, post, serve};
+use crate::support::server::{Answer, METHOD, Server, post, serve};
 use crate::terminal::Terminal;
 
 /// A server whose stderr is the small pipe that is returned with it. It is ended when dropped.
@@ -252,4 +252,22 @@ fn the_log_is_whole_at_the_end() {
 
 fn audited(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains(" audit: ")).count()
+}
+
+/// Only what changes something, or is refused, is audited; on both sides.
+#[test]
+fn what_only_reads_is_not_audited() {
+    let sample = Sample::new();
+    let path = |name: &str| sample.directory.path().join(name);
+    let store = Server::serve(&sample.path, &path("store.sock"));
+    let gateway = Server::gateway(&path("gateway.sock"), &store.socket, &[]);
+    let read = store.call("job.usage_by_tag", &json!({ "tags": ["codescaler"] }));
+    assert_eq!(read["result"]["jobs"], 4, "{read}");
+    let read = gateway.call("jobs.usage", &json!({}));
+    assert_eq!(read["result"]["jobs"], 4, "{read}");
+    for server in [gateway, store] {
+        server.signal(Signal::TERM);
+        let (_, log) = server.end();
+        assert!(!log.contains(" audit: "), "{log}");
+    }
 }

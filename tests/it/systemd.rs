@@ -1,4 +1,4 @@
-//! Servers under systemd: sockets that are passed, what the service manager is told, and the units.
+//! Servers under systemd: sockets that are passed, and what the service manager is told.
 
 use std::fs;
 use std::io::Write;
@@ -10,12 +10,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::process::{BINARY, Running, entries, text};
 use crate::support::sample::Sample;
 use crate::support::server::{Answer, Server, serve};
-use crate::support::skipped;
 
 /// `command`, to which `socket` is passed in the manner of systemd, with `variables` in the environment.
 fn passing(socket: impl Into<OwnedFd>, command: &Command, variables: &str) -> Command {
@@ -129,44 +127,4 @@ fn the_service_manager_is_told_of_the_beginning_and_the_end() {
     let server = Server::start(serve(&sample.path, &socket).env("NOTIFY_SOCKET", missing), &socket);
     server.says("the service manager was not told");
     assert_eq!(server.get("/health").status, 200);
-}
-
-/// The units as systemd reads them, and their exposure as the page has it.
-#[test]
-fn the_units_are_sound() {
-    if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return skipped("units can't be verified, since there is no systemd-analyze");
-    }
-    let units = TempDir::new().unwrap();
-    let binary = units.path().join("hero_proc_cleanup");
-    fs::copy(BINARY, &binary).unwrap();
-    let mut names = Vec::new();
-    for unit in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/systemd")) {
-        let name = unit.file_name().unwrap().to_str().unwrap().to_owned();
-        let here = fs::read_to_string(&unit).unwrap();
-        let here = here.replace("/usr/local/bin/hero_proc_cleanup", binary.to_str().unwrap());
-        fs::write(units.path().join(&name), here).unwrap();
-        names.push(name);
-    }
-    names.sort_unstable();
-    let sides = ["hero_codescalers_cleanup", "hero_proc_cleanup"];
-    let expected: Vec<String> =
-        sides.iter().flat_map(|side| ["service", "socket"].map(|of| format!("{side}.{of}"))).collect();
-    assert_eq!(names, expected);
-    let analyze = |arguments: &[&str]| {
-        let mut command = Command::new("systemd-analyze");
-        command.args(arguments).args(expected.iter().map(|name| units.path().join(name))).output().unwrap()
-    };
-    let verified = analyze(&["verify"]);
-    let said = format!("{}{}", text(&verified.stdout), text(&verified.stderr));
-    // It looks at the units of this machine as well.
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("hero_")).collect();
-    assert!(ours.is_empty(), "{said}");
-    // Exit code 1 if one of them is above that.
-    for side in sides {
-        let unit = units.path().join(format!("{side}.service"));
-        let mut command = Command::new("systemd-analyze");
-        let output = command.args(["security", "--offline=yes", "--threshold=10"]).arg(&unit).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
 }
