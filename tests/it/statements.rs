@@ -95,8 +95,8 @@ fn each_is_one_scan_or_one_look_up_in_every_layout() {
         let expected: BTreeSet<Vec<String>> =
             expected.into_iter().map(|steps| steps.into_iter().map(ToOwned::to_owned).collect()).collect();
         assert_eq!(plans, expected, "{variant:?}: {statements:#?}");
-        // Jobs (with their times and without) and actions are scanned from an id on, and deleted; jobs are looked up for stopping
-        // them; services are scanned.
+        // Jobs and actions are scanned from an id on and deleted, jobs with their times where an age is asked for, and looked
+        // up for stopping them; services are scanned.
         assert_eq!(statements.len(), 6 + usize::from(variant.services != Services::None), "{statements:#?}");
     }
 }
