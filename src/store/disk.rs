@@ -1,15 +1,13 @@
 //! The room on disk: the directory in which SQLite keeps temporary files, and the bytes that are free in a directory.
 
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{env, process};
+use std::{env, fs};
 
 use rusqlite::Connection;
 
 use super::StoreError;
+use super::procfs::{ENTER, User, WRITE, mount};
 
 /// The bytes that are free in a directory, and the file system that they are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,20 +50,12 @@ pub(super) fn temporary_directory(connection: &Connection) -> Result<Option<Path
     Ok(set_by_host.into_iter().chain(by_variables).chain(usual).find(|directory| takes_files(directory)))
 }
 
-/// Whether a file can be made in `directory`. Only a trial tells: permissions, a file system that is read-only, and a
-/// sandbox all have a say.
+/// Whether this process may make files in `directory`, which is what SQLite asks (`access`). Where `/proc` does not tell, it may.
 fn takes_files(directory: &Path) -> bool {
-    static TRIALS: AtomicU64 = AtomicU64::new(0);
-    let number = TRIALS.fetch_add(1, Ordering::Relaxed);
-    let trial = directory.join(format!(".hero_proc_cleanup-{}-{number}", process::id()));
-    match OpenOptions::new().write(true).create_new(true).open(&trial) {
-        Ok(_) => {
-            let removed = fs::remove_file(&trial);
-            removed.inspect_err(|error| tracing::warn!(%error, "an empty temporary file was left behind")).is_ok()
-        }
-        // It is there and may be written to, but is full: then SQLite does not look further, either.
-        Err(error) => matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
-    }
+    let Ok(metadata) = fs::metadata(directory) else { return false };
+    let may = User::this().is_none_or(|user| user.may(&metadata, WRITE | ENTER));
+    let read_only = directory.canonicalize().ok().and_then(|path| mount(&path)).is_some_and(|mount| mount.read_only);
+    metadata.is_dir() && may && !read_only
 }
 
 /// The bytes that this user may still write to the file system of `path`.
@@ -79,7 +69,7 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
 /// library can't ask, and a host that takes the library alone is spared one more dependency.
 #[cfg(not(feature = "server"))]
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
-    let said = process::Command::new("df").arg("-Pk").arg("--").arg(path).output().ok()?;
+    let said = std::process::Command::new("df").arg("-Pk").arg("--").arg(path).output().ok()?;
     let said = String::from_utf8(said.stdout).ok()?;
     // "Available" stands before "Capacity", the one with a percent sign. What is around them may hold spaces.
     let words: Vec<&str> = said.lines().nth(1)?.split_whitespace().collect();
@@ -104,7 +94,8 @@ mod tests {
     fn the_room_is_what_df_says() {
         let directory = tempfile::TempDir::new().unwrap();
         let room = Room::of(directory.path());
-        let said = process::Command::new("df").arg("--output=avail").arg("-B1").arg(directory.path()).output().unwrap();
+        let said =
+            std::process::Command::new("df").arg("--output=avail").arg("-B1").arg(directory.path()).output().unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
         let said: u64 = said.lines().nth(1).unwrap().trim().parse().unwrap();
         assert!(room.free_bytes.unwrap().abs_diff(said) < said / 2, "{room:?} and {said}");
@@ -116,10 +107,7 @@ mod tests {
     fn a_directory_takes_files_or_not() {
         let directory = tempfile::TempDir::new().unwrap();
         assert!(takes_files(directory.path()));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no trial is left");
-        for other in ["/proc", "/there/is/none"] {
-            assert!(!takes_files(Path::new(other)), "{other}");
-        }
+        assert!(!takes_files(Path::new("/there/is/none")));
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(!takes_files(&file));
