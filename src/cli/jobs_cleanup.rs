@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Some(report) if matched_nothing(report) && end.is_ok() => session.what_came_close().await,
         _ => Vec::new(),
     };
-    if end.is_ok() && !session.declined {
+    if end.is_ok() && !session.enough {
         end = session.reclaim().await;
     }
     let end = session.report(end);
@@ -81,8 +81,8 @@ struct Session<'a> {
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
     batches: Batches,
-    /// Whether the answer to a question was no.
-    declined: bool,
+    /// Whether the user wants no more: the answer to a question was no, or the last call was interrupted.
+    enough: bool,
     /// What giving space back came to, if it was asked for.
     reclaimed: Option<Reclaimed>,
 }
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
             interrupts: Interrupts::new()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
-            declined: false,
+            enough: false,
             reclaimed: None,
         })
     }
@@ -223,7 +223,7 @@ impl<'a> Session<'a> {
                         terminal = None;
                     }
                     (Answer::No, _) => {
-                        self.declined = true;
+                        self.enough = true;
                         say(self.what_went());
                         return Ok(());
                     }
@@ -234,6 +234,7 @@ impl<'a> Session<'a> {
                 return Err(self.interrupted());
             }
             let (report, interrupted) = self.call(plan.take().as_deref()).await?;
+            self.enough |= interrupted == Interrupted::Yes;
             let next = self.batches.add(report);
             let left = match next {
                 Next::Done => return Ok(()),

@@ -357,36 +357,45 @@ mod tests {
     fn a_vacuum_that_is_late_is_undone() {
         let directory = tempfile::TempDir::new().unwrap();
         for journal in ["wal", "delete"] {
-            let path = directory.path().join(journal);
-            let connection = Connection::open(&path).unwrap();
-            connection
-                .execute_batch(&format!(
-                    "PRAGMA journal_mode = {journal};
-                     PRAGMA synchronous = off;
-                     CREATE TABLE t (content);
-                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
-                     INSERT INTO t SELECT zeroblob(1000) FROM n;
-                     DELETE FROM t WHERE rowid % 2;"
-                ))
-                .unwrap();
-            drop(connection);
-            let before = std::fs::read(&path).unwrap();
-            let host = Host::new(Guard::codescaler());
-            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
-            let space = store.space(host.lock_timeout).unwrap();
-            let late = space.vacuum(Duration::from_millis(1)).unwrap();
-            assert!(
-                matches!(late, Vacuumed::TooLong { lock } if lock >= Duration::from_millis(1)),
-                "{journal}: {late:?}"
-            );
-            assert!(matches!(space.checkpoint(Wal::Emptied).unwrap(), Checkpointed::Whole { .. }));
-            assert_eq!((space.file_bytes(), space.wal_bytes()), (before.len() as u64, 0), "{journal}");
-            drop(store);
-            assert_eq!(std::fs::read(&path).unwrap(), before, "{journal}");
-            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
-            let space = store.space(host.lock_timeout).unwrap();
-            assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+            // On a busy machine, the clock's thread may be later still.
+            let is_undone = |attempt| undoes(&directory.path().join(format!("{journal}_{attempt}")), journal);
+            assert!((0..50).any(is_undone), "{journal}");
         }
+    }
+
+    /// Whether a VACUUM of a new store is ended, and not done first.
+    fn undoes(path: &Path, journal: &str) -> bool {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = {journal};
+                 PRAGMA synchronous = off;
+                 CREATE TABLE t (content);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+                 INSERT INTO t SELECT zeroblob(1000) FROM n;
+                 DELETE FROM t WHERE rowid % 2;"
+            ))
+            .unwrap();
+        drop(connection);
+        let before = std::fs::read(path).unwrap();
+        let host = Host::new(Guard::codescaler());
+        let store = Store::attach(StoreRef::Path(path), Access::Reclaim, &host).unwrap();
+        let space = store.space(host.lock_timeout).unwrap();
+        match space.vacuum(Duration::from_millis(1)).unwrap() {
+            Vacuumed::TooLong { lock } => assert!(lock >= Duration::from_millis(1)),
+            done => {
+                assert!(matches!(done, Vacuumed::Done { .. }), "{journal}: {done:?}");
+                return false;
+            }
+        }
+        assert!(matches!(space.checkpoint(Wal::Emptied).unwrap(), Checkpointed::Whole { .. }));
+        assert_eq!((space.file_bytes(), space.wal_bytes()), (before.len() as u64, 0), "{journal}");
+        drop(store);
+        assert_eq!(std::fs::read(path).unwrap(), before, "{journal}");
+        let store = Store::attach(StoreRef::Path(path), Access::Reclaim, &host).unwrap();
+        let space = store.space(host.lock_timeout).unwrap();
+        assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+        true
     }
 
     /// SQLite finds a journal by the name of the store: nothing is written to a file that has lost its name.

@@ -4,6 +4,7 @@ use hero_proc_cleanup::{ReclaimRequest, Reclaimed, StoreError, StoreRef, reclaim
 use rusqlite::Connection;
 
 use crate::support::call::host;
+use crate::support::process::PATIENCE;
 use crate::support::sample::{SCHEMA, Sample};
 
 /// A store in which most jobs were deleted: of `jobs` with about `bytes` each, every tenth is left.
@@ -49,7 +50,10 @@ pub(crate) fn always() -> ReclaimRequest {
 
 /// Gives space back in any case, for a host of no peculiarities.
 pub(crate) fn reclaim_all<'s>(store: impl Into<StoreRef<'s>>) -> Result<Reclaimed, StoreError> {
-    reclaim(store, &host(), &always())
+    // Enough on any machine.
+    let (mut host, mut request) = (host(), always());
+    (host.longest_lock, request.within) = (PATIENCE, PATIENCE);
+    reclaim(store, &host, &request)
 }
 
 /// Every row and what the schema says, whatever the order in which the schema says it.
