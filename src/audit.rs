@@ -32,6 +32,11 @@ pub(crate) struct Outcome<'r> {
     jobs_deleted: Option<u64>,
     actions_deleted: Option<u64>,
     errors: Option<Vec<IgnoredAny>>,
+    #[serde(rename = "outcome")]
+    reclaim: Option<String>,
+    reason: Option<String>,
+    file_bytes_before: Option<u64>,
+    file_bytes_after: Option<u64>,
     #[serde(borrow)]
     job_ids: Option<&'r RawValue>,
     #[serde(borrow)]
@@ -53,15 +58,18 @@ pub(crate) fn audit(
     match outcome {
         Ok(_) if only_reads(method) => {}
         Ok(Outcome { dry_run: true, .. }) => {}
-        Ok(Outcome { plan, jobs_deleted, actions_deleted, errors, job_ids, action_ids, .. }) => {
-            let (plan, errors) = (plan.as_deref().map(|plan| shown(plan, MOST_WRITTEN)), errors.as_ref().map(Vec::len));
+        Ok(outcome) => {
+            let Outcome { jobs_deleted, actions_deleted, file_bytes_before, file_bytes_after, .. } = outcome;
+            let [plan, reclaim, reason] = [&outcome.plan, &outcome.reclaim, &outcome.reason]
+                .map(|text| text.as_deref().map(|text| shown(text, MOST_WRITTEN)));
+            let errors = outcome.errors.as_ref().map(Vec::len);
             tracing::info!(
                 target: "audit", user = name, uid, pid, asked, outcome = "ok", plan, jobs_deleted, actions_deleted,
-                errors, duration_ms, "{method}",
+                errors, reclaim, reason, file_bytes_before, file_bytes_after, duration_ms, "{method}",
             );
             if tracing::enabled!(target: "audit", tracing::Level::DEBUG) {
-                name_ids(method, plan.as_deref(), "job_ids", *job_ids);
-                name_ids(method, plan.as_deref(), "action_ids", *action_ids);
+                name_ids(method, plan.as_deref(), "job_ids", outcome.job_ids);
+                name_ids(method, plan.as_deref(), "action_ids", outcome.action_ids);
             }
         }
         Err(error) => {

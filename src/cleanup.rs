@@ -124,11 +124,15 @@ pub fn cleanup<'s>(
     };
     let criteria = Criteria { unfinished, ..criteria };
     let outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
+    if outcome.is_err() {
+        // The WAL may hold a part of what was undone. A cancel has done its work.
+        store.reach_no_more();
+    }
+    store.checkpoint();
     let (plan, done) = outcome.map_err(|error| match error {
         Error::Store(error) => stop::after(&stops, store.explain(error).into()),
         error => stop::after(&stops, error),
     })?;
-    store.checkpoint();
     // The deletion stands, whatever can be said of the file.
     let size = store.size().unwrap_or_default();
     let mut report = report(plan, &criteria, done, size, started);

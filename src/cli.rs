@@ -9,6 +9,7 @@ mod failure;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
+mod jobs_reclaim;
 mod jobs_usage;
 mod limits;
 mod log;
@@ -88,7 +89,7 @@ Exit codes:
   0  done
   1  failed
   2  usage
-  3  done, but the report's errors are not empty
+  3  done, but the report's errors are not empty, or not all space was given back
   4  the set is no longer that of the plan; nothing was deleted
   5  refused: the guard, no admin, or no permission on the socket
   6  unreachable, busy, or the outcome is unknown
@@ -119,6 +120,8 @@ enum Command {
     JobsCleanup(jobs_cleanup::Args),
     /// Say which of codescaler's jobs take the space
     JobsUsage(jobs_usage::Args),
+    /// Give the space of deleted jobs back to the file system
+    JobsReclaim(jobs_reclaim::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -148,6 +151,7 @@ impl Command {
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)
+            | Self::JobsReclaim(_)
             | Self::Check(_)
             | Self::Completions { .. }
             | Self::Man { .. } => {
@@ -171,6 +175,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
+        Command::JobsReclaim(args) => limits::for_client()?.block_on(jobs_reclaim::run(&args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

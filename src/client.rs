@@ -21,7 +21,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-pub use crate::method::Options;
+pub use crate::method::{Options, ReclaimParams};
+use crate::reclaim::Reclaimed;
 use crate::report::Report;
 use crate::rpc::{Kind, RpcError};
 pub use usage::{JobsUsageParams, UsageByTagParams};
@@ -116,6 +117,24 @@ impl Client {
     /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
     pub async fn jobs_cleanup(&self, params: &JobsCleanupParams) -> Result<Report, RpcError> {
         self.call(crate::gateway::JOBS_CLEANUP, params).await
+    }
+
+    /// Calls `store.reclaim`, hero_proc's side.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn reclaim(&self, params: &ReclaimParams) -> Result<Reclaimed, RpcError> {
+        self.call(crate::method::RECLAIM, params).await
+    }
+
+    /// Calls `jobs.reclaim`, codescalers' side.
+    ///
+    /// # Errors
+    ///
+    /// As [`cleanup_by_tag`](Self::cleanup_by_tag).
+    pub async fn jobs_reclaim(&self, params: &ReclaimParams) -> Result<Reclaimed, RpcError> {
+        self.call(crate::gateway::JOBS_RECLAIM, params).await
     }
 
     async fn call<R: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<R, RpcError> {

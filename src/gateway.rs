@@ -1,4 +1,4 @@
-//! `jobs.cleanup`, codescalers' side: the admin gate, the tags, one call to hero_proc, its report unchanged.
+//! Codescalers' side: the admin gate, the tags, one call to hero_proc, its report unchanged.
 //!
 //! It needs no server of ours: codescalers mounts [`Forwarder::call`] behind its own.
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::audit::audit;
 use crate::client::Client;
-use crate::method::{CLEANUP_BY_TAG, Params};
+use crate::method::{CLEANUP_BY_TAG, Params, RECLAIM};
 use crate::rpc::{Kind, RpcError};
 use crate::tag::{Guard, MAX_TAGS, codescaler_tags};
 
@@ -23,8 +23,11 @@ pub const JOBS_CLEANUP: &str = "jobs.cleanup";
 /// The name of the method that says what jobs weigh.
 pub const JOBS_USAGE: &str = "jobs.usage";
 
+/// The name of the method that gives space back.
+pub const JOBS_RECLAIM: &str = "jobs.reclaim";
+
 /// The names of all methods of codescalers' side.
-pub const METHODS: &[&str] = &[JOBS_CLEANUP, JOBS_USAGE];
+pub const METHODS: &[&str] = &[JOBS_CLEANUP, JOBS_USAGE, JOBS_RECLAIM];
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub trait AdminGate: Send + Sync {
     fn is_admin(&self, caller: &Caller) -> bool;
 }
 
-/// Carries out `jobs.cleanup` by one call of `job.cleanup_by_tag`.
+/// Carries out each of [`METHODS`] by one call of hero_proc's side.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Forwarder {
@@ -89,8 +92,8 @@ impl Forwarder {
             (_, method) if !METHODS.contains(&method) => return Err(RpcError::no_method(method)),
             _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
             (Ok(params), JOBS_USAGE) => usage::forward(&self.hero_proc, params).await,
-            (Ok(params), _) => match to_upstream(params) {
-                Ok(call) => self.hero_proc.call_raw(CLEANUP_BY_TAG, &call).await,
+            (Ok(params), method) => match to_upstream(method, params) {
+                Ok((method, call)) => self.hero_proc.call_raw(method, &call).await,
                 Err(error) => Err(error),
             },
             (Err(error), _) => Err(error),
@@ -104,9 +107,17 @@ impl Forwarder {
     }
 }
 
-/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for: as hero_proc would read them, or nothing is
-/// sent.
-fn to_upstream(mut params: Params) -> Result<Map<String, Value>, RpcError> {
+/// The method of hero_proc's side that `method` becomes, and its params: as hero_proc would read them, or nothing is sent.
+fn to_upstream(method: &str, params: Params) -> Result<(&'static str, Map<String, Value>), RpcError> {
+    match method {
+        JOBS_CLEANUP => Ok((CLEANUP_BY_TAG, to_cleanup_by_tag(params)?)),
+        JOBS_RECLAIM => params.check_reclaim().map(|()| (RECLAIM, params.into())),
+        other => Err(RpcError::no_method(other)),
+    }
+}
+
+/// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for.
+fn to_cleanup_by_tag(mut params: Params) -> Result<Map<String, Value>, RpcError> {
     let fields = [params.take_string("actor")?, params.take_string("kind")?, params.take_string("target")?];
     let [actor, kind, target] = &fields;
     params.add("tags", tags(actor, kind, target)?)?;

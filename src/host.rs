@@ -18,11 +18,16 @@ pub struct Host {
     pub control: Option<Arc<dyn JobControl>>,
     /// The longest wait for the store's write lock: 5 s unless set.
     pub lock_timeout: Duration,
+    /// The longest time for which a caller may have the write lock held to give space back: 2 s unless set.
+    pub longest_lock: Duration,
     /// The time within which an action that was set stays, whatever refers to it: 60 s unless set. Creators set the action
     /// first, and create its job later.
     pub grace: Duration,
     /// Whether an unfinished job keeps the finished jobs of its run: so unless set.
     pub runs: bool,
+    /// Whether deleted text is overwritten in the store's file, rather than left in pages that are free. If unset, as it is
+    /// at first, the setting of the SQLite that is linked decides.
+    pub secure_delete: bool,
     /// Ends every running call before its commit, with nothing deleted.
     pub cancel: Cancel,
 }
@@ -35,8 +40,10 @@ impl Host {
             guard,
             control: None,
             lock_timeout: Duration::from_secs(5),
+            longest_lock: Duration::from_secs(2),
             grace: Duration::from_secs(60),
             runs: true,
+            secure_delete: false,
             cancel: Cancel::default(),
         }
     }
@@ -44,13 +51,15 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guard, control, lock_timeout, grace, runs, cancel } = self;
+        let Self { guard, control, lock_timeout, longest_lock, grace, runs, secure_delete, cancel } = self;
         f.debug_struct("Host")
             .field("guard", guard)
             .field("control", &control.is_some())
             .field("lock_timeout", lock_timeout)
+            .field("longest_lock", longest_lock)
             .field("grace", grace)
             .field("runs", runs)
+            .field("secure_delete", secure_delete)
             .field("cancel", cancel)
             .finish()
     }

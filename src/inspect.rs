@@ -1,6 +1,6 @@
 //! What a store is: whether it fits, what its columns were read as, and what stands in it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::phase::outcome;
 use crate::plan::FIRST_MS;
 use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
-use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Snapshot, Store, StoreError, StoreRef, Times};
+use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Layout, Snapshot, Store, StoreError, StoreRef, Times};
 use crate::tag::Guard;
 
 /// A store that fits, as it is at one moment.
@@ -32,10 +32,14 @@ pub struct Inspection {
     pub columns: BTreeMap<String, String>,
     /// The foreign keys of other tables that a deletion of jobs meets.
     pub foreign_keys: Vec<String>,
+    /// The protections that the store's layout can't give, each by the column that is missing.
+    pub lacks: Vec<String>,
     /// What stands in `jobs`.
     pub jobs: JobCounts,
     /// What stands in `actions`.
     pub actions: ActionCounts,
+    /// What stands in `runs`; none where there is no such table, or where no job names its run.
+    pub runs: Option<RunCounts>,
 }
 
 /// Jobs, counted.
@@ -59,6 +63,10 @@ pub struct JobCounts {
     pub undated: u64,
     /// Jobs whose tags can't be read, or whose spec can't where that holds the tags.
     pub malformed: u64,
+    /// Finished jobs whose run goes on: they stay.
+    pub held_by_runs: u64,
+    /// The unfinished jobs that hold them, lowest ids first, at most 20.
+    pub holders: Vec<i64>,
 }
 
 /// Actions, counted.
@@ -73,6 +81,16 @@ pub struct ActionCounts {
     pub unreferenced: u64,
 }
 
+/// Runs, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunCounts {
+    /// All of them.
+    pub total: u64,
+    /// Those that no job names, or none any more: a cleanup leaves them.
+    pub unreferenced: u64,
+}
+
 /// Reads the store. Writes nothing and takes no write lock.
 ///
 /// # Errors
@@ -80,16 +98,11 @@ pub struct ActionCounts {
 /// [`StoreError::Unfit`] with every reason why the store does not fit; [`StoreError::Unusable`] if that can't be told.
 pub fn inspect<'s>(store: impl Into<StoreRef<'s>>, host: &Host) -> Result<Inspection, StoreError> {
     let mut store = Store::attach(store.into(), Access::Read, host)?;
-    let read = read(&mut store, &host.guard);
-    read.map_err(|error| store.explain(error))
-}
-
-fn read(store: &mut Store<'_>, guard: &Guard) -> Result<Inspection, StoreError> {
     let snapshot = store.read()?;
     let keys = Keys::new();
     let mut references = JobReferences::default();
-    let jobs = jobs(&snapshot, guard, &keys, &mut references)?;
-    let actions = actions(&snapshot, guard, &keys, &references)?;
+    let jobs = jobs(&snapshot, &host.guard, &keys, &mut references)?;
+    let actions = actions(&snapshot, &host.guard, &keys, &references)?;
     let Facts { sqlite, journal_mode, page_size, auto_vacuum, bytes, free_bytes } = snapshot.facts()?;
     Ok(Inspection {
         sqlite,
@@ -100,9 +113,45 @@ fn read(store: &mut Store<'_>, guard: &Guard) -> Result<Inspection, StoreError> 
         free_bytes,
         columns: snapshot.layout().columns(),
         foreign_keys: snapshot.layout().foreign_keys.descriptions.clone(),
+        lacks: lacks(snapshot.layout()),
         jobs,
         actions,
+        runs: snapshot.runs()?.map(|(total, unreferenced)| RunCounts { total, unreferenced }),
     })
+}
+
+/// The protections that `layout` can't give, in the order of the rules.
+fn lacks(layout: &Layout) -> Vec<String> {
+    let Layout { jobs, actions, .. } = layout;
+    let when_it_ran = jobs.started_at.or(jobs.finished_at);
+    let lacks = [
+        (
+            jobs.finished_at.is_none(),
+            "jobs have no finished_at_ms: a job's age counts from its creation, even if the job ended a moment ago",
+        ),
+        (jobs.run_id.is_none(), "jobs have no run_id: a run that goes on keeps none of its finished jobs"),
+        (
+            jobs.attempt.is_none() && when_it_ran.is_some(),
+            "jobs have no attempt: a plan notices that a job ran again by the job's times alone",
+        ),
+        (
+            jobs.attempt.is_none() && when_it_ran.is_none(),
+            "jobs have no attempt, and no times but the creation: a plan does not notice that a job ran again",
+        ),
+        (
+            !jobs.autoincrement,
+            "jobs.id is no AUTOINCREMENT: a plan tells a job from another that took its id by the creation time alone",
+        ),
+        (
+            actions.updated_at.or(actions.created_at).is_none(),
+            "actions have no times: the grace keeps no action, and an action that no job refers to stays for ever",
+        ),
+        (
+            actions.updated_at.is_none() && actions.created_at.is_some(),
+            "actions have no updated_at_ms: an action that was set again counts as old as when it was first set",
+        ),
+    ];
+    lacks.into_iter().filter(|(lacks, _)| *lacks).map(|(_, what)| what.to_owned()).collect()
 }
 
 fn jobs(
@@ -112,23 +161,42 @@ fn jobs(
     references: &mut JobReferences,
 ) -> Result<JobCounts, StoreError> {
     let mut all = JobCounts::default();
-    let count = |(counts, referred_to): &mut (JobCounts, Vec<_>), job: JobRow<'_>| {
+    let count = |(counts, referred_to, running): &mut (JobCounts, Vec<_>, Vec<_>), job: JobRow<'_>| {
         each_reference(&job, job.phase().and_then(outcome), keys, &mut |target| referred_to.push((target, job.id)));
+        running.extend(job.run().map(|run| (job.id, run)));
         counts.count(&job, guard);
         Ok(())
     };
+    // Of each run that goes on, the first unfinished job.
+    let mut runs: HashMap<i64, i64> = HashMap::new();
+    let mut unfinished = HashSet::new();
     snapshot.jobs(
         Times::Read,
         || false,
         count,
-        |(counts, referred_to)| {
+        |(counts, referred_to, running)| {
             all.add(counts);
             references.extend(referred_to);
+            for (id, run) in running {
+                runs.entry(run).or_insert(id);
+                unfinished.insert(id);
+            }
             Ok(())
         },
     )?;
+    let mut holders = BTreeSet::new();
+    snapshot.jobs_of_runs(&runs.keys().copied().collect(), |id, run| {
+        if let Some(holder) = runs.get(&run).filter(|_| !unfinished.contains(&id)) {
+            all.held_by_runs += 1;
+            holders.insert(*holder);
+        }
+    })?;
+    all.holders = holders.into_iter().take(MOST_HOLDERS).collect();
     Ok(all)
 }
+
+/// The most jobs that are named because they hold others.
+const MOST_HOLDERS: usize = 20;
 
 impl JobCounts {
     fn count(&mut self, job: &JobRow<'_>, guard: &Guard) {
@@ -162,7 +230,7 @@ impl JobCounts {
     }
 
     fn add(&mut self, other: Self) {
-        let Self { total, tagged, tagged_by_spec, families, finished, not_finished, undated, malformed } = other;
+        let Self { total, tagged, tagged_by_spec, families, finished, not_finished, undated, malformed, .. } = other;
         self.total += total;
         self.tagged += tagged;
         self.tagged_by_spec += tagged_by_spec;

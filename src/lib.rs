@@ -15,7 +15,8 @@
 //!   report    the report of a call, and the sum of several (batches)
 //! ```
 //!
-//! Beside it: `usage` says what jobs weigh; `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
+//! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
+//! `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
 //! features: `client` (typed clients, and `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix
 //! socket), `cli` (the binary).
 //!
@@ -23,7 +24,7 @@
 //!
 //! * Nothing is deleted but jobs that carry every tag asked for and the guard's root tag, actions that carry the root
 //!   tag and that nothing refers to once those jobs are gone, and what foreign keys on those jobs declare.
-//! * An error means that nothing was deleted. There is one commit, at the end.
+//! * An error means that nothing was deleted. There is one commit of a deletion, at its end.
 //! * What is deleted was decided under the write lock, or on a snapshot since which nobody else has written.
 //! * With an expected plan, exactly what the plan showed is deleted, or nothing.
 //! * Every matching job is counted once: `jobs_matched = jobs_planned + the sum of jobs_kept`.
@@ -77,6 +78,7 @@ mod rpc;
 mod cleanup;
 mod inspect;
 mod plan;
+mod reclaim;
 mod spec;
 mod store;
 mod usage;
@@ -91,10 +93,11 @@ mod tag;
 pub use batches::{Batches, Next};
 pub use cleanup::{Error, cleanup};
 pub use host::{Cancel, ControlError, Host, Job, JobControl};
-pub use inspect::{ActionCounts, Inspection, JobCounts, inspect};
-pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, USAGE_BY_TAG, call};
+pub use inspect::{ActionCounts, Inspection, JobCounts, RunCounts, inspect};
+pub use method::{CLEANUP_BY_TAG, MAX_LIMIT, METHODS, RECLAIM, USAGE_BY_TAG, call};
 pub use phase::TERMINAL as TERMINAL_PHASES;
 pub use plan::{PlanToken, PlanTokenError};
+pub use reclaim::{ReclaimMethod, ReclaimMode, ReclaimOutcome, ReclaimReason, ReclaimRequest, Reclaimed, reclaim};
 pub use report::{JobsKept, KeptAction, Reason, Referrer, Report, StoreSize};
 pub use request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
 pub use rpc::{Kind, RpcError};

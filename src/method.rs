@@ -1,8 +1,8 @@
 //! The methods of the extension, as JSON-RPC has them: params in, result or error object out.
 //!
 //! ```text
-//! call ─ name ─▶ params → Request ─▶ cleanup ─▶ Report → JSON
-//!                                       └─▶ errors → error object, logged here
+//! call ─ name ─▶ params → request ─▶ cleanup, usage, reclaim ─▶ Report, Usage, Reclaimed → JSON
+//!                                              └─▶ errors → error object, logged here
 //! ```
 //!
 //! A host mounts them all with one arm: [`METHODS`] says which there are, [`call`] answers each. Params are known to
@@ -21,14 +21,15 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cleanup::cleanup;
 use crate::host::Host;
+use crate::reclaim::{Reclaimed, reclaim};
 use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
 
 pub use params::MAX_LIMIT;
-#[cfg(feature = "client")]
-pub use params::Options;
 pub(crate) use params::Params;
+#[cfg(feature = "client")]
+pub use params::{Options, ReclaimParams};
 #[cfg(feature = "client")]
 pub(crate) use usage_fields::UsageByFields;
 
@@ -38,8 +39,11 @@ pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
 /// The name of the method that says what jobs weigh.
 pub const USAGE_BY_TAG: &str = "job.usage_by_tag";
 
+/// The name of the method that gives space back.
+pub const RECLAIM: &str = "store.reclaim";
+
 /// The names of all methods of the extension.
-pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, USAGE_BY_TAG];
+pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, USAGE_BY_TAG, RECLAIM];
 
 /// Answers a call of `method`, one of [`METHODS`], with `params`: a `&serde_json::Value`, a `&RawValue`, or any other
 /// deserializer of JSON. From text, repeated names are seen and refused; a `Value` has already dropped them.
@@ -70,6 +74,7 @@ pub fn call<'s, 'de>(
     let result = match method {
         CLEANUP_BY_TAG => cleanup_by_tag(params, store.into(), host, now).and_then(|report| json(&report)),
         USAGE_BY_TAG => usage_params::answer(params, store.into(), host, now).and_then(|usage| json(&usage)),
+        RECLAIM => store_reclaim(params, store.into(), host).and_then(|reclaimed| json(&reclaimed)),
         _ => Err(RpcError::no_method(method)),
     };
     result.inspect_err(RpcError::log)
@@ -83,6 +88,11 @@ fn cleanup_by_tag<'de>(
 ) -> Result<Report, RpcError> {
     let request = Params::read(params)?.into_request(&host.guard, now)?;
     cleanup(store, host, &request, now).map_err(|error| errors::object(&error))
+}
+
+fn store_reclaim<'de>(params: impl Deserializer<'de>, store: StoreRef<'_>, host: &Host) -> Result<Reclaimed, RpcError> {
+    let request = Params::read(params)?.into_reclaim_request(host.longest_lock)?;
+    reclaim(store, host, &request).map_err(|error| errors::of_reclaim(&error))
 }
 
 fn json(result: &impl Serialize) -> Result<Box<RawValue>, RpcError> {

@@ -28,7 +28,7 @@
 //! 9. Fewer than `limit` jobs are taken before it, and none of those that it waits for is left (`over_limit`).
 //!
 //! The first condition that fails is the reason under which it is counted. A job that this call has stopped is judged as it
-//! was before. Conditions 1 to 5 are decided by the row alone ([`jobs`]), 6 to 8 by all rows together, and the order in which
+//! was before. Conditions 1 to 5 are decided by the row alone ([`job`]), 6 to 8 by all rows together, and the order in which
 //! jobs are taken by what waits for what ([`choice`], [`order`]).
 //!
 //! # An action goes only if all of these hold
@@ -65,6 +65,7 @@
 mod actions;
 mod choice;
 mod groups;
+mod job;
 mod jobs;
 mod order;
 pub(crate) mod references;

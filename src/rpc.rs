@@ -35,6 +35,8 @@ pub enum Kind {
     OutcomeUnknown,
     /// `force`, but the host gave no way to stop jobs.
     ForceUnavailable,
+    /// There was no room; nothing was deleted (`data.free_bytes`, and `data.needed_bytes` where it is known).
+    DiskFull,
     /// Ended before the commit; nothing was deleted.
     Cancelled,
     /// Anything else; what it was stands in the log, under `data.incident`.
@@ -57,6 +59,7 @@ impl Kind {
             Self::UpstreamUnreachable => -32023,
             Self::OutcomeUnknown => -32024,
             Self::ForceUnavailable => -32025,
+            Self::DiskFull => -32026,
             Self::Cancelled => -32027,
             Self::Internal => -32603,
         }
@@ -78,6 +81,7 @@ impl Kind {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::ForceUnavailable => "force_unavailable",
+            Self::DiskFull => "disk_full",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal",
         }
@@ -97,6 +101,7 @@ impl Kind {
         Self::UpstreamUnreachable,
         Self::OutcomeUnknown,
         Self::ForceUnavailable,
+        Self::DiskFull,
         Self::Cancelled,
         Self::Internal,
     ];

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Store::attach ─┬─ read  → Snapshot   reads rows, and nothing else
-//!                └─ lock  → Locked     reads as a Snapshot does, deletes, and commits            ← the only commit
+//!                ├─ lock  → Locked     reads as a Snapshot does, deletes, and commits   ← the only commit of a deletion
+//!                └─ space → Space      gives free pages back, and changes no row
 //! ```
 //!
 //! This module and those under it are the only ones that know SQL and rusqlite. Nothing that they set on a connection
@@ -27,27 +28,32 @@
 
 mod connection;
 mod definition;
+mod disk;
 mod file;
 mod foreign_keys;
 mod layout;
 mod locked;
 mod procfs;
+mod reclaim;
 mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
 mod weights;
 
+use std::io;
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use thiserror::Error;
 
 use crate::host::Cancel;
 
-pub(crate) use connection::{Access, Store};
+pub(crate) use connection::{Access, Journal, Store};
+pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
+pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
 pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;
@@ -96,6 +102,22 @@ pub enum StoreError {
         /// Each reason why.
         problems: Vec<String>,
     },
+    /// There was no room on the disk.
+    #[non_exhaustive]
+    #[error("there is no room on the disk")]
+    Full {
+        /// The bytes that are needed, where this is known.
+        needed: Option<u64>,
+        /// The bytes that are free for this user; 0 where the system does not say.
+        free: u64,
+    },
+    /// The store may not become larger, by SQLite's `max_page_count`.
+    #[non_exhaustive]
+    #[error("the store is as large as it may be (max_page_count)")]
+    AtItsLargest {
+        /// The bytes by which it may grow, and those that are free in it.
+        free: u64,
+    },
     /// The deletion did not do what was decided, because triggers of the host's ran; it was undone.
     #[non_exhaustive]
     #[error("the deletion was not the one that was decided: {what}")]
@@ -141,9 +163,11 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::OperationInterrupted) => Self::Cancelled,
+            // Where the store is a file, the file system tells more: see `Store::explain`.
+            Some(ErrorCode::DiskFull) => Self::Full { needed: None, free: 0 },
+            Some(ErrorCode::SystemIoFailure) if is_for_want_of_room(&error) => Self::Full { needed: None, free: 0 },
             Some(ErrorCode::NotADatabase) => Self::unfit("the file is no SQLite database"),
             Some(ErrorCode::DatabaseCorrupt) => Self::damaged(),
-            // Where the store is a file, the file system tells more: see `StoreFile::explain`.
             Some(ErrorCode::ReadOnly) => Self::unusable("it is read-only"),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::unusable("it, or a file beside it, can't be opened")
@@ -157,4 +181,19 @@ impl From<rusqlite::Error> for StoreError {
 fn is_about_the_statement(error: &rusqlite::Error) -> bool {
     // Some versions of rusqlite give such an error no code.
     matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown))
+}
+
+/// Whether a write failed for a quota or a limit on the size of files: SQLite itself tells only of a full disk.
+fn is_for_want_of_room(error: &rusqlite::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let of_writing = [
+        ffi::SQLITE_IOERR_WRITE,
+        ffi::SQLITE_IOERR_FSYNC,
+        ffi::SQLITE_IOERR_TRUNCATE,
+        ffi::SQLITE_IOERR_SHMOPEN,
+        ffi::SQLITE_IOERR_SHMSIZE,
+        ffi::SQLITE_IOERR_SHMMAP,
+    ];
+    error.sqlite_error().is_some_and(|error| of_writing.contains(&error.extended_code))
+        && matches!(io::Error::last_os_error().kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }

@@ -16,6 +16,7 @@
 
 mod april;
 mod rows;
+mod space;
 mod stores;
 mod usage;
 

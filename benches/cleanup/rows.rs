@@ -15,9 +15,8 @@ use serde_json::{Value, json};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::april;
 use crate::stores::{Like, Stores};
-use crate::usage;
+use crate::{april, space, usage};
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
 pub(crate) struct Row {
@@ -64,6 +63,11 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
     row("peak memory of usage, 1M values | 100 MB", 1_000_000, 1.0, false, usage::memory);
     row("peak memory of a dry run, limit 1M | 100 MB", 1_000_000, 1.0, false, dry_run_memory);
     row("peak memory of a cleanup, all ids | 250 MB", 1_000_000, 1.0, false, cleanup_memory);
+    row("giving space back | VACUUM and checkpoint, ms", space::JOBS, 1.15, false, space::against_vacuum);
+    row("file and WAL after it | what is live, MB", space::JOBS, 1.5, false, space::file);
+    row("locks of a cleanup and of giving space back | 400 ms", space::JOBS, 1.0, false, space::both_locks);
+    row("lock of giving space back, 290 MB live | within_ms, ms", 4_000, 1.25, false, space::long_lock);
+    row("worst wait of a writer beside it | its lock, ms", 4_000, 1.2, false, space::writer_beside_it);
     rows
 }
 
@@ -217,7 +221,7 @@ fn each_job(stores: &Stores, jobs: usize) -> (f64, f64) {
 }
 
 /// How long each of a writer's inserts takes, one every 5 ms, while `work` runs.
-fn waits(store: &Path, work: impl FnOnce()) -> Vec<f64> {
+pub(crate) fn waits(store: &Path, work: impl FnOnce()) -> Vec<f64> {
     let (done, waits) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         scope.spawn(|| {

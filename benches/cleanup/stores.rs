@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
+use crate::space;
+
 const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
 
 /// What a store is like.
@@ -18,6 +20,8 @@ pub(crate) enum Like {
     TagsInSpec,
     /// Each of codescaler's jobs has two targets that no other has: as many values as there are jobs.
     WithTargets,
+    /// Its jobs have 145 KB each: see [`space`](crate::space).
+    Large,
 }
 
 pub(crate) struct Stores {
@@ -68,6 +72,10 @@ fn make(path: &Path, jobs: usize, like: Like) {
     let without = |line: &&str| like != Like::WithoutIndexes || !line.starts_with("CREATE INDEX");
     connection.execute_batch(&SCHEMA.lines().filter(without).collect::<Vec<_>>().join("\n")).unwrap();
     connection.execute_batch("BEGIN").unwrap();
+    if like == Like::Large {
+        space::fill(&connection, jobs);
+        return connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    }
     let mut job = connection
         .prepare(
             "INSERT INTO jobs (action, action_id, spec_json, script, phase, tags, exit_code, created_at_ms, started_at_ms,

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
-use hero_proc_cleanup::{CLEANUP_BY_TAG, CODESCALER, Guard, Report, RpcError, codescaler_tags};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, CODESCALER, Guard, METHODS, Report, RpcError, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -77,11 +77,13 @@ impl Teller<'_> {
         println!("\n1. hero_codescalers#10\n");
         let document = self.call("rpc.discover", Value::Null).await?;
         let methods = document["methods"].as_array().ok_or("the host's document has no methods")?;
-        let added = methods.last().filter(|method| method["name"] == CLEANUP_BY_TAG);
+        let named = |name: &str| methods.iter().find(|method| method["name"] == name);
+        let added = named(CLEANUP_BY_TAG);
         let report = added.and_then(|method| document.pointer(method["result"]["schema"]["$ref"].as_str()?.get(1..)?));
         holds(
-            methods.len() == 9 && report.is_some_and(|report| report["properties"]["jobs_deleted"].is_object()),
-            "the host's OpenRPC document has its 8 methods, and job.cleanup_by_tag with its report",
+            ["job.list", "stats"].iter().chain(METHODS).all(|name| named(name).is_some())
+                && report.is_some_and(|report| report["properties"]["jobs_deleted"].is_object()),
+            "the host's OpenRPC document has its methods and the extension's, and job.cleanup_by_tag with its report",
         )?;
         let before = self.stats().await?;
         let mut ended = self.host.server.children.watch();

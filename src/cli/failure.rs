@@ -31,6 +31,9 @@ pub(crate) enum Failure {
     /// Done, but not everything could be.
     #[error("done, but some jobs stay that should have gone: the report's errors say why")]
     WithErrors,
+    /// Done, but not all space was given back.
+    #[error("done, but not all space was given back: {why}")]
+    NotReclaimed { why: &'static str },
     /// A signal came in between.
     #[error("interrupted: {what_went}")]
     Interrupted {
@@ -83,6 +86,7 @@ impl Failure {
                     | Kind::MethodNotFound
                     | Kind::StoreUnfit
                     | Kind::ForceUnavailable
+                    | Kind::DiskFull
                     | Kind::Cancelled
                     | Kind::Internal,
                 )
@@ -90,7 +94,7 @@ impl Failure {
             },
             Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
-            Self::WithErrors => 3,
+            Self::WithErrors | Self::NotReclaimed { .. } => 3,
             Self::NoPermission(_) => 5,
             Self::NotShown(_) => 6,
         }
@@ -154,6 +158,7 @@ mod tests {
             ("upstream_unreachable", 6),
             ("outcome_unknown", 6),
             ("force_unavailable", 1),
+            ("disk_full", 1),
             ("cancelled", 1),
             ("internal", 1),
         ];

@@ -5,6 +5,7 @@
 //! --limit N or --plan TOKEN     one call: never more than was asked for
 //! otherwise                     call after call, as long as `Batches` says `Again`
 //! without --yes                 before each call: dry run → question → the call, with that dry run's plan
+//! --reclaim                     at the end, one call of `jobs.reclaim`
 //! ```
 
 mod args;
@@ -13,17 +14,19 @@ mod close;
 use std::io::{self, IsTerminal};
 use std::pin::pin;
 
-use hero_proc_cleanup::client::{Client, JobsCleanupParams, JobsUsageParams};
-use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, Next, Report, RpcError};
+use hero_proc_cleanup::client::{Client, JobsCleanupParams, JobsUsageParams, ReclaimParams};
+use hero_proc_cleanup::{Batches, DEFAULT_MAX_IDS, Kind, Next, Reclaimed, Report, RpcError};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{self, Format, Printed, say};
 use super::question::{self, Answer, Rest};
-use super::table::{self, jobs_and_actions, number};
+use super::table::{Screen, jobs_and_actions, number};
 use super::terminal::Terminal;
 use super::text::is_utf8;
+use super::{jobs_reclaim, table};
 pub(crate) use args::Args;
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
@@ -34,12 +37,15 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return session.dry_run().await;
     }
-    let end = session.delete(terminal).await;
+    let mut end = session.delete(terminal).await;
     session.progress.finish_and_clear();
     let close = match session.batches.report() {
         Some(report) if matched_nothing(report) && end.is_ok() => session.what_came_close().await,
         _ => Vec::new(),
     };
+    if end.is_ok() && !session.declined {
+        end = session.reclaim().await;
+    }
     let end = session.report(end);
     close.into_iter().for_each(say);
     end
@@ -75,6 +81,29 @@ struct Session<'a> {
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
     batches: Batches,
+    /// Whether the answer to a question was no.
+    declined: bool,
+    /// What giving space back came to, if it was asked for.
+    reclaimed: Option<Reclaimed>,
+}
+
+/// A report, and what giving space back came to.
+#[derive(Serialize)]
+struct Whole<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reclaimed: Option<&'r Reclaimed>,
+}
+
+impl Whole<'_> {
+    /// Printed as `format`: in a table, what was given back stands under the `report`.
+    fn print(&self, format: Format, report: impl Fn(&Report, Screen) -> String) -> Result<Printed, Failure> {
+        output::print_as(format, self, |whole, screen| {
+            let reclaimed = whole.reclaimed.map(|reclaimed| table::reclaimed(reclaimed, screen));
+            report(whole.report, screen) + &reclaimed.unwrap_or_default()
+        })
+    }
 }
 
 /// Whether a signal came while a call was running.
@@ -93,6 +122,8 @@ impl<'a> Session<'a> {
             interrupts: Interrupts::new()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
+            declined: false,
+            reclaimed: None,
         })
     }
 
@@ -101,8 +132,10 @@ impl<'a> Session<'a> {
         let report = self.preview(self.args.plan.as_deref()).await?;
         let goes = report.jobs_planned > 0 || report.actions_planned > 0;
         let to_delete = goes.then(|| self.args.to_delete(&report.plan));
+        let end = self.reclaim().await;
         let format = self.args.format();
-        output::print_as(format, &report, |report, screen| table::dry_run(report, screen, to_delete.as_deref()))?;
+        let whole = Whole { report: &report, reclaimed: self.reclaimed.as_ref() };
+        whole.print(format, |report, screen| table::dry_run(report, screen, to_delete.as_deref()))?;
         if let (Format::Json, true, Some(command)) = (format, io::stderr().is_terminal(), to_delete) {
             say("To delete exactly this, or nothing:");
             say(format_args!("  {command}"));
@@ -111,7 +144,19 @@ impl<'a> Session<'a> {
         if matched_nothing(&report) {
             self.what_came_close().await.into_iter().for_each(say);
         }
-        without_errors(&report)
+        end.and_then(|()| without_errors(&report))
+    }
+
+    /// Gives space back, or says in a dry run what would be done, if that was asked for.
+    async fn reclaim(&mut self) -> Result<(), Failure> {
+        let Some(within_ms) = self.args.reclaim else { return Ok(()) };
+        let mut params = ReclaimParams::default();
+        params.within_ms = within_ms;
+        params.dry_run = Some(self.args.dry_run);
+        let reclaimed = jobs_reclaim::call(&self.client, &params, &mut self.interrupts).await?;
+        let end = jobs_reclaim::in_full(&reclaimed);
+        self.reclaimed = Some(reclaimed);
+        end
     }
 
     /// Why nothing matched, as far as the gateway can say. The question is one of kindness: nothing depends on its answer.
@@ -143,7 +188,8 @@ impl<'a> Session<'a> {
             return end;
         };
         let deleted = report.jobs_deleted + report.actions_deleted;
-        let printed = output::print_as(self.args.format(), &report, table::report);
+        let whole = Whole { report: &report, reclaimed: self.reclaimed.as_ref() };
+        let printed = whole.print(self.args.format(), table::report);
         match &printed {
             Ok(Printed::Whole) if end.is_err() && deleted > 0 => {
                 say("The report is of the calls before; what they deleted is gone.");
@@ -177,6 +223,7 @@ impl<'a> Session<'a> {
                         terminal = None;
                     }
                     (Answer::No, _) => {
+                        self.declined = true;
                         say(self.what_went());
                         return Ok(());
                     }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use chrono::DateTime;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
-use hero_proc_cleanup::{Inspection, Reason, Report};
+use hero_proc_cleanup::{Inspection, Reason, ReclaimOutcome, ReclaimReason, Reclaimed, Report};
 use indicatif::{DecimalBytes, HumanCount};
 
 use super::text::{is_utf8, printable};
@@ -188,7 +188,70 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
     for key in &inspection.foreign_keys {
         text.line(format_args!("Foreign key: {key}"));
     }
+    for lack in &inspection.lacks {
+        text.line(format_args!("Not protected: {lack}."));
+    }
+    if jobs.held_by_runs > 0 {
+        let holders = jobs.holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let held = number(jobs.held_by_runs, "finished job stays", "finished jobs stay");
+        text.line(format_args!("{held} because their runs go on, in these jobs: {holders}."));
+    }
+    if let Some(runs) = &inspection.runs {
+        let (all, unreferenced) = (number(runs.total, "run", "runs"), runs.unreferenced);
+        text.line(format_args!("Of {all}, {unreferenced} are named by no job. A cleanup leaves them."));
+    }
     text.0
+}
+
+/// What was given back to the file system, why not all, and what it took.
+pub(crate) fn reclaimed(reclaimed: &Reclaimed, _: Screen) -> String {
+    let mut text = Lines::default();
+    let Reclaimed { dry_run, outcome, file_bytes_before, file_bytes_after, wal_bytes_after, .. } = *reclaimed;
+    let (before, after) = (DecimalBytes(file_bytes_before), DecimalBytes(file_bytes_after));
+    let why = reclaimed.reason.map(reclaim_reason).unwrap_or_default();
+    text.line(match (outcome, dry_run) {
+        (ReclaimOutcome::Done, false) => format!("The store's file is now {after} long; before: {before}."),
+        (ReclaimOutcome::Done, true) => format!("The store's file would be about {after} long; now: {before}."),
+        (ReclaimOutcome::Partly, _) => format!("The store's file is now {after} long; before: {before}. {why}."),
+        (_, false) => format!("The store's file stays {before} long: {why}."),
+        (_, true) => format!("The store's file would stay {before} long: {why}."),
+    });
+    if wal_bytes_after > 0 {
+        text.line(format_args!("Its WAL has {}.", DecimalBytes(wal_bytes_after)));
+    }
+    let mut room = |needed: Option<u64>, free: Option<u64>, place: &str| {
+        if let (Some(needed @ 1..), Some(free), Some(ReclaimReason::DiskTooFull)) = (needed, free, reclaimed.reason) {
+            let (needed, free) = (DecimalBytes(needed), DecimalBytes(free));
+            text.line(format_args!("{needed} are needed {place}, where {free} are free."));
+        }
+    };
+    room(reclaimed.temp_needed_bytes, reclaimed.temp_free_bytes, "in the directory for temporary files");
+    room(reclaimed.store_needed_bytes, reclaimed.store_free_bytes, "beside the store");
+    match (reclaimed.lock_ms, reclaimed.expected_lock_ms) {
+        (Some(lock_ms), _) => text.line(format_args!(
+            "In {:.3} ms, with the store's write lock held for {lock_ms:.3} ms.",
+            reclaimed.duration_ms
+        )),
+        (None, Some(expected)) => {
+            text.line(format_args!("The store's write lock would be held for about {expected:.0} ms."));
+        }
+        (None, None) => {}
+    }
+    text.0
+}
+
+pub(crate) fn reclaim_reason(reason: ReclaimReason) -> &'static str {
+    match reason {
+        ReclaimReason::Time => "the time was up; another call goes on from there",
+        ReclaimReason::Reader => "somebody reads an older state of the store; it becomes short when they have ended",
+        ReclaimReason::TooLittleFree => "too little of it is free",
+        ReclaimReason::NothingToDo => "it holds no free pages, or gives them back by itself",
+        ReclaimReason::LockTooLong => "hero_proc would be kept from writing for too long",
+        ReclaimReason::DiskTooFull => "there is too little room on disk",
+        ReclaimReason::InMemory => "it is in memory",
+        ReclaimReason::RowidsInUse => "a virtual table or a trigger may rely on row ids that would change",
+        _ => "another reason",
+    }
 }
 
 /// What is wrong with a store, by reasons.

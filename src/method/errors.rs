@@ -24,6 +24,11 @@ pub(super) fn object(error: &Error) -> RpcError {
         Error::Store(StoreError::Unusable { problem }) => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
         }
+        Error::Store(StoreError::Full { needed, free }) => match needed {
+            Some(needed) => no_room(error, *free).with("needed_bytes", *needed),
+            None => no_room(error, *free),
+        },
+        Error::Store(StoreError::AtItsLargest { free }) => no_room(error, *free),
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
         Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {
@@ -35,4 +40,25 @@ pub(super) fn object(error: &Error) -> RpcError {
             object
         }
     }
+}
+
+/// The error object of `error`, which has kept space from being given back. No row is touched by that in any case.
+pub(super) fn of_reclaim(error: &StoreError) -> RpcError {
+    match error {
+        StoreError::Busy => RpcError::busy(format_args!("{error}: nothing was changed")),
+        StoreError::Unfit { problems } => RpcError::new(Kind::StoreUnfit, error).with("problems", problems.clone()),
+        StoreError::Unusable { problem } => {
+            RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
+        }
+        StoreError::Full { free, .. } | StoreError::AtItsLargest { free } => {
+            RpcError::new(Kind::DiskFull, format_args!("{error}: no row was changed")).with("free_bytes", *free)
+        }
+        StoreError::Cancelled => RpcError::new(Kind::Cancelled, "cancelled: no row was changed"),
+        StoreError::Sqlite(_) | StoreError::Diverged { .. } => RpcError::internal(error),
+    }
+}
+
+fn no_room(error: &Error, free: u64) -> RpcError {
+    let message = format_args!("{error}: nothing was deleted, a smaller limit needs less");
+    RpcError::new(Kind::DiskFull, message).with("free_bytes", free)
 }

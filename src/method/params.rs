@@ -1,6 +1,8 @@
 //! The params of the methods: their names, their ranges, and the requests that they stand for.
 //!
-//! This is the only module that knows the names. A gateway takes its own params out, adds `tags`, and hands the rest on.
+//! Both sides read by these: a gateway takes its own params out, adds `tags`, and hands the rest on.
+
+mod reclaim;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,9 +14,12 @@ use serde_json::{Map, Value};
 
 use crate::phase;
 use crate::plan::{FIRST_MS, PlanToken};
-use crate::request::{Age, DEFAULT_MAX_IDS, Force, KeepLast, Leaked, Mode, Phases, Request};
+use crate::request::{Age, Force, KeepLast, Leaked, Mode, Phases, Request};
 use crate::rpc::{Kind, RpcError, excerpt};
 use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, Tag, TagError, Tags, TagsError};
+
+#[cfg(feature = "client")]
+pub use reclaim::ReclaimParams;
 
 /// The highest `limit` and `max_ids`.
 pub const MAX_LIMIT: usize = 1_000_000;
@@ -201,7 +206,7 @@ impl Params {
         struct Asked {
             max_ids: usize,
         }
-        serde_json::from_str(params).is_ok_and(|Asked { max_ids }| max_ids > DEFAULT_MAX_IDS)
+        serde_json::from_str(params).is_ok_and(|Asked { max_ids }| max_ids > crate::request::DEFAULT_MAX_IDS)
     }
 }
 

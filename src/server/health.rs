@@ -111,8 +111,12 @@ fn look(store: &Path, host: &Host) -> StoreState {
     match layout {
         Ok(()) | Err(StoreError::Busy | StoreError::Cancelled) => StoreState::Fit,
         Err(StoreError::Unfit { .. }) => StoreState::Unfit,
-        Err(StoreError::Unusable { .. } | StoreError::Sqlite(_) | StoreError::Diverged { .. }) => {
-            StoreState::Unreachable
-        }
+        Err(
+            StoreError::Unusable { .. }
+            | StoreError::Full { .. }
+            | StoreError::AtItsLargest { .. }
+            | StoreError::Diverged { .. }
+            | StoreError::Sqlite(_),
+        ) => StoreState::Unreachable,
     }
 }

@@ -7,12 +7,17 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::disk::free_bytes;
 use super::file::StoreFile;
 use super::locked::Locked;
+use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
 use super::{StoreError, StoreRef};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
+
+/// The bytes by which a store may grow at most, if the host has bounded it. Without a bound, there are more.
+const LARGEST_BOUND: u64 = 1 << 40;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
@@ -31,6 +36,8 @@ fn new_enough(version: i32) -> Result<(), StoreError> {
 pub(crate) enum Access {
     Read,
     Write,
+    /// Giving space back.
+    Reclaim,
 }
 
 /// An attached store. Its connection is known to this module and its siblings alone.
@@ -38,19 +45,19 @@ pub(crate) struct Store<'s> {
     attached: Attached<'s>,
     access: Access,
     cancel: Cancel,
-    _reached: Reached,
+    reached: Option<Reached>,
 }
 
 enum Attached<'s> {
     /// A connection of our own to a file.
     Own { connection: Connection, file: Box<StoreFile>, journal: Journal },
-    /// The host's connection, and whether it enforces foreign keys.
-    Host { connection: &'s mut Connection, enforced: bool },
+    /// The host's connection, and its settings: whether it enforces foreign keys, and `secure_delete` if that is changed.
+    Host { connection: &'s mut Connection, enforced: bool, secure_delete: Option<i64> },
 }
 
 /// How a store keeps what is not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Journal {
+pub(crate) enum Journal {
     /// In a WAL: readers and a writer are not in each other's way.
     Wal,
     /// In a rollback journal, on disk or in memory.
@@ -89,9 +96,15 @@ impl<'s> Store<'s> {
                     return Err(StoreError::unfit("the connection is inside a transaction"));
                 }
                 let enforced = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
-                Self::new(Attached::Host { connection, enforced }, access, &host.cancel)
+                let secure_delete = (access == Access::Write && host.secure_delete)
+                    .then(|| connection.query_row("PRAGMA main.secure_delete", (), |row| row.get(0)))
+                    .transpose()?;
+                Self::new(Attached::Host { connection, enforced, secure_delete }, access, &host.cancel)
             }
         };
+        if access == Access::Write && host.secure_delete {
+            set_secure_delete(store.connection(), ON)?;
+        }
         // Foreign keys are carried out by this crate, set by set: see `foreign_keys`.
         store.connection().pragma_update(None, "foreign_keys", false)?;
         Ok(store)
@@ -99,7 +112,8 @@ impl<'s> Store<'s> {
 
     fn new(attached: Attached<'s>, access: Access, cancel: &Cancel) -> Self {
         let interrupt = attached.connection().get_interrupt_handle();
-        Self { attached, access, cancel: cancel.clone(), _reached: cancel.reach(move || interrupt.interrupt()) }
+        let reached = Some(cancel.reach(move || interrupt.interrupt()));
+        Self { attached, access, cancel: cancel.clone(), reached }
     }
 
     /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
@@ -138,6 +152,12 @@ impl<'s> Store<'s> {
         }
     }
 
+    /// The store's file, whose space can be given back; none for a connection that the host lent.
+    pub(crate) fn space(&self, lock_timeout: Duration) -> Option<Space<'_>> {
+        let Attached::Own { connection, file, journal } = &self.attached else { return None };
+        Some(Space::of(connection, file, *journal, lock_timeout, &self.cancel))
+    }
+
     /// Another attachment, for reading beside this one; none where the two would be in each other's way.
     pub(crate) fn beside(&self) -> Option<Store<'static>> {
         let Attached::Own { file, journal: Journal::Wal, .. } = &self.attached else { return None };
@@ -155,6 +175,11 @@ impl<'s> Store<'s> {
         }
         connection.execute_batch("BEGIN")?;
         version(connection)
+    }
+
+    /// Lets no cancel interrupt this connection from here on.
+    pub(crate) fn reach_no_more(&mut self) {
+        self.reached = None;
     }
 
     /// Moves the written pages from the WAL into the database, and empties the WAL, without waiting for anyone.
@@ -185,8 +210,27 @@ impl<'s> Store<'s> {
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
-            Attached::Host { .. } => error,
+            Attached::Host { connection, .. } => match (error, self.growth()) {
+                (StoreError::Full { needed, free }, Ok(growth)) => {
+                    let disk =
+                        connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
+                    // Only a host that lends its connection can have bounded its store.
+                    match disk {
+                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk },
+                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free },
+                        _ => StoreError::AtItsLargest { free: growth },
+                    }
+                }
+                (error, _) => error,
+            },
         }
+    }
+
+    /// The bytes by which the store may grow, and those that are free in it.
+    fn growth(&self) -> Result<u64, StoreError> {
+        let number = |pragma| self.connection().pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let pages = number("max_page_count")? - number("page_count")? + number("freelist_count")?;
+        Ok(pages.unsigned_abs().saturating_mul(number("page_size")?.unsigned_abs()))
     }
 
     /// The size of the store as it is now.
@@ -230,17 +274,19 @@ impl Attached<'_> {
 
 impl Drop for Store<'_> {
     fn drop(&mut self) {
-        if let Attached::Host { connection, enforced } = &self.attached
-            && let Err(error) = connection.pragma_update(None, "foreign_keys", *enforced)
-        {
-            tracing::error!(error = %StoreError::from(error), "the host's setting of foreign keys was not restored");
+        let Attached::Host { connection, enforced, secure_delete } = &self.attached else { return };
+        let restored = connection
+            .pragma_update(None, "foreign_keys", *enforced)
+            .and_then(|()| secure_delete.map_or(Ok(()), |setting| set_secure_delete(connection, setting)));
+        if let Err(error) = restored {
+            tracing::error!(error = %StoreError::from(error), "the settings of the host's connection were not restored");
         }
     }
 }
 
 /// A connection of our own to `file`, with settings that end with it.
 fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
-    if access == Access::Write && !file.is_writable() {
+    if access != Access::Read && !file.is_writable() {
         return Err(StoreError::unusable("it is read-only"));
     }
     let pending_wal = fs::metadata(file.side("-wal")).is_ok_and(|wal| wal.len() > 0);
@@ -248,14 +294,16 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file.path(), flags)?;
     connection.busy_timeout(lock_timeout)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
+    // The copy that a VACUUM makes would be in the host's memory.
+    let temp_store = if access == Access::Reclaim { "file" } else { "memory" };
+    connection.pragma_update(None, "temp_store", temp_store)?;
     match access {
         // The last connection to close moves the WAL into the database: a reader leaves that task to a writer.
         Access::Read if pending_wal => {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         Access::Read => {}
-        Access::Write => {
+        Access::Write | Access::Reclaim => {
             // The checkpoint comes after the commit, when the write lock is free: see `Store::checkpoint`.
             connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
             if journal_mode(&connection)? == "wal" {
@@ -266,6 +314,20 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Conn
         }
     }
     Ok(connection)
+}
+
+/// What is deleted is overwritten with zeros.
+const ON: i64 = 1;
+
+/// Sets `secure_delete` to what it was when it was this number.
+fn set_secure_delete(connection: &Connection, setting: i64) -> rusqlite::Result<()> {
+    let pragma = match setting {
+        0 => "PRAGMA main.secure_delete = off",
+        ON => "PRAGMA main.secure_delete = on",
+        // Where that costs no more writing.
+        _ => "PRAGMA main.secure_delete = fast",
+    };
+    connection.query_row(pragma, (), |_| Ok(()))
 }
 
 /// In lower case.

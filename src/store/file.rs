@@ -27,9 +27,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
 use super::connection::Access;
+use super::disk::free_bytes;
 use super::procfs::{ENTER, READ, User, WRITE, mount};
 
 const MOVED: &str = "another file has taken its place";
+
+/// The bytes of the smallest file that SQLite makes beside a store in WAL mode: the WAL's index.
+const LEAST_ROOM: u64 = 32 * 1024;
 
 /// A store's file.
 #[derive(Debug)]
@@ -132,7 +136,15 @@ impl StoreFile {
         match error {
             // SQLite sees that the file has moved, too, and calls the store read-only.
             StoreError::Unusable { .. } if self.check_place().is_err() => StoreError::unfit(MOVED),
-            StoreError::Unusable { problem } => StoreError::Unusable { problem: self.cause(access).unwrap_or(problem) },
+            StoreError::Unusable { problem } => match (self.cause(access), free_bytes(&self.path)) {
+                (Some(cause), _) => StoreError::Unusable { problem: cause },
+                // A file beside the store could not be made, or not be given its size.
+                (None, Some(free @ ..LEAST_ROOM)) => StoreError::Full { needed: None, free },
+                (None, _) => StoreError::Unusable { problem },
+            },
+            StoreError::Full { needed, free } => {
+                StoreError::Full { needed, free: free_bytes(&self.path).unwrap_or(free) }
+            }
             other => other,
         }
     }
@@ -144,13 +156,13 @@ impl StoreFile {
             return Some("no permission to read it".to_owned());
         }
         let read_only = mount(&self.path).is_some_and(|mount| mount.read_only);
-        if access == Access::Write && read_only {
+        if access != Access::Read && read_only {
             return Some("its file system is mounted read-only".to_owned());
         }
-        if access == Access::Write && !self.is_writable() {
+        if access != Access::Read && !self.is_writable() {
             return Some("it is read-only".to_owned());
         }
-        if access == Access::Write && !user.may(&self.metadata, WRITE) {
+        if access != Access::Read && !user.may(&self.metadata, WRITE) {
             return Some("no permission to write to it".to_owned());
         }
         for (suffix, name) in [("-wal", "WAL"), ("-shm", "WAL's index"), ("-journal", "journal")] {

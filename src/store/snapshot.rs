@@ -76,6 +76,20 @@ impl<'c> Snapshot<'c> {
         }
     }
 
+    /// The number of rows of `runs`, and of those that no job names; none where the layout tells neither.
+    pub(crate) fn runs(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let Some(run_id) = self.layout.jobs.run_id else { return Ok(None) };
+        let named = format!("SELECT {run_id} FROM main.jobs WHERE {run_id} IS NOT NULL");
+        let runs = format!("SELECT count(*), coalesce(sum(id NOT IN ({named})), 0) FROM main.runs");
+        let mut runs = match self.transaction.prepare(&runs) {
+            Ok(runs) => runs,
+            Err(error) if is_about_the_statement(&error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let counts = runs.query_row((), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok(Some((counts.0.unsigned_abs(), counts.1.unsigned_abs())))
+    }
+
     /// Calls `gather` with each action, and `take` with each batch, as [`jobs`](Self::jobs) does with jobs.
     pub(crate) fn actions<B: Default + Send>(
         &self,

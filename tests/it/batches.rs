@@ -227,7 +227,7 @@ fn runs_end_in_batches() {
         let control = Control::refusing(|job| job.id == 5);
         let reports = to_the_end(&sample, &control.host(), &json!({ "force": true }), limit);
         assert_eq!(went(&reports).0, BTreeSet::from([1, 2, 4, 6]), "{limit}");
-        let kept = reports.last().unwrap().jobs_kept.clone();
+        let kept = reports.last().unwrap().jobs_kept;
         assert_eq!((kept.run_active, kept.unstoppable, kept.sum()), (1, 1, 2), "{limit}");
         // The two that have not finished come first, and together.
         let first: &[i64] = match limit {

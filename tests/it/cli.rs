@@ -337,9 +337,11 @@ fn check_tells_all() {
         "jobs": {
             "total": 10, "tagged": 5, "tagged_by_spec": 1,
             "families": object(&families), "finished": object(&finished), "not_finished": object(&not_finished),
-            "undated": 4, "malformed": 2,
+            "undated": 4, "malformed": 2, "held_by_runs": 0, "holders": [],
         },
         "actions": { "total": 6, "tagged": 5, "unreferenced": 3 },
+        "runs": { "total": 0, "unreferenced": 0 },
+        "lacks": [],
     });
     assert_eq!(found, expected, "{found:#}");
 

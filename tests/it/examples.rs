@@ -20,7 +20,7 @@ fn the_host_tells_its_story() {
     let told = tells("host", &["--jobs", "2000"]);
     for line in [
         "holds: job.list with the tag codescaler is empty",
-        "holds: the host's OpenRPC document has its 8 methods, and job.cleanup_by_tag with its report",
+        "holds: the host's OpenRPC document has its methods and the extension's, and job.cleanup_by_tag with its report",
         "holds: stats drops by 7 jobs and 6 actions, to what it was before",
         "holds: what the report names is gone, and every other row is untouched",
         "holds: each was stopped as it had to be",

@@ -9,7 +9,8 @@ use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 8] = ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "check", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "jobs-reclaim", "check", "completions", "man"];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {
@@ -105,6 +106,7 @@ fn completions_offer_what_is_wanted() {
     for phase in TERMINAL_PHASES {
         assert!(fish.contains(&format!(r"{phase}\t''")), "{phase}: {fish}");
     }
+    offers("jobs-reclaim", "within", " -r -f");
     for (command, option) in [("jobs-cleanup", "socket"), ("gateway", "hero-proc"), ("serve", "store")] {
         offers(command, option, " -r -F");
     }

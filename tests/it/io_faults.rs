@@ -61,7 +61,7 @@ fn an_io_error_at_every_call_of_every_store_leaves_before_or_after() {
 
 /// What somebody else does between the plan and the lock.
 #[derive(Clone, Copy, PartialEq)]
-enum Meanwhile {
+pub(crate) enum Meanwhile {
     Nothing,
     Write,
 }
@@ -78,14 +78,12 @@ fn faults(
     look: &dyn Fn(&Path) -> String,
 ) {
     let directory = TempDir::new().unwrap();
-    let library = directory.path().join("io_faults.so");
-    let mut cc = Command::new("cc");
-    assert!(cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(LIBRARY).arg("-ldl").status().unwrap().success());
+    let library = library(directory.path());
 
     for (journal, calls) in ["wal", "delete"].into_iter().zip(calls) {
         let sample = make();
         sample.journal(journal);
-        let mut faulty = Faulty::new(&sample, &library, meanwhile);
+        let faulty = Faulty::new(&sample, &library, meanwhile);
         faulty.renew();
         if meanwhile == Meanwhile::Write {
             Connection::open(&faulty.store).unwrap().execute_batch(WRITE).unwrap();
@@ -100,6 +98,8 @@ fn faults(
             if call == "write" {
                 // A disk that is full stays full until somebody makes room.
                 ways.extend([(Errno::NOSPC, Lasts::Once), (Errno::NOSPC, Lasts::FromThere)]);
+                // So do a quota, and a limit on the size of files.
+                ways.extend([(Errno::DQUOT, Lasts::FromThere), (Errno::FBIG, Lasts::FromThere)]);
             }
             let mut refused = 0;
             for (errno, lasts) in &ways {
@@ -114,7 +114,8 @@ fn faults(
                         // SQLite takes a page that can't be read for one that is damaged.
                         let damaged =
                             call == "read" && error["data"]["problems"] == json!(["the database file is damaged"]);
-                        assert!(damaged || error["data"]["kind"] == "internal", "{what}: {error}");
+                        let kind = if *errno == Errno::IO { "internal" } else { "disk_full" };
+                        assert!(damaged || error["data"]["kind"] == kind, "{what}: {error}");
                         let text = error.to_string();
                         for secret in ["DELETE", "SELECT", "PRAGMA", "hero_proc.db", "/"] {
                             assert!(!text.contains(secret), "{what}: {text}");
@@ -137,30 +138,42 @@ fn faults(
     }
 }
 
+/// The library that lets calls fail, built in `directory`.
+pub(crate) fn library(directory: &Path) -> PathBuf {
+    let library = directory.join("io_faults.so");
+    let mut cc = Command::new("cc");
+    assert!(cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(LIBRARY).arg("-ldl").status().unwrap().success());
+    library
+}
+
 /// Whether the calls after the one that fails succeed.
 #[derive(Debug, Clone, Copy)]
-enum Lasts {
+pub(crate) enum Lasts {
     Once,
     FromThere,
 }
 
 /// A server whose system calls can be made to fail, on a copy of a store.
-struct Faulty {
+pub(crate) struct Faulty {
     directory: TempDir,
     template: PathBuf,
-    store: PathBuf,
-    server: Server,
+    pub(crate) store: PathBuf,
+    pub(crate) server: Server,
     meanwhile: Meanwhile,
 }
 
 impl Faulty {
-    fn new(sample: &Sample, library: &Path, meanwhile: Meanwhile) -> Self {
+    pub(crate) fn new(sample: &Sample, library: &Path, meanwhile: Meanwhile) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         let store = path("hero_proc.db");
         fs::copy(&sample.path, &store).unwrap();
         let mut command = server::serve(&store, &path("rpc.sock"));
         command.env("LD_PRELOAD", library).env("IO_FAULT_PLAN", path("plan"));
+        // The library tells the store's files by their path.
+        let temporary = path("hero_proc.db-temporary");
+        fs::create_dir(&temporary).unwrap();
+        command.env("SQLITE_TMPDIR", temporary);
         let server = Server::start(&mut command, &path("rpc.sock"));
         // Its own first look at the store would be counted, and would be in the way of the checkpoint.
         server.says("the store fits");
@@ -168,7 +181,7 @@ impl Faulty {
     }
 
     /// The store as it was at first.
-    fn renew(&self) {
+    pub(crate) fn renew(&self) {
         for side in ["", "-wal", "-shm", "-journal"] {
             let _ = fs::remove_file(format!("{}{side}", self.store.display()));
         }
@@ -176,16 +189,28 @@ impl Faulty {
     }
 
     /// What a cleanup of a fresh copy answers while the call number `at` fails, if not 0; and how many calls there were.
-    fn cleanup(&mut self, call: &str, at: u32, errno: Errno, lasts: Lasts) -> (Value, u32) {
+    fn cleanup(&self, call: &str, at: u32, errno: Errno, lasts: Lasts) -> (Value, u32) {
+        self.act(call, at, errno, lasts, |faulty| match faulty.meanwhile {
+            Meanwhile::Nothing => faulty.server.cleanup(),
+            Meanwhile::Write => faulty.call_beside_a_write(),
+        })
+    }
+
+    /// The same of whatever is done by `act`.
+    pub(crate) fn act(
+        &self,
+        call: &str,
+        at: u32,
+        errno: Errno,
+        lasts: Lasts,
+        act: impl FnOnce(&Self) -> Value,
+    ) -> (Value, u32) {
         self.renew();
         let path = |name: &str| self.directory.path().join(name);
         let _ = fs::remove_file(path("plan.count"));
         fs::write(path("plan.new"), format!("{call} {at} {} {}", errno.raw_os_error(), lasts as u8)).unwrap();
         fs::rename(path("plan.new"), path("plan")).unwrap();
-        let answer = match self.meanwhile {
-            Meanwhile::Nothing => self.server.cleanup(),
-            Meanwhile::Write => self.call_beside_a_write(),
-        };
+        let answer = act(self);
         fs::remove_file(path("plan")).unwrap();
         (answer, fs::metadata(path("plan.count")).map_or(0, |count| count.len() as u32))
     }

@@ -20,8 +20,8 @@ fn params(method: &Value) -> Map<String, Value> {
     params.map(|param| (param["name"].as_str().unwrap().to_owned(), param.clone())).collect()
 }
 
-const HERO_PROC: [&str; 2] = ["job.cleanup_by_tag", "job.usage_by_tag"];
-const CODESCALERS: [&str; 2] = ["jobs.cleanup", "jobs.usage"];
+const HERO_PROC: [&str; 3] = ["job.cleanup_by_tag", "job.usage_by_tag", "store.reclaim"];
+const CODESCALERS: [&str; 3] = ["jobs.cleanup", "jobs.usage", "jobs.reclaim"];
 
 #[test]
 fn they_are_openrpc_of_this_version() {
@@ -106,6 +106,44 @@ fn the_result_is_a_report() {
         let document = document(text);
         let schemas = &document["components"]["schemas"];
         assert_fits(&report, &schemas["Report"], schemas);
+    }
+}
+
+/// What `store.reclaim` takes and answers is what both documents say, to the edges of its params.
+#[test]
+fn reclaiming_is_as_documented() {
+    let sample = Sample::new();
+    let reclaim = |params: Value| -> Result<Value, RpcError> {
+        let result = hero_proc_cleanup::call(
+            "store.reclaim",
+            &params,
+            &sample,
+            &crate::support::call::host(),
+            chrono::Utc::now(),
+        )?;
+        Ok(serde_json::from_str(result.get()).unwrap())
+    };
+    let reclaimed = reclaim(json!({ "dry_run": true, "min_free_percent": 0, "min_free_bytes": 0 })).unwrap();
+    assert_eq!(reclaimed["outcome"], "done");
+    for (text, name) in [(openrpc::HERO_PROC, "store.reclaim"), (openrpc::CODESCALERS, "jobs.reclaim")] {
+        let document = document(text);
+        let schemas = &document["components"]["schemas"];
+        assert_fits(&reclaimed, &schemas["Reclaimed"], schemas);
+        let methods = document["methods"].as_array().unwrap();
+        let method = methods.iter().find(|method| method["name"] == name).unwrap();
+        let (params, data) = (params(method), jsonschema::draft7::new(&schemas["ErrorData"]).unwrap());
+        assert_eq!(params.keys().collect::<Vec<_>>(), ["dry_run", "min_free_bytes", "min_free_percent", "within_ms"]);
+        for (name, schema) in params.iter().map(|(name, param)| (name, &param["schema"])) {
+            for (edge, beyond) in [("minimum", -1), ("maximum", 1)] {
+                let Some(number) = schema.get(edge).and_then(Value::as_i64) else { continue };
+                assert!(reclaim(json!({ "dry_run": true, name: number })).is_ok(), "{name} {number}");
+                let error = reclaim(json!({ "dry_run": true, name: number + beyond })).unwrap_err();
+                assert_eq!(error.data["param"], *name);
+            }
+        }
+        for error in method["errors"].as_array().unwrap() {
+            assert!(data.is_valid(&error["data"]), "{error}");
+        }
     }
 }
 
@@ -314,6 +352,15 @@ const VARIES: &[&str] = &[
     "oldest_ms",
     "newest_ms",
     "day_ms",
+    "file_bytes_before",
+    "file_bytes_after",
+    "free_bytes_before",
+    "wal_bytes_after",
+    "temp_needed_bytes",
+    "temp_free_bytes",
+    "store_needed_bytes",
+    "store_free_bytes",
+    "expected_lock_ms",
 ];
 
 /// Gives `result` what `expected` has of that, where both are of one type.
@@ -556,7 +603,7 @@ fn what_cannot_be_merged_is_refused() {
     openrpc::merge(&mut plain, openrpc::CODESCALERS).unwrap();
     assert_openrpc(&plain);
     assert_eq!(plain["methods"][0], document(openrpc::HERO_PROC)["methods"][0]);
-    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 12);
+    assert_eq!(plain["components"]["schemas"].as_object().unwrap().len(), 13);
 
     let taken = MergeError::MethodTaken("jobs.cleanup".to_owned());
     let before = plain.clone();

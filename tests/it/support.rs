@@ -12,6 +12,7 @@ pub(crate) mod sample;
 pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod sides;
+pub(crate) mod spacious;
 pub(crate) mod steps;
 
 /// The user `daemon`, who is not root, and whom every system has.

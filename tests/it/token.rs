@@ -4,7 +4,7 @@ use hero_proc_cleanup::{Kind, Report, RpcError};
 use serde_json::{Value, json};
 
 use crate::support::call::{Control, all, all_with, bound, call, call_as, digest, dry_run};
-use crate::support::sample::Sample;
+use crate::support::sample::{SCHEMA, Sample};
 use crate::support::server::{METHOD, Server};
 
 /// A call of a host to which every job is as good as stopped.
@@ -228,6 +228,16 @@ fn every_change_of_what_was_shown_is_refused() {
         ("UPDATE jobs SET context_name = 'lab' WHERE id = 2", 2, 1),
         // The same set would go, but it is not what was shown.
         ("UPDATE jobs SET action = 'other' WHERE id = 1", 2, 2),
+        // It ran again and ended as before; it was set anew.
+        ("UPDATE jobs SET attempt = attempt + 1 WHERE id = 2", 2, 2),
+        ("UPDATE actions SET updated_at_ms = 1700000000001 WHERE name = 'b'", 2, 2),
+        ("UPDATE actions SET created_at_ms = 1700000000001 WHERE name = 'b'", 2, 2),
+        // An action leaks.
+        (
+            r#"INSERT INTO actions (name, spec_json, created_at_ms) VALUES ('n', '{"tags":["codescaler"]}', 1700000000000)"#,
+            2,
+            3,
+        ),
         // References gained …
         ("UPDATE jobs SET action = 'b' WHERE id = 4", 2, 1),
         ("UPDATE jobs SET action_id = 'b' WHERE id = 3", 2, 1),
@@ -268,6 +278,48 @@ fn a_lost_reference_is_a_change_too() {
     sample.execute("UPDATE jobs SET action_id = 'x' WHERE id = 4");
     let error = call(&sample, bound(&shown.plan)).unwrap_err();
     assert_eq!((error.kind(), &error.data["actions_planned"]), (Some(Kind::PlanChanged), &json!(2)));
+}
+
+/// Where a layout has no attempts, that a job ran again shows in its times; where its actions have no times, that one was set
+/// anew shows in its spec; where ids are used again, that it is another job shows in its creation time.
+#[test]
+fn a_layout_binds_by_what_it_has() {
+    let without = |line: &str| {
+        assert!(SCHEMA.contains(line), "{line}");
+        SCHEMA.replace(line, "")
+    };
+    let reused = SCHEMA.replacen("AUTOINCREMENT", "", 1);
+    let attempts = without("    attempt        INTEGER NOT NULL DEFAULT 0,\n");
+    let times = without("    created_at_ms  INTEGER,\n    updated_at_ms  INTEGER,\n");
+    let started = "UPDATE jobs SET started_at_ms = 1700000000000";
+    let finished = "UPDATE jobs SET finished_at_ms = 1700000000000";
+    let created = "UPDATE jobs SET created_at_ms = 1700000000000";
+    let spec = r#"UPDATE actions SET spec_json = '{"tags":["codescaler"],"script":"x"}'"#;
+    for (schema, change, changes) in [
+        (SCHEMA, started, false),
+        (SCHEMA, finished, false),
+        (SCHEMA, created, false),
+        (SCHEMA, spec, false),
+        (&attempts, started, true),
+        (&attempts, finished, true),
+        (&attempts, created, false),
+        (&times, spec, true),
+        (&reused, created, true),
+        (&reused, finished, false),
+    ] {
+        let sample = Sample::with_schema(schema);
+        sample.execute(&format!("{JOB} {ACTION}"));
+        let shown = call(&sample, dry_run()).unwrap();
+        assert_eq!((shown.jobs_planned, shown.actions_planned), (1, 1));
+        sample.execute(change);
+        let outcome = call(&sample, bound(&shown.plan));
+        let case = format!("{change} in {schema}");
+        if changes {
+            assert_eq!(outcome.expect_err(&case).data["reason"], "set", "{case}");
+        } else {
+            assert_eq!(outcome.expect(&case).plan, shown.plan);
+        }
+    }
 }
 
 /// After `change`, the plan of before is refused, and nothing is deleted.

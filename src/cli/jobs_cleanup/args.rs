@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Delete exactly what the dry run with this plan showed, or nothing
     #[arg(long, value_name = "TOKEN", value_hint = ValueHint::Other)]
     pub(super) plan: Option<String>,
+    /// Then give the space back to the file system; D is how long hero_proc may be kept from writing for that [default: 1s]
+    #[arg(long, value_name = "D", num_args = 0..=1, require_equals = true, value_hint = ValueHint::Other, value_parser = age::parse_limit)]
+    pub(super) reclaim: Option<Option<i64>>,
     /// Delete without a question
     #[arg(long)]
     pub(super) yes: bool,
@@ -215,6 +218,8 @@ impl Args {
         flags.option("--socket", self.socket.as_ref().map(|socket| socket.to_string_lossy()));
         flags.option("--plan", Some(plan));
         flags.switch("--yes", self.yes);
+        flags.switch("--reclaim", self.reclaim == Some(None));
+        flags.0.extend(self.reclaim.flatten().map(|ms| format!("--reclaim={}", age::text(ms))));
         format!("{} jobs-cleanup {}", quoted(&program.to_string_lossy()), flags.0.join(" "))
     }
 

@@ -1,0 +1,449 @@
+//! Giving the store's free pages back to the file system: look, decide, then do.
+//!
+//! ```text
+//! attach ─ look (one snapshot, the disk) ─ decide ─┬─ skip, or a dry run: what would be done
+//!                                                  ├─ VACUUM ──────────────────────────────┬─ checkpoint
+//!                                                  └─ a step, a pause, a step, … ──────────┘
+//! ```
+//!
+//! Deleted rows leave free pages in the file, which SQLite uses again but never gives back. `VACUUM` writes the store anew
+//! without them, in one transaction that costs the bytes that are left, not those that went. A store with `auto_vacuum`
+//! incremental can also be cut short from its end, page by page; this costs the bytes that went, so it is done in steps.
+//!
+//! # Why nothing can be lost
+//!
+//! * No row is read or written by this crate. What moves pages is SQLite's own `VACUUM` and `incremental_vacuum`, each in a
+//!   transaction: whatever ends it early (an error, a full disk, an interrupt, the end of the process) leaves the store as
+//!   it was, as it does with any other transaction, and the next one to open the store recovers it.
+//! * A `VACUUM` copies into a temporary file, then back. In WAL mode it copies back into the WAL, so the file is as it was
+//!   until a checkpoint after the commit; with a rollback journal, each page is saved there before it is overwritten. The
+//!   file is cut short only once every page is in its place.
+//! * Other writers wait; so they lose nothing, and what they committed before is copied. Readers keep their snapshot: the
+//!   file is not cut short while one of them may still look at the old pages.
+//! * What SQLite does not promise to keep is a row id that is no INTEGER PRIMARY KEY. hero_proc's tables refer to each other
+//!   by ids that are. Where a virtual table or a trigger may refer to such a row id, no `VACUUM` is done (`rowids_in_use`).
+//! * The journal mode, `auto_vacuum`, the page size and every other setting of the file are what `VACUUM` keeps. What is set
+//!   on the connection ends with it; it is one of our own, even where the host has lent its own.
+//!
+//! # How long the lock is held
+//!
+//! Nobody else can write during a `VACUUM`. Its time follows from the live bytes, so it is predicted before anything is
+//! touched, and skipped if that is too long ([`cost`]). A machine that is slower than predicted is noticed in its first half,
+//! which can be ended; the second can't. The checkpoint after it works beside other writers, but for the emptying of the WAL.
+
+mod cost;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::store::{Access, Checkpointed, Facts, Journal, Room, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
+use cost::{Cost, Pages};
+
+/// `within_ms` unless given, if the host lets callers have as much.
+pub(crate) const DEFAULT_WITHIN: Duration = Duration::from_secs(1);
+/// `min_free_percent` unless given.
+pub(crate) const DEFAULT_MIN_FREE_PERCENT: u8 = 20;
+/// `min_free_bytes` unless given.
+pub(crate) const DEFAULT_MIN_FREE_BYTES: u64 = 16 << 20;
+
+/// The longest that a step holds the write lock.
+const STEP: Duration = Duration::from_millis(50);
+/// The most bytes that a step frees, if the disk has the room.
+const MOST_IN_A_STEP: u64 = 8 << 20;
+/// The pages of the first step, for which there must be room; how many the next ones take follows from how long it took.
+const FIRST_STEP: u64 = 16;
+
+/// A request to give space back. A request that exists is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReclaimRequest {
+    /// The longest that the write lock may be held: by one `VACUUM`, which may exceed it by a quarter, or by the sum of the
+    /// steps. More than [`Host::longest_lock`] is not had.
+    pub within: Duration,
+    /// Give space back only if at least this share of the file is free, in percent.
+    pub min_free_percent: u8,
+    /// Give space back only if at least this many bytes of the file are free.
+    pub min_free_bytes: u64,
+    /// Whether anything is done.
+    pub mode: ReclaimMode,
+}
+
+impl Default for ReclaimRequest {
+    /// Within a second, if a fifth of the file and 16 MiB are free.
+    fn default() -> Self {
+        let (min_free_percent, min_free_bytes) = (DEFAULT_MIN_FREE_PERCENT, DEFAULT_MIN_FREE_BYTES);
+        Self { within: DEFAULT_WITHIN, min_free_percent, min_free_bytes, mode: ReclaimMode::Reclaim }
+    }
+}
+
+/// Whether space is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReclaimMode {
+    /// Say what would be done; write nothing, take no lock.
+    DryRun,
+    /// Give space back.
+    Reclaim,
+}
+
+/// What giving space back came to, or, in a dry run, would come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// Whether nothing was to be done.
+    pub dry_run: bool,
+    /// The outcome.
+    pub outcome: ReclaimOutcome,
+    /// Why it was done partly, or skipped.
+    pub reason: Option<ReclaimReason>,
+    /// How space is given back; none where there is no way, or no need.
+    pub method: Option<ReclaimMethod>,
+    /// The size of the file before; 0 for a store in memory.
+    pub file_bytes_before: u64,
+    /// The size of the file after; in a dry run, an estimate.
+    pub file_bytes_after: u64,
+    /// The size of the WAL after; 0 where there is none.
+    pub wal_bytes_after: u64,
+    /// Bytes in pages that held nothing before.
+    pub free_bytes_before: u64,
+    /// Bytes needed in the directory that SQLite uses for temporary files. If the store is on the same file system, the sum
+    /// of both needs must be free there.
+    pub temp_needed_bytes: Option<u64>,
+    /// Bytes that are free there; none where the system does not say.
+    pub temp_free_bytes: Option<u64>,
+    /// Bytes needed beside the store.
+    pub store_needed_bytes: Option<u64>,
+    /// Bytes that are free there; none where the system does not say.
+    pub store_free_bytes: Option<u64>,
+    /// How long the write lock was expected to be held, in milliseconds.
+    pub expected_lock_ms: Option<f64>,
+    /// How long the write lock was held, in milliseconds, the emptying of the WAL included; none in a dry run.
+    pub lock_ms: Option<f64>,
+    /// How long the call took, in milliseconds.
+    pub duration_ms: f64,
+}
+
+/// How much of the space was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReclaimOutcome {
+    /// All of it.
+    Done,
+    /// A part; or all of it, but the file becomes short only later.
+    Partly,
+    /// None. The store is as it was.
+    Skipped,
+}
+
+/// Why space was given back partly, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReclaimReason {
+    /// The time was up between two steps: the next call goes on from there.
+    Time,
+    /// Somebody reads an older state of the store: the file becomes short when they have ended.
+    Reader,
+    /// Too little of the file is free for it to be worth while.
+    TooLittleFree,
+    /// The store gives its free pages back by itself (`auto_vacuum` full), or has none.
+    NothingToDo,
+    /// The write lock would be held for too long, or was about to be: then it was given back with nothing changed.
+    LockTooLong,
+    /// There is too little room on disk.
+    DiskTooFull,
+    /// The store is in memory.
+    InMemory,
+    /// Others may rely on row ids that a `VACUUM` may change.
+    RowidsInUse,
+}
+
+/// How space is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReclaimMethod {
+    /// The store is written anew, at once.
+    Vacuum,
+    /// The file is cut short from its end, in steps with pauses between them.
+    Incremental,
+}
+
+/// Gives the store's free pages back to the file system, if that is worth while, fits on the disk, and does not hold the
+/// write lock for too long.
+///
+/// Blocks for as long as it takes: see [`Reclaimed::duration_ms`]. A store that the host lends as a connection is reached
+/// through its file, by a connection of our own.
+///
+/// ```no_run
+/// use hero_proc_cleanup::{Guard, Host, ReclaimRequest, reclaim};
+///
+/// let host = Host::new(Guard::codescaler());
+/// let reclaimed = reclaim(std::path::Path::new("hero_proc.db"), &host, &ReclaimRequest::default())?;
+/// println!("{} bytes, of which {} are left", reclaimed.file_bytes_before, reclaimed.file_bytes_after);
+/// # Ok::<(), hero_proc_cleanup::StoreError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`StoreError::Busy`] if the write lock can't be had, and whatever else keeps the store from being used. No error leaves
+/// anything lost.
+pub fn reclaim<'s>(
+    store: impl Into<StoreRef<'s>>,
+    host: &Host,
+    request: &ReclaimRequest,
+) -> Result<Reclaimed, StoreError> {
+    let started = Instant::now();
+    let store = store.into();
+    let access = match request.mode {
+        ReclaimMode::DryRun => Access::Read,
+        ReclaimMode::Reclaim => Access::Reclaim,
+    };
+    let file = store.file()?.map(ToOwned::to_owned);
+    let mut store = Store::attach(file.as_deref().map_or(store, StoreRef::Path), access, host)?;
+    reclaim_attached(&mut store, host, request, started).map_err(|error| store.explain(error))
+}
+
+fn reclaim_attached(
+    store: &mut Store<'_>,
+    host: &Host,
+    request: &ReclaimRequest,
+    started: Instant,
+) -> Result<Reclaimed, StoreError> {
+    let within = request.within.min(host.longest_lock);
+
+    let file_bytes_before = store.space(host.lock_timeout).map_or(0, |space| space.file_bytes());
+    let sight = look(store, host)?;
+    let Decision { method, cost, skip } = decide(&sight, request, within);
+    let space = store.space(host.lock_timeout);
+    let mut did = Did::default();
+    if request.mode == ReclaimMode::Reclaim
+        && let Some(space) = &space
+    {
+        if space.journal() == Journal::Wal && space.file_bytes() > space.bytes()? {
+            // A reader was in the way of an earlier call: what is left to do is the checkpoint.
+            did.checkpoint(space, Wal::Emptied)?;
+        }
+        match (skip, method, &cost) {
+            (None, Some(ReclaimMethod::Vacuum), Some(cost)) => did.vacuum(space, cost.first_half(within))?,
+            (None, Some(ReclaimMethod::Incremental), _) => did.steps(space, most_in_a_step(&sight), within)?,
+            _ => {}
+        }
+    }
+
+    let (file_bytes_after, wal_bytes_after) =
+        space.as_ref().map_or((0, 0), |space| (space.file_bytes(), space.wal_bytes()));
+    let (outcome, reason) = match (skip, did.outcome) {
+        (Some(reason), None) => (ReclaimOutcome::Skipped, Some(reason)),
+        (None, None) => (ReclaimOutcome::Done, None),
+        (_, Some(did)) => did,
+    };
+    let reclaimed = Reclaimed {
+        dry_run: request.mode == ReclaimMode::DryRun,
+        outcome,
+        reason,
+        method,
+        file_bytes_before,
+        file_bytes_after: match request.mode {
+            ReclaimMode::DryRun if skip.is_none() => sight.pages.live * sight.pages.size,
+            _ => file_bytes_after,
+        },
+        wal_bytes_after,
+        free_bytes_before: sight.pages.free * sight.pages.size,
+        temp_needed_bytes: cost.map(|cost| cost.temp_bytes),
+        temp_free_bytes: cost.and(sight.disk).and_then(|disk| disk.temporary.free_bytes),
+        store_needed_bytes: cost.map(|cost| cost.store_bytes),
+        store_free_bytes: cost.and(sight.disk).and_then(|disk| disk.beside.free_bytes),
+        expected_lock_ms: cost.map(|cost| milliseconds(cost.lock)),
+        lock_ms: (request.mode == ReclaimMode::Reclaim).then(|| milliseconds(did.lock)),
+        duration_ms: milliseconds(started.elapsed()),
+    };
+    if !reclaimed.dry_run {
+        let Reclaimed { lock_ms, duration_ms, .. } = reclaimed;
+        tracing::info!(?outcome, ?reason, file_bytes_before, file_bytes_after, lock_ms, duration_ms, "space reclaimed");
+    }
+    Ok(reclaimed)
+}
+
+/// What decides whether and how space is given back.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    pages: Pages,
+    auto_vacuum: &'static str,
+    row_ids_are_used: bool,
+    /// None for a store in memory.
+    disk: Option<Disk>,
+}
+
+/// How a store is on disk.
+#[derive(Debug, Clone, Copy)]
+struct Disk {
+    journal: Journal,
+    /// Where SQLite makes temporary files.
+    temporary: Room,
+    /// Where the store's WAL or journal is.
+    beside: Room,
+}
+
+fn look(store: &mut Store<'_>, host: &Host) -> Result<Sight, StoreError> {
+    let snapshot = store.read_alone()?;
+    snapshot.go_on()?;
+    let Facts { page_size, auto_vacuum, bytes, free_bytes, .. } = snapshot.facts()?;
+    let row_ids_are_used = snapshot.row_ids_are_used()?;
+    drop(snapshot);
+    let pages =
+        Pages { size: page_size, free: free_bytes / page_size, live: bytes.saturating_sub(free_bytes) / page_size };
+    let disk = match store.space(host.lock_timeout) {
+        Some(space) => {
+            Some(Disk { journal: space.journal(), temporary: space.temporary_room()?, beside: space.room_beside() })
+        }
+        None => None,
+    };
+    Ok(Sight { pages, auto_vacuum, row_ids_are_used, disk })
+}
+
+/// Which way, what it costs, and why it is not gone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Decision {
+    method: Option<ReclaimMethod>,
+    cost: Option<Cost>,
+    skip: Option<ReclaimReason>,
+}
+
+/// The rules, in the order in which a reason is given.
+fn decide(sight: &Sight, request: &ReclaimRequest, within: Duration) -> Decision {
+    let Sight { pages, auto_vacuum, row_ids_are_used, disk } = *sight;
+    let nothing = |reason| Decision { method: None, cost: None, skip: Some(reason) };
+    let Some(disk) = disk else { return nothing(ReclaimReason::InMemory) };
+    let (method, cost) = match auto_vacuum {
+        "full" => return nothing(ReclaimReason::NothingToDo),
+        "incremental" => (ReclaimMethod::Incremental, Cost::of_steps(pages, disk.journal, FIRST_STEP)),
+        _ => (ReclaimMethod::Vacuum, Cost::of_vacuum(pages, disk.journal)),
+    };
+    let is_vacuum = method == ReclaimMethod::Vacuum;
+    let skip = if is_too_little(pages, request) {
+        Some(ReclaimReason::TooLittleFree)
+    } else if !is_vacuum && pages.free == 0 {
+        Some(ReclaimReason::NothingToDo)
+    } else if is_vacuum && row_ids_are_used {
+        Some(ReclaimReason::RowidsInUse)
+    } else if is_vacuum && cost.lock > within {
+        Some(ReclaimReason::LockTooLong)
+    } else if !has_room(&disk, &cost) {
+        Some(ReclaimReason::DiskTooFull)
+    } else {
+        None
+    };
+    Decision { method: Some(method), cost: Some(cost), skip }
+}
+
+fn is_too_little(pages: Pages, request: &ReclaimRequest) -> bool {
+    let all = u128::from(pages.free + pages.live);
+    pages.free * pages.size < request.min_free_bytes
+        || u128::from(pages.free) * 100 < all * u128::from(request.min_free_percent)
+}
+
+/// Whether the disk has the room. Where the system does not say how much there is, SQLite finds out, and undoes what it did.
+fn has_room(disk: &Disk, cost: &Cost) -> bool {
+    let fits = |room: Room, needed: u64| room.free_bytes.is_none_or(|free| needed <= free);
+    if disk.temporary.is_shared_with(&disk.beside) {
+        fits(disk.temporary, cost.temp_bytes + cost.store_bytes)
+    } else {
+        (cost.temp_bytes == 0 || fits(disk.temporary, cost.temp_bytes)) && fits(disk.beside, cost.store_bytes)
+    }
+}
+
+/// The most pages of a step: as many as the disk has room for.
+fn most_in_a_step(sight: &Sight) -> u64 {
+    let room = sight.disk.and_then(|disk| disk.beside.free_bytes).unwrap_or(u64::MAX);
+    let pages = (room / cost::WRITTEN_FOR_ONE).min(MOST_IN_A_STEP) / sight.pages.size;
+    pages.max(FIRST_STEP)
+}
+
+/// What has been done.
+#[derive(Debug, Default)]
+struct Did {
+    lock: Duration,
+    /// None if nothing was.
+    outcome: Option<(ReclaimOutcome, Option<ReclaimReason>)>,
+}
+
+impl Did {
+    /// Moves the WAL into the file; the outcome is that of the file.
+    fn checkpoint(&mut self, space: &Space<'_>, wal: Wal) -> Result<(), StoreError> {
+        let (lock, outcome) = match space.checkpoint(wal)? {
+            Checkpointed::Whole { lock } => (lock, (ReclaimOutcome::Done, None)),
+            Checkpointed::Prevented { lock } => (lock, PREVENTED),
+            Checkpointed::Full { lock } => (lock, (ReclaimOutcome::Partly, Some(ReclaimReason::DiskTooFull))),
+        };
+        self.lock += lock;
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+
+    /// `VACUUM`, and the checkpoint that cuts the file short.
+    fn vacuum(&mut self, space: &Space<'_>, first_half: Duration) -> Result<(), StoreError> {
+        let vacuumed = space.vacuum(first_half);
+        // Also if nothing came of it: the WAL may have grown.
+        let checkpointed = self.checkpoint(space, Wal::Emptied);
+        let (lock, skipped) = match vacuumed? {
+            Vacuumed::Done { lock } => (lock, None),
+            Vacuumed::TooLong { lock } => (lock, Some(ReclaimReason::LockTooLong)),
+            Vacuumed::Full { lock } => (lock, Some(ReclaimReason::DiskTooFull)),
+        };
+        checkpointed?;
+        self.lock += lock;
+        if skipped.is_some() {
+            self.outcome = Some((ReclaimOutcome::Skipped, skipped));
+        }
+        Ok(())
+    }
+
+    /// Step by step, with a pause after each that is as long, until `within` is used up.
+    fn steps(&mut self, space: &Space<'_>, most: u64, within: Duration) -> Result<(), StoreError> {
+        let (mut pages, mut begun) = (FIRST_STEP, false);
+        let ended = loop {
+            let freed = match space.free(pages, STEP / 2) {
+                Ok(Some(freed)) => freed,
+                Ok(None) => break Some(ReclaimReason::DiskTooFull),
+                Err(StoreError::Busy) if begun => break Some(ReclaimReason::Time),
+                Err(error) => return Err(error),
+            };
+            begun = true;
+            self.lock += freed.lock;
+            if freed.left == 0 {
+                break None;
+            }
+            self.checkpoint(space, Wal::Kept)?;
+            if self.outcome != Some((ReclaimOutcome::Done, None)) {
+                // Every further step would make the WAL longer.
+                return Ok(());
+            }
+            let quicker = (STEP.as_secs_f64() * 0.7 / freed.lock.as_secs_f64()).clamp(0.25, 4.0);
+            let next = ((pages as f64 * quicker) as u64).clamp(1, most);
+            let expected = freed.lock.mul_f64(next as f64 / pages as f64);
+            if freed.pages == 0 || self.lock + expected > within {
+                break Some(ReclaimReason::Time);
+            }
+            pages = next;
+            sleep(freed.lock);
+        };
+        self.checkpoint(space, Wal::Emptied)?;
+        if ended.is_some() {
+            self.outcome = Some((if begun { ReclaimOutcome::Partly } else { ReclaimOutcome::Skipped }, ended));
+        }
+        Ok(())
+    }
+}
+
+/// The outcome of a checkpoint with a reader in the way.
+const PREVENTED: (ReclaimOutcome, Option<ReclaimReason>) = (ReclaimOutcome::Partly, Some(ReclaimReason::Reader));
+
+/// To the microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}

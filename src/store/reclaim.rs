@@ -1,0 +1,447 @@
+//! Giving a store's free pages back to the file system: the one type that may. It changes no row and no schema.
+
+use std::fs;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tracing::info_span;
+
+use super::connection::Journal;
+use super::definition;
+use super::disk::{self, Room};
+use super::file::StoreFile;
+use super::snapshot::Snapshot;
+use super::{StoreError, StoreRef};
+use crate::host::Cancel;
+
+/// How long a reader may keep the file from being cut short: longer than most reads take.
+const READERS: Duration = Duration::from_secs(1);
+/// The pause before the next look at whether a lock is free, or a reader has ended.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Pages that are freed between two looks at the clock.
+const PAGES_AT_ONCE: u64 = 64;
+/// The longest wait for readers at the commit of a step, in the rollback journal modes: new readers wait as long.
+const COMMIT: Duration = Duration::from_millis(50);
+
+/// A store's file, and the right to give its free pages back.
+pub(crate) struct Space<'s> {
+    connection: &'s Connection,
+    file: &'s StoreFile,
+    journal: Journal,
+    lock_timeout: Duration,
+    cancel: &'s Cancel,
+}
+
+/// The end of a `VACUUM`, and how long it held the write lock. Unless it is done, the store is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vacuumed {
+    Done {
+        lock: Duration,
+    },
+    /// Ended, as its first half took too long.
+    TooLong {
+        lock: Duration,
+    },
+    /// A disk was full.
+    Full {
+        lock: Duration,
+    },
+}
+
+/// The end of one step, and how long it held the write lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) pages: u64,
+    /// Free pages that are left.
+    pub(crate) left: u64,
+    pub(crate) lock: Duration,
+}
+
+/// The end of a checkpoint, and how long it held the write lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checkpointed {
+    /// The file is as long as its pages.
+    Whole { lock: Duration },
+    /// A reader, or a writer who does not pause, keeps the file from being cut short.
+    Prevented { lock: Duration },
+    /// The disk was full.
+    Full { lock: Duration },
+}
+
+/// What a checkpoint leaves of the WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wal {
+    /// The file, for the next frames.
+    Kept,
+    /// Nothing. Other writers wait while it is emptied.
+    Emptied,
+}
+
+impl<'s> Space<'s> {
+    pub(super) fn of(
+        connection: &'s Connection,
+        file: &'s StoreFile,
+        journal: Journal,
+        lock_timeout: Duration,
+        cancel: &'s Cancel,
+    ) -> Self {
+        Self { connection, file, journal, lock_timeout, cancel }
+    }
+
+    pub(crate) fn journal(&self) -> Journal {
+        self.journal
+    }
+
+    /// The size of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        fs::metadata(self.file.path()).map_or(0, |file| file.len())
+    }
+
+    /// The size of the WAL.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        fs::metadata(self.file.side("-wal")).map_or(0, |wal| wal.len())
+    }
+
+    /// The room where SQLite makes its temporary files.
+    pub(crate) fn temporary_room(&self) -> Result<Room, StoreError> {
+        Ok(disk::temporary_directory(self.connection)?.map_or(Room::NONE, |directory| Room::of(&directory)))
+    }
+
+    /// The room beside the store.
+    pub(crate) fn room_beside(&self) -> Room {
+        self.file.path().parent().map_or(Room::NONE, Room::of)
+    }
+
+    /// Writes the store anew, without its free pages, unless the first half of that takes longer than `first_half`.
+    ///
+    /// Nobody is kept waiting while this waits: the lock is tried, and given back, until it can be had at once.
+    pub(crate) fn vacuum(&self, first_half: Duration) -> Result<Vacuumed, StoreError> {
+        let give_up = Instant::now() + self.lock_timeout;
+        loop {
+            self.cancel.check()?;
+            let locking = info_span!("lock").entered();
+            self.connection.busy_timeout(give_up.saturating_duration_since(Instant::now()))?;
+            drop(Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?);
+            drop(locking);
+            // While this waited for the lock, another file can have taken its place.
+            self.file.check_place()?;
+            let _span = info_span!("vacuum").entered();
+            self.connection.busy_timeout(Duration::ZERO)?;
+            // A cancel that came while no statement ran has interrupted nothing.
+            self.cancel.check()?;
+            let since = Instant::now();
+            let Some((ended, late)) = self.within(first_half, || self.connection.execute_batch("VACUUM")) else {
+                return Ok(Vacuumed::TooLong { lock: Duration::ZERO });
+            };
+            let lock = since.elapsed();
+            match ended.map_err(StoreError::from) {
+                Ok(()) => return Ok(Vacuumed::Done { lock }),
+                Err(StoreError::Busy) if Instant::now() < give_up => thread::sleep(PAUSE),
+                Err(StoreError::Cancelled) if late && !self.cancel.is_cancelled() => {
+                    return Ok(Vacuumed::TooLong { lock });
+                }
+                Err(error) if is_full(&error) => return Ok(Vacuumed::Full { lock }),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Carries `work` out, interrupts it after `limit`, and says whether it did. None if no thread can be had to watch the
+    /// time; then nothing is begun. SQLite looks for an interrupt where it would call a progress handler, for which a host's
+    /// rusqlite would have to be built.
+    fn within<T>(&self, limit: Duration, work: impl FnOnce() -> T) -> Option<(T, bool)> {
+        let interrupt = self.connection.get_interrupt_handle();
+        let (ended, ends) = mpsc::channel::<()>();
+        let watch = move || {
+            let late = ends.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            if late {
+                interrupt.interrupt();
+            }
+            late
+        };
+        thread::scope(|scope| {
+            let watch = thread::Builder::new().spawn_scoped(scope, watch).ok()?;
+            let result = work();
+            drop(ended);
+            Some((result, watch.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        })
+    }
+
+    /// Frees at most `most` pages at the end of the file, in one transaction, and stops for the commit after `time`.
+    /// None if a disk was full; then nothing was freed.
+    pub(crate) fn free(&self, most: u64, time: Duration) -> Result<Option<Freed>, StoreError> {
+        let give_up = Instant::now() + self.lock_timeout;
+        loop {
+            self.cancel.check()?;
+            match self.try_to_free(most, time) {
+                Ok(freed) => return Ok(Some(freed)),
+                Err(StoreError::Busy) if Instant::now() < give_up => thread::sleep(PAUSE),
+                Err(error) if is_full(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Every statement is stepped to its end: one step frees a single page, and reports success.
+    fn try_to_free(&self, most: u64, time: Duration) -> Result<Freed, StoreError> {
+        let locking = info_span!("lock").entered();
+        self.connection.busy_timeout(self.lock_timeout)?;
+        let transaction = Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
+        drop(locking);
+        let _span = info_span!("free").entered();
+        let since = Instant::now();
+        let before = self.free_pages()?;
+        let mut left = before;
+        while left > 0 && before - left < most && since.elapsed() < time {
+            self.cancel.check()?;
+            let pages = i64::try_from(PAGES_AT_ONCE.min(most - (before - left))).unwrap_or(i64::MAX);
+            transaction.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
+            left = self.free_pages()?;
+        }
+        self.connection.busy_timeout(COMMIT)?;
+        self.file.check_place()?;
+        transaction.commit()?;
+        Ok(Freed { pages: before - left, left, lock: since.elapsed() })
+    }
+
+    fn free_pages(&self) -> Result<u64, StoreError> {
+        let pages: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        Ok(pages.unsigned_abs())
+    }
+
+    /// Moves the WAL into the file, which is then cut short; tries again for a second while somebody is in the way. In the
+    /// rollback journal modes, the file is already short.
+    pub(crate) fn checkpoint(&self, wal: Wal) -> Result<Checkpointed, StoreError> {
+        let mut lock = Duration::ZERO;
+        match self.journal {
+            Journal::Rollback => Ok(Checkpointed::Whole { lock }),
+            Journal::Wal => match self.try_to_checkpoint(wal, &mut lock) {
+                Err(error) if is_full(&error) => Ok(Checkpointed::Full { lock }),
+                ended => ended,
+            },
+        }
+    }
+
+    fn try_to_checkpoint(&self, wal: Wal, lock: &mut Duration) -> Result<Checkpointed, StoreError> {
+        let _span = info_span!("checkpoint").entered();
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let give_up = Instant::now() + READERS;
+        loop {
+            // PASSIVE does the work beside other writers; next to nothing is left for TRUNCATE, which shuts them out.
+            let passive = self.checkpoint_as("PRAGMA wal_checkpoint(PASSIVE)")?;
+            if passive == Moved::All {
+                if wal == Wal::Kept {
+                    return Ok(Checkpointed::Whole { lock: *lock });
+                }
+                let since = Instant::now();
+                let truncated = self.checkpoint_as("PRAGMA wal_checkpoint(TRUNCATE)")?;
+                *lock += since.elapsed();
+                if truncated == Moved::All {
+                    return Ok(Checkpointed::Whole { lock: *lock });
+                }
+            }
+            if self.cancel.is_cancelled() || Instant::now() >= give_up {
+                return Ok(if self.file_bytes() <= self.bytes()? {
+                    Checkpointed::Whole { lock: *lock }
+                } else {
+                    Checkpointed::Prevented { lock: *lock }
+                });
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn checkpoint_as(&self, statement: &str) -> Result<Moved, StoreError> {
+        let row: (bool, i64, i64) =
+            self.connection.query_row(statement, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(if matches!(row, (false, frames, moved) if frames == moved) { Moved::All } else { Moved::Part })
+    }
+
+    /// The size of all pages, free ones included: the size that the file has once it is cut short.
+    pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
+        let number = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        Ok(number("page_count")?.unsigned_abs() * number("page_size")?.unsigned_abs())
+    }
+}
+
+/// Whether an error says that a disk is full.
+fn is_full(error: &StoreError) -> bool {
+    matches!(error, StoreError::Full { .. })
+}
+
+/// What a checkpoint has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    All,
+    Part,
+}
+
+impl StoreRef<'_> {
+    /// The file of the store. None where it is in memory, or in a temporary file that has no name.
+    ///
+    /// # Errors
+    ///
+    /// If the connection that the host lent is inside a transaction, as its lock would never be free.
+    pub(crate) fn file(&self) -> Result<Option<&Path>, StoreError> {
+        match self {
+            Self::Path(path) => Ok(Some(path)),
+            Self::Connection(connection) if !connection.is_autocommit() => {
+                Err(StoreError::unfit("the connection is inside a transaction"))
+            }
+            Self::Connection(connection) => Ok(connection.path().map(Path::new).filter(|path| path.is_file())),
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    /// Whether somebody may rely on row ids that a `VACUUM` may change: those of a table with row ids and without an
+    /// INTEGER PRIMARY KEY, whose name stands in a virtual table (as its `content`) or in a trigger.
+    pub(crate) fn row_ids_are_used(&self) -> Result<bool, StoreError> {
+        let mut tables = self.connection().prepare(sql::WITHOUT_ROW_ID_ALIAS)?;
+        let tables: Vec<String> = tables.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        if tables.is_empty() {
+            return Ok(false);
+        }
+        let mut users = self.connection().prepare(sql::USERS_OF_ROW_IDS)?;
+        let users: Vec<String> = users.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(users.iter().any(|user| tables.iter().any(|table| definition::names(user, table))))
+    }
+}
+
+mod sql {
+    /// Tables with row ids that no column is an alias of. The key of a table WITHOUT ROWID is an index that the schema does
+    /// not list.
+    pub(super) const WITHOUT_ROW_ID_ALIAS: &str = "
+        SELECT tables.name
+        FROM main.sqlite_master AS tables
+        WHERE tables.type = 'table'
+          AND tables.rootpage > 0
+          AND tables.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+          AND NOT EXISTS (SELECT 1
+                          FROM pragma_index_list(tables.name, 'main') AS keys
+                          WHERE keys.origin = 'pk'
+                            AND keys.name NOT IN (SELECT name FROM main.sqlite_master WHERE type = 'index'))
+          AND NOT (1 = (SELECT count(*)
+                        FROM pragma_table_xinfo(tables.name, 'main') AS columns
+                        WHERE columns.pk > 0)
+                   AND EXISTS (SELECT 1
+                               FROM pragma_table_xinfo(tables.name, 'main') AS columns
+                               WHERE columns.pk > 0
+                                 AND columns.type = 'integer' COLLATE NOCASE)
+                   AND NOT EXISTS (SELECT 1
+                                   FROM pragma_index_list(tables.name, 'main') AS keys
+                                   WHERE keys.origin = 'pk'))";
+
+    /// Virtual tables and triggers.
+    pub(super) const USERS_OF_ROW_IDS: &str = "
+        SELECT sql
+        FROM main.sqlite_master
+        WHERE sql IS NOT NULL
+          AND (type = 'trigger' OR type = 'table' AND rootpage = 0)";
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::store::{Access, Store};
+    use crate::tag::Guard;
+
+    /// Its first half is ended, and the store is as it was; the second half is not, whatever it takes.
+    #[test]
+    fn a_vacuum_that_is_late_is_undone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for journal in ["wal", "delete"] {
+            let path = directory.path().join(journal);
+            let connection = Connection::open(&path).unwrap();
+            connection
+                .execute_batch(&format!(
+                    "PRAGMA journal_mode = {journal};
+                     PRAGMA synchronous = off;
+                     CREATE TABLE t (content);
+                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+                     INSERT INTO t SELECT zeroblob(1000) FROM n;
+                     DELETE FROM t WHERE rowid % 2;"
+                ))
+                .unwrap();
+            drop(connection);
+            let before = std::fs::read(&path).unwrap();
+            let host = Host::new(Guard::codescaler());
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            let late = space.vacuum(Duration::from_millis(1)).unwrap();
+            assert!(
+                matches!(late, Vacuumed::TooLong { lock } if lock >= Duration::from_millis(1)),
+                "{journal}: {late:?}"
+            );
+            assert!(matches!(space.checkpoint(Wal::Emptied).unwrap(), Checkpointed::Whole { .. }));
+            assert_eq!((space.file_bytes(), space.wal_bytes()), (before.len() as u64, 0), "{journal}");
+            drop(store);
+            assert_eq!(std::fs::read(&path).unwrap(), before, "{journal}");
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+        }
+    }
+
+    /// SQLite finds a journal by the name of the store: nothing is written to a file that has lost its name.
+    #[test]
+    fn a_store_whose_place_is_taken_is_left_alone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for (journal, auto_vacuum) in [("wal", 0), ("delete", 0), ("wal", 2), ("delete", 2)] {
+            let path = directory.path().join(format!("{journal}_{auto_vacuum}"));
+            let setup = format!(
+                "PRAGMA auto_vacuum = {auto_vacuum};
+                 PRAGMA journal_mode = {journal};
+                 CREATE TABLE t (content);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+                 INSERT INTO t SELECT zeroblob(1000) FROM n;
+                 DELETE FROM t WHERE rowid % 2;"
+            );
+            let away = path.with_extension("away");
+            Connection::open(&path).unwrap().execute_batch(&setup).unwrap();
+            let host = Host::new(Guard::codescaler());
+            let store = Store::attach(StoreRef::Path(&path), Access::Reclaim, &host).unwrap();
+            let space = store.space(host.lock_timeout).unwrap();
+            fs::rename(&path, &away).unwrap();
+            fs::copy(&away, &path).unwrap();
+            let before = fs::read(&away).unwrap();
+            let error = match auto_vacuum {
+                0 => space.vacuum(Duration::from_secs(60)).map(drop).unwrap_err(),
+                _ => space.free(u64::MAX, Duration::from_secs(60)).map(drop).unwrap_err(),
+            };
+            assert!(matches!(store.explain(error), StoreError::Unfit { .. }), "{journal} {auto_vacuum}");
+            assert_eq!(fs::read(&away).unwrap(), before, "{journal} {auto_vacuum}");
+        }
+    }
+
+    /// Which tables have row ids that a `VACUUM` may change.
+    #[test]
+    fn tables_whose_row_ids_may_change() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE alias (id INTEGER PRIMARY KEY);
+                 CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT);
+                 CREATE TABLE none (a);
+                 CREATE TABLE two (a, b, PRIMARY KEY (a, b));
+                 CREATE TABLE two_integers (a INTEGER, b INTEGER, PRIMARY KEY (a, b));
+                 CREATE TABLE text (id TEXT PRIMARY KEY);
+                 CREATE TABLE descending (id INTEGER PRIMARY KEY DESC);
+                 CREATE TABLE without (id INTEGER PRIMARY KEY) WITHOUT ROWID;
+                 CREATE TABLE without_two (a, b, PRIMARY KEY (a, b)) WITHOUT ROWID;
+                 CREATE TABLE sqliteish (a);
+                 CREATE INDEX none_a ON none (a);
+                 CREATE VIEW view AS SELECT * FROM none;",
+            )
+            .unwrap();
+        let mut tables = connection.prepare(sql::WITHOUT_ROW_ID_ALIAS).unwrap();
+        let tables: Vec<String> = tables.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(tables, ["none", "two", "two_integers", "text", "descending", "sqliteish"]);
+    }
+}
