@@ -105,8 +105,6 @@ const STORE: &str = r#"
       (5, 'a5', '{}', 'failed', '["codescaler","codescaler_kind_-x"]', 1700000004000, NULL, NULL),
       (6, 'a6', '{}', 'succeeded', '["codescaler","codescaler_kind_step"]', 1700000009000, NULL, 7),
       (7, 'a7', '{}', 'running', '["codescaler","codescaler_kind_step"]', 1700000009000, NULL, 7);
-    -- No process has this pid.
-    UPDATE jobs SET pid = 2147483647 WHERE id = 7;
     WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 7)
     INSERT INTO actions (name, spec_json) SELECT 'a' || n, '{"tags":["codescaler"]}' FROM number;
     INSERT INTO actions (name, spec_json, created_at_ms) VALUES ('leaked', '{"tags":["codescaler"]}', 1700000000000);
