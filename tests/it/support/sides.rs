@@ -32,7 +32,7 @@ impl Sides {
     pub(crate) fn without_store() -> Self {
         let dir = TempDir::new().expect("a directory");
         let path = |name: &str| dir.path().join(name);
-        let hero_proc = Server::serve(&path("hero_proc.db"), &path("hero_proc.sock"));
+        let hero_proc = Server::serve_with(&path("hero_proc.db"), &path("hero_proc.sock"), &["--same-pids"]);
         // It has looked for the store: from here on it has it open only for calls.
         hero_proc.says("no call will succeed until the store fits");
         let gateway = Server::gateway(&path("gateway.sock"), &path("hero_proc.sock"), &[]);
