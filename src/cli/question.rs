@@ -59,6 +59,8 @@ pub(crate) async fn ask(
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Answer::Yes,
         "a" | "all" if all => Answer::All,
+        // Ctrl-C ends the line, too, and that may be seen first.
+        _ if interrupts.pending().await => Answer::Interrupted,
         _ => Answer::No,
     }
 }
