@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 /// The parser is the binary's own.
+#[allow(dead_code, reason = "the command uses all of it")]
 #[path = "../../src/cli/age.rs"]
 mod age;
 

@@ -13,11 +13,13 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// Told another way: `none` or an i64 as Rust prints it, a dot, 64 digits of lower-case hexadecimal.
+/// Told another way: `none` or an i64, another i64, both as Rust prints them, and 80 digits of lower-case hexadecimal,
+/// with dots between them.
 fn is_token(text: &str) -> bool {
-    let Some((cutoff, digest)) = text.rsplit_once('.') else { return false };
-    let number = cutoff.parse::<i64>().is_ok_and(|number| number.to_string() == cutoff);
-    (cutoff == "none" || number)
-        && digest.chars().count() == 64
+    let [cutoff, now, digest] = text.split('.').collect::<Vec<_>>()[..] else { return false };
+    let is_number = |text: &str| text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    (cutoff == "none" || is_number(cutoff))
+        && is_number(now)
+        && digest.chars().count() == 80
         && digest.chars().all(|digit| digit.is_ascii_hexdigit() && !digit.is_ascii_uppercase())
 }

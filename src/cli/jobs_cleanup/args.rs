@@ -31,7 +31,7 @@ Examples:
   hero_proc_cleanup jobs-cleanup --older-than 7d
   hero_proc_cleanup jobs-cleanup --phase succeeded --older-than 14d --keep-last 10 --except-kind release
   hero_proc_cleanup jobs-cleanup --kind build --actor ana --before 2026-11-01 --yes
-  hero_proc_cleanup jobs-cleanup --older-than 7d --plan 1790000000000.3f9a...")]
+  hero_proc_cleanup jobs-cleanup --older-than 7d --plan 1790000000000.1790086400000.3f9a...")]
 pub(crate) struct Args {
     /// Only jobs of this kind, such as build
     #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
