@@ -47,7 +47,7 @@ pub struct CleanupByTagParams {
     /// A job that carries one of these stays.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except_tags: Vec<String>,
-    /// What both methods take.
+    /// What both sides take.
     #[serde(flatten)]
     pub options: Options,
 }
@@ -82,7 +82,7 @@ pub struct JobsCleanupParams {
     /// No jobs of these actors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except_actor: Vec<String>,
-    /// What both methods take.
+    /// What both sides take.
     #[serde(flatten)]
     pub options: Options,
 }

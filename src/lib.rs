@@ -6,8 +6,10 @@
 //! ```text
 //! job.cleanup_by_tag params
 //!   method    a method's name and params → a request; its report → JSON; its errors → error objects (rpc)
+//!   request   what is asked for: a request that exists is valid
 //!   cleanup   plan → stop → transaction: lock → decide again → DELETE → COMMIT
-//!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks them
+//!   plan      which jobs go, which actions go, why the others stay; the plan token  ← the rules, and why no race breaks
+//!             them (phase: when a job has finished)
 //!   spec      the JSON that jobs, actions and services hold
 //!   store     Store → Snapshot, which reads, or Locked, which deletes and commits    ← the only SQL, the only commit
 //!   host      what a host lends to every call: guard, control over jobs, cancel
@@ -17,8 +19,8 @@
 //!
 //! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
 //! `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
-//! features: `client` (typed clients, and `gateway`, the same methods for admins), `server` (all of them over HTTP on a Unix
-//! socket), `cli` (the binary).
+//! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log), `server`
+//! (all of them over HTTP on a Unix socket), `cli` (the binary).
 //!
 //! # What always holds
 //!

@@ -1,4 +1,4 @@
-//! The OpenRPC documents of both methods, as they are served, and how a host merges one into its own.
+//! The OpenRPC documents of both sides, as they are served, and how a host merges one into its own.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -24,7 +24,7 @@ pub enum MergeError {
     MethodTaken(String),
 }
 
-/// Adds the method of `added` ([`HERO_PROC`] or [`CODESCALERS`]) to `document`, a host's own OpenRPC document, with the
+/// Adds the methods of `added` ([`HERO_PROC`] or [`CODESCALERS`]) to `document`, a host's own OpenRPC document, with the
 /// schemas that it refers to. A schema whose name the host uses for something else gets another; `rpc.discover` and
 /// everything else of the host's stays as it is.
 ///
@@ -39,7 +39,7 @@ pub enum MergeError {
 ///
 /// # Errors
 ///
-/// If the host has the method already, or one of the two is no OpenRPC document.
+/// If the host has one of the methods already, or one of the two is no OpenRPC document.
 pub fn merge(document: &mut Value, added: &str) -> Result<(), MergeError> {
     let added: Value = serde_json::from_str(added).map_err(|_| MergeError::Added)?;
     let mut methods = methods(&added).ok_or(MergeError::Added)?.clone();

@@ -25,7 +25,8 @@
 //!    waiting for.
 //! 7. It is not among the last of its group (`kept_last`), of which successes and failures are counted apart.
 //! 8. No row that stays holds on to it by a foreign key (`referenced`). A job that goes in the same call holds nothing.
-//! 9. Fewer than `limit` jobs are taken before it, and none of those that it waits for is left (`over_limit`).
+//! 9. Fewer than `limit` jobs are taken before it, and none of those that it waits for is left (`over_limit`). Where no limit
+//!    was given, those before it and itself, with their actions, weigh no more than 1 GiB, too.
 //!
 //! The first condition that fails is the reason under which it is counted. A job that this call has stopped is judged as it
 //! was before. Conditions 1 to 5 are decided by the row alone ([`job`]), 6 to 8 by all rows together, and the order in which

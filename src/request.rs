@@ -27,7 +27,7 @@ pub struct Request {
     pub mode: Mode,
     /// The fate of jobs that have not finished.
     pub force: Force,
-    /// The most jobs in one call, lowest id first; none: 50,000.
+    /// The most jobs in one call, lowest id first; none: 50,000, and no more than weigh 1 GiB together.
     pub limit: Option<NonZeroUsize>,
     /// The most entries in each list of the report.
     pub max_ids: usize,
@@ -37,7 +37,7 @@ pub struct Request {
 
 impl Request {
     /// The deletion of the finished jobs that carry all of `tags`, whatever their age, with the actions that nothing refers
-    /// to any more, at most 50,000 jobs in one call.
+    /// to any more, at most 50,000 jobs and 1 GiB in one call.
     #[must_use]
     pub fn new(tags: Tags) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Both methods over HTTP/1.1 over a Unix socket, as every Hero service serves its own.
+//! The methods of one side over HTTP/1.1 over a Unix socket, as every Hero service serves its own.
 //!
 //! ```text
 //! socket    Listener: bound with its mode from the first moment, removed when it goes
@@ -7,7 +7,7 @@
 //! patient   the time that a client has to take its answer
 //! http      POST /rpc, GET /health, /openrpc.json, the manifest
 //! dispatch  JSON-RPC 2.0: calls, batches, notifications
-//! service   what is called: job.cleanup_by_tag or jobs.cleanup
+//! service   what is called: the methods of hero_proc's side, or of codescalers'
 //! health    whether the store can be used
 //! room      the answers in memory, and which calls may add to them
 //! ```
