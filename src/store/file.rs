@@ -1,21 +1,21 @@
 //! The store's file: whether it may be used at all, whether it is still the same, and why SQLite could not use it.
 //!
-//! What is asked here is asked of the file system, never of the file: closing a file gives up every lock that the process
-//! has on it, and a host that embeds this crate has the store open as well.
+//! The file itself is opened by SQLite alone, and everything else is asked of the file system: when any descriptor of a
+//! file is closed, the process loses all its locks on that file, and a host that embeds this crate has the store open.
 //!
 //! # One name
 //!
-//! SQLite finds a WAL or a rollback journal by the name of the store. Under a second name (a hard link, a mount of the one
-//! file) there would be another WAL: committed rows would be missing, and the next checkpoint would mix both. So a file
-//! with a second name is refused, whatever its journal mode: SQLite can't tell the mode without opening the WAL. Only a
-//! mount that another mount namespace has of the file can't be seen from here.
+//! SQLite finds the WAL, and the rollback journal that a crash has left, by the name of the store. A second name (a hard
+//! link, a mount of the single file) leads to another WAL and another journal: committed rows are missing there, and the
+//! next checkpoint or rollback destroys what was written. So a file with a second name is refused, whatever its journal
+//! mode. A mount of the file in another mount namespace can't be seen from here.
 //!
 //! # One owner
 //!
 //! SQLite makes files beside the store: in WAL mode for every connection, with a rollback journal for every transaction.
-//! They belong to whoever runs it (but root's are given to the store's owner, by SQLite), and are left behind by a process
-//! that is killed. If they belong to another user, the store's owner can't open the store any more. So only root and the
-//! owner make them: others may use those that are there, and read a store that has none to make.
+//! They belong to the user of the process (SQLite gives those of root to the store's owner), and a process that is killed
+//! leaves them behind. If they belong to another user, the store's owner can no longer open the store. So only root and
+//! the owner let SQLite make files. Anybody else may use files that are there, and may read where SQLite makes none.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -29,8 +29,6 @@ use super::StoreError;
 use super::connection::Access;
 use super::disk::free_bytes;
 use super::procfs::{ENTER, READ, User, WRITE, mount};
-
-const MOVED: &str = "another file has taken its place";
 
 /// The bytes of the smallest file that SQLite makes beside a store in WAL mode: the WAL's index.
 const LEAST_ROOM: u64 = 32 * 1024;
@@ -74,7 +72,8 @@ impl StoreFile {
     pub(super) fn check_place(&self) -> Result<(), StoreError> {
         match Self::find(&self.given) {
             Ok(there) if there.is(self) => Ok(()),
-            _ => Err(StoreError::unfit(MOVED)),
+            Ok(_) => Err(StoreError::unfit("another file has taken its place")),
+            Err(_) => Err(StoreError::unusable("it is no longer where it was")),
         }
     }
 
@@ -135,13 +134,15 @@ impl StoreFile {
     pub(super) fn explain(&self, error: StoreError, access: Access) -> StoreError {
         match error {
             // SQLite sees that the file has moved, too, and calls the store read-only.
-            StoreError::Unusable { .. } if self.check_place().is_err() => StoreError::unfit(MOVED),
-            StoreError::Unusable { problem } => match (self.cause(access), free_bytes(&self.path)) {
-                (Some(cause), _) => StoreError::Unusable { problem: cause },
-                // A file beside the store could not be made, or not be given its size.
-                (None, Some(free @ ..LEAST_ROOM)) => StoreError::Full { needed: None, free },
-                (None, _) => StoreError::Unusable { problem },
-            },
+            StoreError::Unusable { problem } => {
+                match (self.check_place(), self.cause(access), free_bytes(&self.path)) {
+                    (Err(moved), ..) => moved,
+                    (Ok(()), Some(cause), _) => StoreError::Unusable { problem: cause },
+                    // A file beside the store could not be made, or not be given its size.
+                    (Ok(()), None, Some(free @ ..LEAST_ROOM)) => StoreError::Full { needed: None, free },
+                    (Ok(()), None, _) => StoreError::Unusable { problem },
+                }
+            }
             StoreError::Full { needed, free } => {
                 StoreError::Full { needed, free: free_bytes(&self.path).unwrap_or(free) }
             }

@@ -132,6 +132,24 @@ fn a_store_that_is_replaced_under_a_call_is_left_alone() {
     }
 }
 
+/// The same for a store that is moved away.
+#[test]
+fn a_store_that_is_moved_away_under_a_call_is_left_alone() {
+    for step in ["lock", "delete", "deleted"] {
+        let sample = Sample::new();
+        let (from, to) = (sample.path.clone(), sample.file("moved.db"));
+        let before = sample.dump();
+        when(step, {
+            let to = to.clone();
+            move || fs::rename(from, to).unwrap()
+        });
+        let error = call(&sample.path, false).expect_err(step);
+        assert_eq!(error.message, "the store can't be used: it is no longer where it was", "{step}");
+        fs::rename(to, &sample.path).unwrap();
+        assert_eq!(sample.dump(), before, "{step}");
+    }
+}
+
 /// A mount that goes when dropped.
 struct Mounted(PathBuf);
 
