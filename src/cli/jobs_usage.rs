@@ -87,7 +87,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let mut client = Client::new(sockets::path(socket.clone(), sockets::GATEWAY));
     // The gateway answers, or the connection ends.
     client.timeout = None;
-    let answer = client.jobs_usage(&params).await?;
+    let answer = client.jobs_usage(&params).await.map_err(|error| Failure::of_call(error, &client.socket))?;
     let lines = params.top.unwrap_or(TABLE_TOP);
     output::print_as(format, &answer, |answer, screen| usage::table(answer, screen, lines)).map(drop)
 }

@@ -351,10 +351,13 @@ fn no_permission_is_a_refusal_only_at_the_sockets_of_the_command() {
     let gateway = Scripted::new();
     for (socket, code) in [(gateway.socket(), 5), (gateway.socket().with_file_name("hero_proc.sock"), 6)] {
         let data = json!({ "kind": "upstream_unreachable", "socket": socket, "cause": "permission_denied" });
-        gateway.refuses(json!({ "code": -32023, "message": "no permission", "data": data }));
-        let output = gateway.cleanup(&["--yes"]).output().expect("the binary runs");
-        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("cause: \"permission_denied\""), "{}", text(&output.stderr));
+        for command in [&["jobs-cleanup", "--yes"][..], &["jobs-usage"], &["jobs-reclaim"]] {
+            gateway.refuses(json!({ "code": -32023, "message": "no permission", "data": data }));
+            let output =
+                binary().args(command).arg("--socket").arg(gateway.socket()).output().expect("the binary runs");
+            assert_eq!(output.status.code(), Some(code), "{command:?}: {}", text(&output.stderr));
+            assert!(text(&output.stderr).contains("cause: \"permission_denied\""), "{}", text(&output.stderr));
+        }
     }
 }
 

@@ -42,6 +42,7 @@ mod readme;
 mod reclaim;
 mod reclaim_command;
 mod reclaim_faults;
+mod rights;
 mod room;
 mod rows;
 mod said_once;
