@@ -776,6 +776,15 @@ fn a_leaked_action_must_carry_every_tag() {
         );
         assert_eq!(report.actions_kept_count, 0, "{params}");
     }
+    // Beside one that goes with its job, too.
+    sample.execute(&format!(
+        r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('of_a_job', '{{}}', 'done', '{ROOT}');
+           INSERT INTO actions (name, spec_json) VALUES ('of_a_job', '{TAGGED}');"#
+    ));
+    for (leaked, planned) in [(false, "of_a_job"), (true, "both of_a_job one root")] {
+        let report = call(&sample, all_with(json!({ "dry_run": true, "leaked": leaked }))).unwrap();
+        assert_eq!((report.action_ids.join(" ").as_str(), report.actions_kept_count), (planned, 0), "{leaked}");
+    }
 }
 
 fn to_strings(names: &[&str]) -> Vec<String> {
