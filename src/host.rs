@@ -108,8 +108,8 @@ pub trait JobControl: Send + Sync {
         Ok(())
     }
 
-    /// Hears what a call has deleted, once after the commit, with the report's lists whole, so that the host can drop what
-    /// it keeps elsewhere (log files).
+    /// Hears what a call has deleted, after the commit, so that the host can drop what it keeps elsewhere (log files): every
+    /// id once, whatever the report for the caller lists, in as many calls as it takes for 10,000 ids of each list at a time.
     ///
     /// # Errors
     ///
