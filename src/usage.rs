@@ -310,7 +310,7 @@ fn jobs(snapshot: &Snapshot<'_>, reading: &Reading<'_>, named: &Named) -> Result
     Ok(tally)
 }
 
-/// Looks up the names of what is listed, each in the first job that has it.
+/// Reads the name of each entry of the lists, from the first job that has it.
 fn name(
     snapshot: &Snapshot<'_>,
     reading: &Reading<'_>,

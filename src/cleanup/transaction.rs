@@ -30,7 +30,7 @@ pub(super) struct Planned {
     pub(super) version: i64,
 }
 
-/// Deletes what is planned or, once others have written, what would be planned now, if that is expected.
+/// Deletes what is planned. If others have written since, it is planned anew, and deleted if `expect` agrees.
 pub(super) fn run(
     store: &mut Store<'_>,
     criteria: &Criteria<'_>,

@@ -64,7 +64,7 @@ fn raise_file_limit() -> Result<(), Failure> {
     }
 }
 
-/// Starts so many threads at once, and ends them. The runtime would panic where one of its own can't be started.
+/// Starts `threads` threads at once, and ends them. The runtime would panic where one of its own can't be started.
 fn try_threads(threads: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     let closed = gate.lock();

@@ -202,7 +202,7 @@ impl Layout {
         Self::around(widths.len()) + widths.iter().sum::<u16>()
     }
 
-    /// What a table of so many columns has around their texts: a line between any two and at both ends, and spaces.
+    /// The width that a table of `columns` columns needs beside their texts: for its lines, and the spaces next to them.
     fn around(columns: usize) -> u16 {
         u16::try_from(3 * columns + 1).unwrap_or(u16::MAX)
     }

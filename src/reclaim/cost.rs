@@ -52,7 +52,7 @@ impl Cost {
         }
     }
 
-    /// Of all steps. The room is that of the first one, of so many pages: the next ones take no more than there is.
+    /// The cost of all steps. Their room is that of the first step: the next ones take no more than there is.
     pub(super) fn of_steps(pages: Pages, journal: Journal, first_step: u64) -> Self {
         let (per_page_us, per_byte_us) = match journal {
             Journal::Wal => (4.0, 0.0012),

@@ -82,8 +82,8 @@ fn both() -> [String; 2] {
     ["leaked", "of_a_job"].map(ToOwned::to_owned)
 }
 
-/// Who looks at a plan for an hour and then says yes gets what was shown: an action that was recent then stays, and one that
-/// was not goes.
+/// A plan that is an hour old deletes what it showed: an action that was recent at the dry run stays, even though it is no
+/// longer recent.
 #[test]
 fn the_grace_of_a_plan_is_counted_from_its_moment() {
     for (set_at, stays) in [(NOW - 30_000, true), (NOW - 60_000, false)] {

@@ -1,4 +1,4 @@
-//! `GET /health`: what it says of a store, and that it waits for none.
+//! `GET /health`: what the answer says of a store. The answer waits for no store.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -600,7 +600,7 @@ fn tables() -> impl Strategy<Value = (&'static [Table], Chosen)> {
     prop_oneof![
         1 => Just((&[][..], Vec::new())),
         2 => (select(TABLES.to_vec()), prop::collection::vec(row.clone(), 0..12)),
-        // So many that they bound a batch, and none of them holds a job.
+        // Enough rows to end a batch; none of them holds a job.
         1 => (Just(TABLES[4]), prop::collection::vec(row, 60..160)),
     ]
 }

@@ -249,7 +249,7 @@ fn a_full_disk_is_seen_before_anything_is_touched() {
     }
 }
 
-/// A process whose files may only have so many bytes.
+/// A process that may write no file larger than a limit.
 #[test]
 fn a_limit_of_the_process_is_seen_as_well() {
     let sample = spacious("wal", "none", 4096, 2000, 5000);

@@ -67,7 +67,7 @@ fn what_must_not_happen_does_not_compile() {
     let source = fs::read_to_string(&lib).unwrap();
     let build = |attempt: &str| {
         fs::write(&lib, format!("{source}\n#[allow(dead_code)]\nmod attempt {{\n{attempt}\n}}\n")).unwrap();
-        // The dependencies are those of this very build, so only the crate itself is compiled.
+        // In the same target directory, so that the dependencies are checked once only.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));
         cargo

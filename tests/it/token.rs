@@ -327,7 +327,7 @@ fn assert_bound(rows: &str, change: &str) {
     assert_plan_bound((1, 1), rows, change);
 }
 
-/// The same, where so many jobs and actions are planned.
+/// The same, with these numbers of planned jobs and actions.
 fn assert_plan_bound(planned: (u64, u64), rows: &str, change: &str) {
     let sample = Sample::empty();
     sample.execute(rows);

@@ -1,4 +1,4 @@
-//! The binary as a process: what it says on stderr, the signals that it gets, and how it ends.
+//! The binary as a process: its stderr, its signals, its end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
