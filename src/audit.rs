@@ -10,12 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::gateway::{Caller, JOBS_USAGE};
-use crate::method::USAGE_BY_TAG;
+use crate::gateway::Caller;
+use crate::method::{Method, Side};
 use crate::rpc::{Kind, RpcError};
 
-/// The methods that change nothing.
-const READS: [&str; 2] = [USAGE_BY_TAG, JOBS_USAGE];
 /// The most characters that a line holds of what a caller, or another server, wrote.
 const MOST_WRITTEN: usize = 2000;
 /// The most characters of an id.
@@ -93,7 +91,8 @@ fn name_ids(method: &str, plan: Option<&str>, list: &str, ids: Option<&RawValue>
 /// Whether `method` changes nothing, whatever its params. A report that does not say that it is one of a dry run stands for
 /// a change: it may be another server's.
 fn only_reads(method: &str) -> bool {
-    READS.contains(&method)
+    let method = Method::named(method, Side::HeroProc).or_else(|| Method::named(method, Side::Codescalers));
+    method.is_some_and(Method::only_reads)
 }
 
 /// The beginning of `text`, with every character escaped that does not show as itself.

@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::method::Side;
 pub use crate::method::{Options, ReclaimParams};
 use crate::reclaim::Reclaimed;
 use crate::report::Report;
@@ -290,7 +291,7 @@ struct Answer<'a> {
 /// What can go wrong between sending a call and having its answer.
 #[derive(Debug, Error)]
 enum CallError {
-    #[error("{}", side.unreached(source))]
+    #[error("{}", unreached(*side, source))]
     Connect { side: Side, source: io::Error },
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
@@ -322,35 +323,21 @@ impl CallError {
     }
 }
 
-/// The side that a call is for. Either may be absent, and an error must tell which.
-#[derive(Debug, Clone, Copy)]
-enum Side {
-    HeroProc,
-    Gateway,
-}
-
-impl Side {
-    fn of(method: &str) -> Self {
-        if method.starts_with("jobs.") { Self::Gateway } else { Self::HeroProc }
-    }
-
-    /// Why this side can't be reached, and how it is started where it is not there.
-    fn unreached(self, error: &io::Error) -> String {
-        let (name, start) = match self {
-            Self::HeroProc => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
-            Self::Gateway => ("the gateway", "`hero_proc_cleanup gateway`"),
-        };
-        match error.kind() {
-            ErrorKind::NotFound => format!("{name} can't be reached, as its socket does not exist (start {start})"),
-            ErrorKind::ConnectionRefused => {
-                format!("{name} can't be reached, as nobody listens on its socket (start {start})")
-            }
-            ErrorKind::PermissionDenied => {
-                format!("{name} can't be reached, as this user has no permission on its socket")
-            }
-            ErrorKind::WouldBlock => format!("{name} can't be reached, as its queue of callers is full"),
-            _ => format!("{name} can't be reached: {error}"),
+/// Why `side` can't be reached, and how it is started where it is not there: either may be absent, and an error must tell
+/// which.
+fn unreached(side: Side, error: &io::Error) -> String {
+    let (name, start) = match side {
+        Side::HeroProc => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
+        Side::Codescalers => ("the gateway", "`hero_proc_cleanup gateway`"),
+    };
+    match error.kind() {
+        ErrorKind::NotFound => format!("{name} can't be reached, as its socket does not exist (start {start})"),
+        ErrorKind::ConnectionRefused => {
+            format!("{name} can't be reached, as nobody listens on its socket (start {start})")
         }
+        ErrorKind::PermissionDenied => format!("{name} can't be reached, as this user has no permission on its socket"),
+        ErrorKind::WouldBlock => format!("{name} can't be reached, as its queue of callers is full"),
+        _ => format!("{name} can't be reached: {error}"),
     }
 }
 

@@ -13,21 +13,21 @@ use serde_json::{Map, Value};
 
 use crate::audit::audit;
 use crate::client::Client;
-use crate::method::{CLEANUP_BY_TAG, Params, RECLAIM};
+use crate::method::{Method, Param, Params, Side};
 use crate::rpc::{Kind, RpcError};
-use crate::tag::{Guard, MAX_TAGS, codescaler_tags};
+use crate::tag::{Field, Guard, MAX_TAGS, codescaler_tags};
 
 /// The name of the method that deletes.
-pub const JOBS_CLEANUP: &str = "jobs.cleanup";
+pub const JOBS_CLEANUP: &str = Method::Cleanup.name(Side::Codescalers);
 
 /// The name of the method that says what jobs weigh.
-pub const JOBS_USAGE: &str = "jobs.usage";
+pub const JOBS_USAGE: &str = Method::Usage.name(Side::Codescalers);
 
 /// The name of the method that gives space back.
-pub const JOBS_RECLAIM: &str = "jobs.reclaim";
+pub const JOBS_RECLAIM: &str = Method::Reclaim.name(Side::Codescalers);
 
 /// The names of all methods of codescalers' side.
-pub const METHODS: &[&str] = &[JOBS_CLEANUP, JOBS_USAGE, JOBS_RECLAIM];
+pub const METHODS: &[&str] = &Method::names(Side::Codescalers);
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,18 +85,14 @@ impl Forwarder {
         params: impl Deserializer<'de>,
     ) -> Result<Box<RawValue>, RpcError> {
         let started = Instant::now();
+        let Some(known) = Method::named(method, Side::Codescalers) else { return Err(RpcError::no_method(method)) };
         // Params are read before anything is awaited: a deserializer need not be `Send`.
         let params = Params::read(params);
         let asked = params.as_ref().map(ToString::to_string).unwrap_or_default();
-        let result = match (params, method) {
-            (_, method) if !METHODS.contains(&method) => return Err(RpcError::no_method(method)),
+        let result = match params {
             _ if !gate.is_admin(caller) => Err(RpcError::new(Kind::NotAdmin, "only admins may clean up jobs")),
-            (Ok(params), JOBS_USAGE) => usage::forward(&self.hero_proc, params).await,
-            (Ok(params), method) => match to_upstream(method, params) {
-                Ok((method, call)) => self.hero_proc.call_raw(method, &call).await,
-                Err(error) => Err(error),
-            },
-            (Err(error), _) => Err(error),
+            Ok(params) => self.forward(known, params).await,
+            Err(error) => Err(error),
         };
         let outcome = result.and_then(|report| {
             let outcome = self.hero_proc.read_report(&report)?;
@@ -105,34 +101,36 @@ impl Forwarder {
         });
         outcome.inspect_err(|error| audit(method, caller, &asked, Err(error), started))
     }
-}
 
-/// The method of hero_proc's side that `method` becomes, and its params: as hero_proc would read them, or nothing is sent.
-fn to_upstream(method: &str, params: Params) -> Result<(&'static str, Map<String, Value>), RpcError> {
-    match method {
-        JOBS_CLEANUP => Ok((CLEANUP_BY_TAG, to_cleanup_by_tag(params)?)),
-        JOBS_RECLAIM => params.check_reclaim().map(|()| (RECLAIM, params.into())),
-        other => Err(RpcError::no_method(other)),
+    /// Makes the one call of hero_proc's side: with params as hero_proc would read them, or nothing is sent.
+    async fn forward(&self, method: Method, params: Params) -> Result<Box<RawValue>, RpcError> {
+        let name = method.name(Side::HeroProc);
+        match method {
+            Method::Cleanup => self.hero_proc.call_raw(name, &to_cleanup_by_tag(params)?).await,
+            Method::Usage => usage::forward(&self.hero_proc, name, params).await,
+            Method::Reclaim => {
+                params.check_reclaim()?;
+                self.hero_proc.call_raw(name, &Map::from(params)).await
+            }
+        }
     }
 }
 
 /// The params of `job.cleanup_by_tag` that those of `jobs.cleanup` stand for.
 fn to_cleanup_by_tag(mut params: Params) -> Result<Map<String, Value>, RpcError> {
-    let fields = [params.take_string("actor")?, params.take_string("kind")?, params.take_string("target")?];
-    let [actor, kind, target] = &fields;
-    params.add("tags", tags(actor, kind, target)?)?;
+    let tags = take_tags(&mut params)?;
+    params.add(Param::Tags, tags)?;
 
     let mut except = Vec::new();
-    for (name, field) in [("except_actor", 0), ("except_kind", 1), ("except_target", 2)] {
-        for value in params.take_strings(name)?.unwrap_or_default() {
+    for field in [Field::Actor, Field::Kind, Field::Target] {
+        let name = format!("except_{}", field.name());
+        for value in params.take_strings(&name)?.unwrap_or_default() {
             if value.is_empty() {
                 return Err(RpcError::param(name, "holds an empty string"));
             }
-            let mut one = [const { String::new() }; 3];
-            one[field] = value;
-            let [actor, kind, target] = &one;
-            let mut tags = codescaler_tags(actor, kind, target)
-                .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", name))?;
+            let of = |other| if field == other { value.as_str() } else { "" };
+            let mut tags = codescaler_tags(of(Field::Actor), of(Field::Kind), of(Field::Target))
+                .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", &*name))?;
             except.append(&mut tags.split_off(1));
             if except.len() > MAX_TAGS {
                 return Err(RpcError::param(name, format_args!("makes more than {MAX_TAGS} excepted tags")));
@@ -140,36 +138,34 @@ fn to_cleanup_by_tag(mut params: Params) -> Result<Map<String, Value>, RpcError>
         }
     }
     if !except.is_empty() {
-        params.add("except_tags", except)?;
-    } else if params.has("except_tags") {
-        return Err(RpcError::param("except_tags", "is no param of this method"));
+        params.add(Param::ExceptTags, except)?;
+    } else if params.has(Param::ExceptTags) {
+        return Err(RpcError::param(Param::ExceptTags, "is no param of this method"));
     }
 
-    let keep_by = match params.take_strings("keep_by")? {
-        Some(fields) => Some(fields.iter().map(|field| prefix_of(field)).collect::<Result<Vec<_>, _>>()?),
-        None => params.has("keep_last").then(|| vec![KIND_PREFIX.to_owned()]),
+    let keep_by = match params.take_strings(Param::KeepBy)? {
+        Some(fields) => Some(fields.iter().map(|field| group_prefix(field)).collect::<Result<Vec<_>, _>>()?),
+        None => params.has(Param::KeepLast).then(|| vec![Field::Kind.prefix().to_owned()]),
     };
     if let Some(keep_by) = keep_by {
-        params.add("keep_by", keep_by)?;
+        params.add(Param::KeepBy, keep_by)?;
     }
     params.check(&Guard::codescaler(), Utc::now())?;
     Ok(params.into())
 }
 
-fn tags(actor: &str, kind: &str, target: &str) -> Result<Vec<String>, RpcError> {
-    codescaler_tags(actor, kind, target)
+/// Takes out `actor`, `kind` and `target`: the tags that they stand for.
+fn take_tags(params: &mut Params) -> Result<Vec<String>, RpcError> {
+    let mut take = |field: Field| params.take_string(field.name());
+    let (actor, kind, target) = (take(Field::Actor)?, take(Field::Kind)?, take(Field::Target)?);
+    codescaler_tags(&actor, &kind, &target)
         .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))
 }
 
-/// What the tag of a job's kind begins with.
-const KIND_PREFIX: &str = "codescaler_kind_";
-/// What the tag of a job's target begins with.
-const TARGET_PREFIX: &str = "codescaler_target_";
-
-fn prefix_of(field: &str) -> Result<String, RpcError> {
-    match field {
-        "kind" => Ok(KIND_PREFIX.to_owned()),
-        "target" => Ok(TARGET_PREFIX.to_owned()),
-        _ => Err(RpcError::param("keep_by", "must be an array of \"kind\" and \"target\"")),
+/// The prefix by which jobs are grouped that an entry of `keep_by` stands for.
+fn group_prefix(field: &str) -> Result<String, RpcError> {
+    match Field::named(field) {
+        Some(field @ (Field::Kind | Field::Target)) => Ok(field.prefix().to_owned()),
+        _ => Err(RpcError::param(Param::KeepBy, "must be an array of \"kind\" and \"target\"")),
     }
 }

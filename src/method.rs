@@ -9,10 +9,8 @@
 //! [`params`] alone, which parses them once, into requests that can't be wrong.
 
 mod errors;
+mod names;
 mod params;
-#[cfg(feature = "client")]
-mod usage_fields;
-mod usage_params;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -25,25 +23,27 @@ use crate::reclaim::{Reclaimed, reclaim};
 use crate::report::Report;
 use crate::rpc::RpcError;
 use crate::store::StoreRef;
+use crate::usage::{Usage, usage};
 
+pub(crate) use names::{Method, Side};
 pub use params::MAX_LIMIT;
-pub(crate) use params::Params;
+#[cfg(feature = "client")]
+pub(crate) use params::MAX_PREFIXES;
 #[cfg(feature = "client")]
 pub use params::{Options, ReclaimParams};
-#[cfg(feature = "client")]
-pub(crate) use usage_fields::UsageByFields;
+pub(crate) use params::{Param, Params};
 
 /// The name of the method that deletes.
-pub const CLEANUP_BY_TAG: &str = "job.cleanup_by_tag";
+pub const CLEANUP_BY_TAG: &str = Method::Cleanup.name(Side::HeroProc);
 
 /// The name of the method that says what jobs weigh.
-pub const USAGE_BY_TAG: &str = "job.usage_by_tag";
+pub const USAGE_BY_TAG: &str = Method::Usage.name(Side::HeroProc);
 
 /// The name of the method that gives space back.
-pub const RECLAIM: &str = "store.reclaim";
+pub const RECLAIM: &str = Method::Reclaim.name(Side::HeroProc);
 
 /// The names of all methods of the extension.
-pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, USAGE_BY_TAG, RECLAIM];
+pub const METHODS: &[&str] = &Method::names(Side::HeroProc);
 
 /// Answers a call of `method`, one of [`METHODS`], with `params`: a `&serde_json::Value`, a `&RawValue`, or any other
 /// deserializer of JSON. From text, repeated names are seen and refused; a `Value` has already dropped them.
@@ -71,11 +71,12 @@ pub fn call<'s, 'de>(
     host: &Host,
     now: DateTime<Utc>,
 ) -> Result<Box<RawValue>, RpcError> {
-    let result = match method {
-        CLEANUP_BY_TAG => cleanup_by_tag(params, store.into(), host, now).and_then(|report| json(&report)),
-        USAGE_BY_TAG => usage_params::answer(params, store.into(), host, now).and_then(|usage| json(&usage)),
-        RECLAIM => store_reclaim(params, store.into(), host).and_then(|reclaimed| json(&reclaimed)),
-        _ => Err(RpcError::no_method(method)),
+    let store = store.into();
+    let result = match Method::named(method, Side::HeroProc) {
+        Some(Method::Cleanup) => cleanup_by_tag(params, store, host, now).and_then(|report| json(&report)),
+        Some(Method::Usage) => usage_by_tag(params, store, host, now).and_then(|usage| json(&usage)),
+        Some(Method::Reclaim) => store_reclaim(params, store, host).and_then(|reclaimed| json(&reclaimed)),
+        None => Err(RpcError::no_method(method)),
     };
     result.inspect_err(RpcError::log)
 }
@@ -88,6 +89,16 @@ fn cleanup_by_tag<'de>(
 ) -> Result<Report, RpcError> {
     let request = Params::read(params)?.into_request(&host.guard, now)?;
     cleanup(store, host, &request, now).map_err(|error| errors::object(&error))
+}
+
+fn usage_by_tag<'de>(
+    params: impl Deserializer<'de>,
+    store: StoreRef<'_>,
+    host: &Host,
+    now: DateTime<Utc>,
+) -> Result<Usage, RpcError> {
+    let query = Params::read(params)?.into_usage_query(&host.guard)?;
+    usage(store, host, &query, now).map_err(|error| errors::object(&error.into()))
 }
 
 fn store_reclaim<'de>(params: impl Deserializer<'de>, store: StoreRef<'_>, host: &Host) -> Result<Reclaimed, RpcError> {

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use serde_json::{Map, Value, json};
 
+use crate::method::Param;
 use crate::plan::PlanToken;
 use crate::tag::{Tag, Tags};
 
@@ -83,33 +84,33 @@ impl Request {
             json!(texts)
         };
         let mut asked = Map::new();
-        let mut ask = |name: &str, value: Value| drop(asked.insert(name.to_owned(), value));
-        ask("tags", tags.asked().map(Tag::as_str).collect());
+        let mut ask = |param: Param, value: Value| drop(asked.insert(param.to_string(), value));
+        ask(Param::Tags, tags.asked().map(Tag::as_str).collect());
         if !except_tags.is_empty() {
-            ask("except_tags", texts(except_tags));
+            ask(Param::ExceptTags, texts(except_tags));
         }
         match age {
             Age::Any => {}
-            Age::OlderThan(ms) => ask("older_than_ms", (*ms).into()),
-            Age::Before(ms) => ask("before_ms", (*ms).into()),
+            Age::OlderThan(ms) => ask(Param::OlderThanMs, (*ms).into()),
+            Age::Before(ms) => ask(Param::BeforeMs, (*ms).into()),
         }
         if let Some(Phases(phases)) = phases {
-            ask("phases", json!(phases));
+            ask(Param::Phases, json!(phases));
         }
         if let Some(KeepLast { count, by }) = keep_last {
-            ask("keep_last", count.get().into());
+            ask(Param::KeepLast, count.get().into());
             if let Some(by) = by {
-                ask("keep_by", texts(by));
+                ask(Param::KeepBy, texts(by));
             }
         }
         if *leaked == Leaked::Stay {
-            ask("leaked", false.into());
+            ask(Param::Leaked, false.into());
         }
         if *force == Force::Stop {
-            ask("force", true.into());
+            ask(Param::Force, true.into());
         }
         if let Some(limit) = limit {
-            ask("limit", limit.get().into());
+            ask(Param::Limit, limit.get().into());
         }
         asked
     }

@@ -140,8 +140,9 @@ impl RpcError {
     }
 
     /// An error of [`Kind::InvalidParams`] about the param `name`.
-    pub(crate) fn param(name: &str, problem: impl fmt::Display) -> Self {
-        let name = excerpt(name);
+    pub(crate) fn param(name: impl fmt::Display, problem: impl fmt::Display) -> Self {
+        let name = name.to_string();
+        let name = excerpt(&name);
         Self::new(Kind::InvalidParams, format_args!("param {name:?} {problem}")).with("param", name)
     }
 

@@ -241,17 +241,54 @@ pub fn codescaler_tags(actor: &str, kind: &str, target: &str) -> Result<Vec<Stri
         return Err(GrammarError::AmbiguousActor);
     }
     let mut tags = vec![CODESCALER.to_owned()];
-    for (field, infix, value) in [("actor", "", actor), ("kind", "kind_", kind), ("target", "target_", target)] {
+    for (field, value) in [(Field::Actor, actor), (Field::Kind, kind), (Field::Target, target)] {
         if value.is_empty() {
             continue;
         }
-        let tag = format!("{CODESCALER}_{infix}{value}");
+        let tag = format!("{}{value}", field.prefix());
         if tag.len() > MAX_TAG_BYTES {
-            return Err(GrammarError::TooLong { field });
+            return Err(GrammarError::TooLong { field: field.name() });
         }
         tags.push(tag);
     }
     Ok(tags)
+}
+
+/// A field of codescalers' that a job bears as a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Kind,
+    Target,
+    Actor,
+}
+
+impl Field {
+    #[cfg(feature = "client")]
+    pub(crate) const ALL: [Self; 3] = [Self::Kind, Self::Target, Self::Actor];
+
+    /// The name of the field, as params have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Target => "target",
+            Self::Actor => "actor",
+        }
+    }
+
+    /// The beginning of the field's tags. An actor's is the beginning of all others' as well.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Kind => "codescaler_kind_",
+            Self::Target => "codescaler_target_",
+            Self::Actor => "codescaler_",
+        }
+    }
+
+    /// The field of this name.
+    #[cfg(feature = "client")]
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
 }
 
 /// Why actor, kind and target make no tags.

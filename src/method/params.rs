@@ -2,7 +2,9 @@
 //!
 //! Both sides read by these: a gateway takes its own params out, adds `tags`, and hands the rest on.
 
+mod names;
 mod reclaim;
+mod usage;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,6 +20,7 @@ use crate::request::{Age, Force, KeepLast, Leaked, Mode, Phases, Request};
 use crate::rpc::{Kind, RpcError, excerpt};
 use crate::tag::{Guard, MAX_TAG_BYTES, MAX_TAGS, Tag, TagError, Tags, TagsError};
 
+pub(crate) use names::Param;
 #[cfg(feature = "client")]
 pub use reclaim::ReclaimParams;
 
@@ -25,8 +28,8 @@ pub use reclaim::ReclaimParams;
 pub const MAX_LIMIT: usize = 1_000_000;
 /// The highest `keep_last`.
 const MAX_KEEP_LAST: i64 = 10_000;
-/// The most prefixes in `keep_by`.
-const MAX_PREFIXES: usize = 8;
+/// The most prefixes in `keep_by` and in `by`.
+pub(crate) const MAX_PREFIXES: usize = 8;
 /// The most entries in `phases`.
 const MAX_PHASES: usize = 16;
 
@@ -115,46 +118,65 @@ impl Params {
         let mut phases = None;
         let mut request = Request::new(guard.everything());
         for (name, value) in self.0 {
-            // Clients that were generated write an absent optional as null.
-            if value.is_null() && name != TAGS && KNOWN.contains(&name.as_str()) {
-                continue;
-            }
-            match name.as_str() {
-                TAGS => tags = Some(read_strings(&name, &value)?),
-                "except_tags" => request.except_tags = read_tags(guard, &name, &value, MAX_TAGS)?,
-                "older_than_ms" => older_than = Some(read_integer(&name, &value, 0, i64::MAX)?.unsigned_abs()),
-                "before_ms" => before = Some(read_before(&name, &value, now)?),
-                "phases" => phases = Some(read_phases(&name, &value)?),
-                "keep_last" => keep_last = Some(read_keep_last(&name, &value)?),
-                "keep_by" => keep_by = Some(read_tags(guard, &name, &value, MAX_PREFIXES)?),
-                "leaked" => request.leaked = if read_bool(&name, &value)? { Leaked::Go } else { Leaked::Stay },
-                "dry_run" => request.mode = if read_bool(&name, &value)? { Mode::DryRun } else { Mode::Delete },
-                "force" => request.force = if read_bool(&name, &value)? { Force::Stop } else { Force::Off },
-                "limit" => request.limit = Some(read_limit(&name, &value)?),
-                "max_ids" => request.max_ids = read_count(&name, &value, 0)?,
-                "expect_plan" => request.expect_plan = plan(&name, read_string(&name, &value)?)?,
-                _ => return Err(unknown(&name)),
+            match (Param::named(&name), &value) {
+                (Some(Param::Tags), value) => tags = Some(read_strings(&name, value)?),
+                (
+                    Some(Param::By | Param::Top | Param::WithinMs | Param::MinFreePercent | Param::MinFreeBytes) | None,
+                    _,
+                ) => return Err(unknown(&name)),
+                // Clients that were generated write an absent optional as null.
+                (Some(_), Value::Null) => {}
+                (Some(Param::ExceptTags), value) => request.except_tags = read_tags(guard, &name, value, MAX_TAGS)?,
+                (Some(Param::OlderThanMs), value) => {
+                    older_than = Some(read_integer(&name, value, 0, i64::MAX)?.unsigned_abs());
+                }
+                (Some(Param::BeforeMs), value) => before = Some(read_before(&name, value, now)?),
+                (Some(Param::Phases), value) => phases = Some(read_phases(&name, value)?),
+                (Some(Param::KeepLast), value) => keep_last = Some(read_keep_last(&name, value)?),
+                (Some(Param::KeepBy), value) => keep_by = Some(read_tags(guard, &name, value, MAX_PREFIXES)?),
+                (Some(Param::Leaked), value) => {
+                    request.leaked = if read_bool(&name, value)? { Leaked::Go } else { Leaked::Stay };
+                }
+                (Some(Param::DryRun), value) => {
+                    request.mode = if read_bool(&name, value)? { Mode::DryRun } else { Mode::Delete };
+                }
+                (Some(Param::Force), value) => {
+                    request.force = if read_bool(&name, value)? { Force::Stop } else { Force::Off };
+                }
+                (Some(Param::Limit), value) => request.limit = Some(read_limit(&name, value)?),
+                (Some(Param::MaxIds), value) => request.max_ids = read_count(&name, value, 0)?,
+                (Some(Param::ExpectPlan), value) => request.expect_plan = plan(&name, read_string(&name, value)?)?,
             }
         }
-        let tags = tags.ok_or_else(|| RpcError::param(TAGS, "is missing"))?;
-        request.tags = admit_all(guard, &tags)?;
+        request.tags = admit_all(guard, tags)?;
         request.age = match (older_than, before) {
             (None, None) => Age::Any,
             (Some(age), None) => Age::OlderThan(age),
             (None, Some(moment)) => Age::Before(moment),
-            (Some(_), Some(_)) => return Err(RpcError::param("before_ms", "can't be given with \"older_than_ms\"")),
+            (Some(_), Some(_)) => {
+                return Err(RpcError::param(
+                    Param::BeforeMs,
+                    format_args!("can't be given with \"{}\"", Param::OlderThanMs),
+                ));
+            }
         };
         request.keep_last = match (keep_last, keep_by) {
             (Some(count), by) => Some(KeepLast { by, ..KeepLast::new(count) }),
             (None, None) => None,
-            (None, Some(_)) => return Err(RpcError::param("keep_by", "can only be given with \"keep_last\"")),
+            (None, Some(_)) => {
+                return Err(RpcError::param(
+                    Param::KeepBy,
+                    format_args!("can only be given with \"{}\"", Param::KeepLast),
+                ));
+            }
         };
         if let Some(phases) = phases {
             if request.force == Force::Off
                 && let Some(phase) = phases.iter().find(|phase| phase::outcome(phase).is_none())
             {
-                let problem = format!("holds {:?}, which is no terminal phase, without \"force\"", excerpt(phase));
-                return Err(RpcError::param("phases", problem));
+                let problem =
+                    format!("holds {:?}, which is no terminal phase, without \"{}\"", excerpt(phase), Param::Force);
+                return Err(RpcError::param(Param::Phases, problem));
             }
             request.phases = Phases::new(phases);
         }
@@ -179,23 +201,25 @@ impl Params {
 
     /// Takes the param `name` out, an array of strings, if it is there.
     #[cfg(feature = "client")]
-    pub(crate) fn take_strings(&mut self, name: &str) -> Result<Option<Vec<String>>, RpcError> {
-        self.take(name).map(|value| read_strings(name, &value)).transpose()
+    pub(crate) fn take_strings(&mut self, name: impl fmt::Display) -> Result<Option<Vec<String>>, RpcError> {
+        let name = name.to_string();
+        self.take(&name).map(|value| read_strings(&name, &value)).transpose()
     }
 
-    /// Whether the param `name` is there, and is no null.
+    /// Whether `param` is there, and is no null.
     #[cfg(feature = "client")]
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(param, value)| param == name && !value.is_null())
+    pub(crate) fn has(&self, param: Param) -> bool {
+        self.0.iter().any(|(name, value)| Param::named(name) == Some(param) && !value.is_null())
     }
 
-    /// Adds params that a gateway's own stand for. Its callers may not give any of these themselves.
+    /// Adds a param that a gateway's own stand for. Its callers may not give this param themselves.
     #[cfg(feature = "client")]
-    pub(crate) fn add(&mut self, name: &str, value: Vec<String>) -> Result<(), RpcError> {
-        if self.0.iter().any(|(param, _)| param == name) {
-            return Err(unknown(name));
+    pub(crate) fn add(&mut self, param: Param, value: Vec<String>) -> Result<(), RpcError> {
+        let name = param.to_string();
+        if self.0.iter().any(|(own, _)| *own == name) {
+            return Err(unknown(&name));
         }
-        self.0.push((name.to_owned(), value.into()));
+        self.0.push((name, value.into()));
         Ok(())
     }
 
@@ -224,38 +248,22 @@ impl fmt::Display for Params {
     }
 }
 
-const TAGS: &str = "tags";
-
-/// The params of a cleanup that may be null.
-const KNOWN: [&str; 12] = [
-    "except_tags",
-    "older_than_ms",
-    "before_ms",
-    "phases",
-    "keep_last",
-    "keep_by",
-    "leaked",
-    "dry_run",
-    "force",
-    "limit",
-    "max_ids",
-    "expect_plan",
-];
-
-pub(super) fn unknown(name: &str) -> RpcError {
+fn unknown(name: &str) -> RpcError {
     RpcError::param(name, "is no param of this method")
 }
 
-pub(super) fn admit_all(guard: &Guard, tags: &[String]) -> Result<Tags, RpcError> {
-    guard.tags(tags).map_err(|error| match error {
+/// The tags that a job must carry, which must be given.
+fn admit_all(guard: &Guard, tags: Option<Vec<String>>) -> Result<Tags, RpcError> {
+    let tags = tags.ok_or_else(|| RpcError::param(Param::Tags, "is missing"))?;
+    guard.tags(&tags).map_err(|error| match error {
         TagsError::None | TagsError::TooMany => {
-            RpcError::param(TAGS, format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
+            RpcError::param(Param::Tags, format_args!("must hold 1 to {MAX_TAGS} tags, not {}", tags.len()))
         }
-        TagsError::Tag(error) => refused(guard, TAGS, error),
+        TagsError::Tag(error) => refused(guard, Param::Tags, error),
     })
 }
 
-fn refused(guard: &Guard, name: &str, error: TagError) -> RpcError {
+fn refused(guard: &Guard, name: impl fmt::Display, error: TagError) -> RpcError {
     match error {
         TagError::TooLong { bytes } => {
             RpcError::param(name, format_args!("holds a tag of {bytes} bytes, more than {MAX_TAG_BYTES}"))
@@ -270,7 +278,7 @@ fn refused(guard: &Guard, name: &str, error: TagError) -> RpcError {
 }
 
 /// Up to `most` tags inside the guard.
-pub(super) fn read_tags(guard: &Guard, name: &str, value: &Value, most: usize) -> Result<Vec<Tag>, RpcError> {
+fn read_tags(guard: &Guard, name: &str, value: &Value, most: usize) -> Result<Vec<Tag>, RpcError> {
     let tags = read_strings(name, value)?;
     if tags.len() > most {
         return Err(RpcError::param(name, format_args!("must hold at most {most} strings, not {}", tags.len())));
@@ -298,18 +306,18 @@ fn read_keep_last(name: &str, value: &Value) -> Result<NonZeroU32, RpcError> {
     u32::try_from(count).and_then(NonZeroU32::try_from).map_err(|error| RpcError::param(name, error))
 }
 
-pub(super) fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
+fn read_strings(name: &str, value: &Value) -> Result<Vec<String>, RpcError> {
     let strings = value
         .as_array()
         .and_then(|array| array.iter().map(|string| string.as_str().map(ToOwned::to_owned)).collect::<Option<_>>());
     strings.ok_or_else(|| RpcError::param(name, "must be an array of strings"))
 }
 
-pub(super) fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
+fn read_string<'v>(name: &str, value: &'v Value) -> Result<&'v str, RpcError> {
     value.as_str().ok_or_else(|| RpcError::param(name, "must be a string"))
 }
 
-pub(super) fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
+fn read_integer(name: &str, value: &Value, lowest: i64, highest: i64) -> Result<i64, RpcError> {
     let in_range = value.as_i64().filter(|number| (lowest..=highest).contains(number));
     in_range.ok_or_else(|| RpcError::param(name, format_args!("must be an integer from {lowest} to {highest}")))
 }

@@ -1,4 +1,4 @@
-//! What is called: one of the two methods, and `rpc.discover`.
+//! The two services: the methods of hero_proc's side and those of codescalers' side, each with `rpc.discover`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::method;
 use crate::rpc::{Kind, RpcError};
 
-/// A service: its method, and what it says of itself.
+/// A service: the methods of one side, and what it says of itself.
 pub struct Service {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
@@ -30,17 +30,17 @@ pub struct Service {
     pub client_timeout: Duration,
     /// The health of its store, where it has one.
     pub(super) health: Option<Health>,
-    method: Method,
+    backend: Backend,
     /// Places for calls that run; none are given away any more once the server stops.
     places: Arc<Semaphore>,
     /// Read by every call that runs or waits, whether its caller is still there or not.
     calls: Arc<RwLock<()>>,
 }
 
-/// The method that a service offers.
-enum Method {
-    CleanupByTag { store: PathBuf, host: Host },
-    JobsCleanup { forwarder: Forwarder, gate: Arc<dyn AdminGate> },
+/// What carries out a service's calls.
+enum Backend {
+    HeroProc { store: PathBuf, host: Host },
+    Codescalers { forwarder: Forwarder, gate: Arc<dyn AdminGate> },
 }
 
 /// What a call holds for as long as it runs.
@@ -68,7 +68,7 @@ const MOST_CLEANUPS: usize = 4;
 const MOST_FORWARDED: usize = 16;
 
 impl Service {
-    /// `job.cleanup_by_tag` on the file `store`, which need not exist yet.
+    /// The methods of hero_proc's side on the file `store`, which need not exist yet.
     #[must_use]
     pub fn cleanup_by_tag(store: PathBuf, host: Host) -> Self {
         Self {
@@ -78,13 +78,13 @@ impl Service {
             openrpc: crate::openrpc::HERO_PROC,
             client_timeout: CLIENT_TIMEOUT,
             health: Some(Health::new(store.clone(), host.clone())),
-            method: Method::CleanupByTag { store, host },
+            backend: Backend::HeroProc { store, host },
             places: Arc::new(Semaphore::new(MOST_CLEANUPS)),
             calls: Arc::default(),
         }
     }
 
-    /// `jobs.cleanup` for those whom `gate` lets in.
+    /// The methods of codescalers' side for those whom `gate` lets in.
     #[must_use]
     pub fn jobs_cleanup(forwarder: Forwarder, gate: impl AdminGate + 'static) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Service {
             openrpc: crate::openrpc::CODESCALERS,
             client_timeout: CLIENT_TIMEOUT,
             health: None,
-            method: Method::JobsCleanup { forwarder, gate: Arc::new(gate) },
+            backend: Backend::Codescalers { forwarder, gate: Arc::new(gate) },
             places: Arc::new(Semaphore::new(MOST_FORWARDED)),
             calls: Arc::default(),
         }
@@ -116,9 +116,9 @@ impl Service {
 
     /// The methods that this service offers, beside `rpc.discover`.
     fn methods(&self) -> &'static [&'static str] {
-        match self.method {
-            Method::CleanupByTag { .. } => method::METHODS,
-            Method::JobsCleanup { .. } => gateway::METHODS,
+        match self.backend {
+            Backend::HeroProc { .. } => method::METHODS,
+            Backend::Codescalers { .. } => gateway::METHODS,
         }
     }
 
@@ -149,12 +149,12 @@ impl Service {
             self.begin(room, size).await
         };
         let method = known.copied().unwrap_or("unknown method");
-        let done = match (place, &self.method) {
+        let done = match (place, &self.backend) {
             (Err(error), _) => spawn_blocking(move || {
                 audit(method, &peer.caller(), params.get(), Err(&error), started);
                 Err(error)
             }),
-            (Ok(place), Method::CleanupByTag { store, host }) => {
+            (Ok(place), Backend::HeroProc { store, host }) => {
                 let (store, host) = (store.clone(), host.clone());
                 spawn_blocking(move || {
                     let report = method::call(method, &*params, store.as_path(), &host, Utc::now());
@@ -164,7 +164,7 @@ impl Service {
                     Ok(place.leave(report?))
                 })
             }
-            (Ok(place), Method::JobsCleanup { forwarder, gate }) => {
+            (Ok(place), Backend::Codescalers { forwarder, gate }) => {
                 let (forwarder, gate) = (forwarder.clone(), Arc::clone(gate));
                 spawn(async move {
                     let caller = spawn_blocking(move || peer.caller()).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Params, read_bool, read_integer, unknown};
+use super::{Param, Params, read_bool, read_integer, unknown};
 use crate::reclaim::{DEFAULT_WITHIN, ReclaimMode, ReclaimRequest};
 use crate::rpc::RpcError;
 
@@ -37,13 +37,18 @@ impl Params {
         let mut request = ReclaimRequest { within: DEFAULT_WITHIN.min(longest_lock), ..ReclaimRequest::default() };
         for (name, value) in self.0 {
             let whole = |lowest, highest| read_integer(&name, &value, lowest, highest).map(i64::unsigned_abs);
-            match name.as_str() {
-                "within_ms" | "min_free_percent" | "min_free_bytes" | "dry_run" if value == Value::Null => {}
-                "within_ms" => request.within = Duration::from_millis(whole(LEAST_WITHIN_MS, longest_ms)?),
-                "min_free_percent" => request.min_free_percent = u8::try_from(whole(0, 100)?).unwrap_or(100),
-                "min_free_bytes" => request.min_free_bytes = whole(0, i64::MAX)?,
-                "dry_run" if read_bool(&name, &value)? => request.mode = ReclaimMode::DryRun,
-                "dry_run" => {}
+            match (Param::named(&name), &value) {
+                (Some(Param::WithinMs | Param::MinFreePercent | Param::MinFreeBytes | Param::DryRun), Value::Null) => {}
+                (Some(Param::WithinMs), _) => {
+                    request.within = Duration::from_millis(whole(LEAST_WITHIN_MS, longest_ms)?)
+                }
+                (Some(Param::MinFreePercent), _) => {
+                    request.min_free_percent = u8::try_from(whole(0, 100)?).unwrap_or(100)
+                }
+                (Some(Param::MinFreeBytes), _) => request.min_free_bytes = whole(0, i64::MAX)?,
+                (Some(Param::DryRun), value) => {
+                    request.mode = if read_bool(&name, value)? { ReclaimMode::DryRun } else { ReclaimMode::Reclaim };
+                }
                 _ => return Err(unknown(&name)),
             }
         }
