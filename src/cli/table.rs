@@ -2,45 +2,29 @@
 //!
 //! Every text is made printable on its way into a [`Grid`] or into [`Lines`]: nothing else makes them.
 
-use std::borrow::Cow;
+mod grid;
+
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use chrono::DateTime;
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use hero_proc_cleanup::{Inspection, Reason, ReclaimOutcome, ReclaimReason, Reclaimed, Report};
 use indicatif::{DecimalBytes, HumanCount};
 
-use super::text::{is_utf8, printable};
+pub(crate) use grid::{Grid, Lines, Screen, excerpt};
 
 /// The most lines of a list; the rest is counted.
 const LINES: usize = 20;
 /// The most lines of a list above a question, so that the totals stay in sight.
 const FEW: usize = 5;
-/// The most characters of a name or an error.
-const LONGEST: usize = 200;
-
-/// The terminal or file on which tables are shown.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Screen {
-    /// The number of columns; none where lines may have any length.
-    width: Option<u16>,
-}
-
-impl Screen {
-    pub(crate) fn wide(width: Option<u16>) -> Self {
-        Self { width }
-    }
-
-    pub(crate) fn width(self) -> Option<u16> {
-        self.width
-    }
-}
 
 /// What goes or went by count, what stays and why, and what it took.
 pub(crate) fn report(report: &Report, screen: Screen) -> String {
+    whole(report, screen).into()
+}
+
+fn whole(report: &Report, screen: Screen) -> Lines {
     let mut text = Lines::default();
-    text.totals(report, screen);
+    show_totals(&mut text, report, screen);
     details(&mut text, report, screen, LINES);
     if report.more {
         text.line(match report.jobs_kept.over_limit {
@@ -53,7 +37,7 @@ pub(crate) fn report(report: &Report, screen: Screen) -> String {
     }
     if report.dry_run {
         text.line(format_args!("Dry run, in {:.3} ms: nothing was deleted.", report.duration_ms));
-        return text.0;
+        return text;
     }
     text.line(format_args!(
         "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
@@ -65,25 +49,33 @@ pub(crate) fn report(report: &Report, screen: Screen) -> String {
         let (file, free) = (DecimalBytes(report.store.file_bytes), DecimalBytes(report.store.free_bytes));
         text.line(format_args!("The store's file has {file}, of which {free} are free for new rows."));
     }
-    text.0
+    text
 }
 
 /// The report of a dry run, with the command `to_delete` that deletes exactly this.
 pub(crate) fn dry_run(report: &Report, screen: Screen, to_delete: Option<&str>) -> String {
-    let mut text = Lines(self::report(report, screen));
+    let mut text = whole(report, screen);
     if let Some(command) = to_delete {
         text.line("To delete exactly this, or nothing:");
         text.line(format_args!("  {command}"));
     }
-    text.0
+    text.into()
 }
 
 /// A dry run above a question: its totals come last.
 pub(crate) fn preview(report: &Report, screen: Screen) -> String {
     let mut text = Lines::default();
     details(&mut text, report, screen, FEW);
-    text.totals(report, screen);
-    text.0
+    show_totals(&mut text, report, screen);
+    text.into()
+}
+
+fn show_totals(text: &mut Lines, report: &Report, screen: Screen) {
+    text.grid(&totals(report, screen));
+    if report.bytes_planned > 0 {
+        let rows = if report.dry_run { "The rows that would go hold" } else { "The rows that went held" };
+        text.line(format_args!("{rows} {} of text.", DecimalBytes(report.bytes_planned)));
+    }
 }
 
 fn totals(report: &Report, screen: Screen) -> Grid {
@@ -200,7 +192,7 @@ pub(crate) fn inspection(inspection: &Inspection, screen: Screen) -> String {
         let (all, unreferenced) = (number(runs.total, "run", "runs"), runs.unreferenced);
         text.line(format_args!("Of {all}, {unreferenced} are named by no job. A cleanup leaves them."));
     }
-    text.0
+    text.into()
 }
 
 /// What was given back to the file system, why not all, and what it took.
@@ -237,7 +229,7 @@ pub(crate) fn reclaimed(reclaimed: &Reclaimed, _: Screen) -> String {
         }
         (None, None) => {}
     }
-    text.0
+    text.into()
 }
 
 pub(crate) fn reclaim_reason(reason: ReclaimReason) -> &'static str {
@@ -261,72 +253,7 @@ pub(crate) fn problems(wrong: &str, problems: &[String]) -> String {
     for problem in problems {
         text.line(format_args!("  {problem}"));
     }
-    text.0
-}
-
-/// A table in the one style that all have.
-pub(crate) struct Grid(Table);
-
-impl Grid {
-    pub(crate) fn new<const COLUMNS: usize>(header: [&str; COLUMNS], screen: Screen) -> Self {
-        let mut table = Table::new();
-        let style = if is_utf8() { presets::UTF8_FULL_CONDENSED } else { presets::ASCII_FULL_CONDENSED };
-        table.load_style(style).set_header(header.map(printable));
-        table.set_truncation_indicator("...");
-        if let Some(width) = screen.width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        Self(table)
-    }
-
-    /// A table whose columns have room for as many characters as `widths` say, whatever stands in them.
-    pub(crate) fn with_widths(header: &[&str], widths: &[u16]) -> Self {
-        const PADDING: u16 = 2;
-        let mut grid = Self::new([], Screen::default());
-        grid.0.set_content_arrangement(ContentArrangement::Dynamic).set_header(one_line(header));
-        let widths = widths.iter().map(|width| ColumnConstraint::Absolute(Width::Fixed(width + PADDING)));
-        grid.0.set_constraints(widths);
-        grid
-    }
-
-    /// A row of one line: what has no room is cut. All but its first and its last text stand to the right.
-    pub(crate) fn line(&mut self, texts: &[String]) {
-        self.0.add_row(one_line(texts));
-    }
-
-    /// A row of texts.
-    pub(crate) fn row<const COLUMNS: usize>(&mut self, texts: [&str; COLUMNS]) {
-        self.0.add_row(texts.map(|text| printable(excerpt(text))));
-    }
-
-    /// A row of texts behind its name, each to the right.
-    pub(crate) fn figures<const FIGURES: usize>(&mut self, what: impl Display, figures: [String; FIGURES]) {
-        let figures = figures.map(|text| Cell::new(printable(text)).set_alignment(CellAlignment::Right));
-        self.0.add_row(std::iter::once(Cell::new(printable(what))).chain(figures).collect::<Vec<_>>());
-    }
-
-    /// A row of numbers behind its name; an absent number stays empty.
-    fn counts<const COUNTS: usize>(&mut self, what: impl Display, counts: [Option<u64>; COUNTS]) {
-        let text = |count: Option<u64>| count.map(|count| HumanCount(count).to_string()).unwrap_or_default();
-        self.figures(what, counts.map(text));
-    }
-}
-
-fn one_line(texts: &[impl AsRef<str>]) -> Row {
-    let cells = texts.iter().enumerate().map(|(index, text)| {
-        let right = index > 0 && index + 1 < texts.len();
-        let alignment = if right { CellAlignment::Right } else { CellAlignment::Left };
-        Cell::new(printable(excerpt(text.as_ref()))).set_alignment(alignment)
-    });
-    let mut row = Row::from(cells.collect::<Vec<_>>());
-    row.max_height(1);
-    row
-}
-
-impl Display for Grid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
+    text.into()
 }
 
 /// `count` of what is called `one` or `many`: "1 job", "1,234 jobs".
@@ -407,48 +334,4 @@ fn moment(ms: i64) -> String {
 pub(crate) fn day(ms: i64) -> String {
     DateTime::from_timestamp_millis(ms)
         .map_or_else(|| format!("{ms} ms"), |moment| moment.format("%Y-%m-%d").to_string())
-}
-
-/// As much of `text` as a table has room for.
-pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]).into(),
-        None => text.into(),
-    }
-}
-
-/// Text for people, line by line.
-#[derive(Default)]
-pub(crate) struct Lines(String);
-
-impl Lines {
-    pub(crate) fn line(&mut self, text: impl Display) {
-        self.0.push_str(&printable(text));
-        self.0.push('\n');
-    }
-
-    pub(crate) fn grid(&mut self, grid: &Grid) {
-        self.0.push_str(&format!("{grid}\n"));
-    }
-
-    fn totals(&mut self, report: &Report, screen: Screen) {
-        self.grid(&totals(report, screen));
-        if report.bytes_planned > 0 {
-            let rows = if report.dry_run { "The rows that would go hold" } else { "The rows that went held" };
-            self.line(format_args!("{rows} {} of text.", DecimalBytes(report.bytes_planned)));
-        }
-    }
-
-    pub(crate) fn rest(&mut self, all: u64, shown: usize) {
-        let rest = all.saturating_sub(shown as u64);
-        if rest > 0 {
-            self.line(format_args!("  and {} more", HumanCount(rest)));
-        }
-    }
-}
-
-impl From<Lines> for String {
-    fn from(lines: Lines) -> Self {
-        lines.0
-    }
 }
