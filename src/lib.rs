@@ -22,6 +22,17 @@
 //! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log), `server`
 //! (all of them over HTTP on a Unix socket), `cli` (the binary).
 //!
+//! # Where a change begins
+//!
+//! * A method: `method::Method`. The compiler asks for its names on both sides and its handlers; then `openrpc/`, a typed
+//!   call in `client`, a command in `cli`.
+//! * A param of a cleanup, such as a filter: `method::Param`, the field of [`Request`] that it sets, the rule at the head of
+//!   `plan` with its reason in [`JobsKept`]; `plan::job` if a job's own row decides, `plan::jobs` if other rows do. Then
+//!   `client`, `openrpc/`, the flag in `cli`, `docs/rules.md`, and the model and the matrix of the tests.
+//! * A column, or another name of one: `store::layout`, which reads the schema; `store::rows`, which reads rows by it;
+//!   `inspect` says it, and `docs/store.md`.
+//! * A fault that a caller must tell from others: [`StoreError`], [`Error`], [`Kind`], `docs/faults.md`.
+//!
 //! # What always holds
 //!
 //! * Nothing is deleted but jobs that carry every tag asked for and the guard's root tag, actions that carry the root
