@@ -6,6 +6,7 @@ mod age;
 mod check;
 mod demo;
 mod failure;
+mod fields;
 mod gateway;
 mod interrupts;
 mod jobs_cleanup;
@@ -102,7 +103,7 @@ Example: watch a store being cleaned
 )]
 pub(crate) struct Cli {
     /// How the log is written on stderr
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(long, global = true, display_order = 900, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
+use clap::builder::RangedU64ValueParser;
 use clap::{ValueEnum, ValueHint};
 use hero_proc_cleanup::client::{Client, JobsUsageParams};
 
 use super::failure::Failure;
+use super::fields::Fields;
 use super::output::{self, Format};
 use super::{sockets, usage};
 
@@ -21,15 +22,8 @@ Examples:
   hero_proc_cleanup jobs-usage --kind build --by target --top 20
   hero_proc_cleanup jobs-usage -o json | jq '.by.kind[] | [.value, .bytes]'")]
 pub(crate) struct Args {
-    /// Only jobs of this kind, such as build
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    kind: Option<String>,
-    /// Only jobs with this target
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    target: Option<String>,
-    /// Only jobs of this actor
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    actor: Option<String>,
+    #[command(flatten)]
+    fields: Fields,
     /// What jobs are counted by, separated by commas [default: kind,target,actor]
     #[arg(long, value_enum, value_name = "FIELDS", value_delimiter = ',')]
     by: Option<Vec<Field>>,
@@ -72,7 +66,7 @@ impl Field {
 const TABLE_TOP: usize = 10;
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
-    let Args { kind, target, actor, by, top, output, socket } = args;
+    let Args { fields: Fields { kind, target, actor }, by, top, output, socket } = args;
     let format = Format::or_default(*output);
     let mut params = JobsUsageParams::default();
     params.kind.clone_from(kind);

@@ -12,6 +12,7 @@ use hero_proc_cleanup::{DEFAULT_MAX_IDS, MAX_LIMIT, Report, TERMINAL_PHASES, cod
 
 use super::close::Asked;
 use crate::cli::failure::Failure;
+use crate::cli::fields::Fields;
 use crate::cli::moment::MomentError;
 use crate::cli::output::Format;
 use crate::cli::text::quoted;
@@ -33,15 +34,8 @@ Examples:
   hero_proc_cleanup jobs-cleanup --kind build --actor ana --before 2026-11-01 --yes
   hero_proc_cleanup jobs-cleanup --older-than 7d --plan 1790000000000.1790086400000.3f9a...")]
 pub(crate) struct Args {
-    /// Only jobs of this kind, such as build
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    kind: Option<String>,
-    /// Only jobs with this target
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    target: Option<String>,
-    /// Only jobs of this actor
-    #[arg(long, value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
-    actor: Option<String>,
+    #[command(flatten)]
+    fields: Fields,
     /// No jobs of this kind (may be repeated)
     #[arg(long, value_name = "KIND", value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     pub(super) except_kind: Vec<String>,
@@ -114,7 +108,7 @@ const TABLE_IDS: usize = 1_000;
 impl Args {
     /// Refuses flags that are wrong together: the gateway would refuse them as well, but they are not sent.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let Self { kind, target, actor, except_kind, phases, force, .. } = self;
+        let Self { fields: Fields { kind, target, actor }, except_kind, phases, force, .. } = self;
         let tags = |actor: Option<&str>, kind: Option<&str>, target: Option<&str>| {
             codescaler_tags(actor.unwrap_or_default(), kind.unwrap_or_default(), target.unwrap_or_default())
                 .map_err(|error| Failure::Usage(error.to_string()))
@@ -155,9 +149,9 @@ impl Args {
     /// The params of a call that deletes.
     pub(super) fn params(&self, max_ids: usize, plan: Option<&str>) -> JobsCleanupParams {
         let mut params = JobsCleanupParams::default();
-        params.kind.clone_from(&self.kind);
-        params.target.clone_from(&self.target);
-        params.actor.clone_from(&self.actor);
+        params.kind.clone_from(&self.fields.kind);
+        params.target.clone_from(&self.fields.target);
+        params.actor.clone_from(&self.fields.actor);
         params.except_kind.clone_from(&self.except_kind);
         let options = &mut params.options;
         options.older_than_ms = self.older_than;
@@ -180,9 +174,9 @@ impl Args {
 
     fn filter_flags(&self) -> Flags {
         let mut flags = Flags::default();
-        flags.option("--kind", self.kind.as_ref());
-        flags.option("--target", self.target.as_ref());
-        flags.option("--actor", self.actor.as_ref());
+        flags.option("--kind", self.fields.kind.as_ref());
+        flags.option("--target", self.fields.target.as_ref());
+        flags.option("--actor", self.fields.actor.as_ref());
         flags.option("--except-kind", &self.except_kind);
         flags.option("--older-than", self.older_than.map(age::text));
         flags.option("--before", self.before.map(moment::text));
@@ -197,7 +191,7 @@ impl Args {
 
     /// The fields that a job must have.
     pub(super) fn asked(&self) -> Vec<Asked<'_>> {
-        let fields = [("kind", &self.kind), ("target", &self.target), ("actor", &self.actor)];
+        let fields = [("kind", &self.fields.kind), ("target", &self.fields.target), ("actor", &self.fields.actor)];
         fields.into_iter().filter_map(|(field, value)| Some(Asked { field, value: value.as_ref()? })).collect()
     }
 
