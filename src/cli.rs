@@ -15,6 +15,7 @@ mod limits;
 mod log;
 mod moment;
 mod output;
+mod page;
 mod processes;
 mod question;
 mod running;
@@ -122,6 +123,8 @@ enum Command {
     JobsUsage(jobs_usage::Args),
     /// Give the space of deleted jobs back to the file system
     JobsReclaim(jobs_reclaim::Args),
+    /// Serve the page for admins on loopback: look, preview, confirm
+    Page(page::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -148,6 +151,7 @@ impl Command {
     fn log(&self) -> (&'static str, Writing) {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
+            Self::Page(_) => ("warn", Writing::Apart),
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)
@@ -176,6 +180,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::JobsReclaim(args) => limits::for_client()?.block_on(jobs_reclaim::run(&args)),
+        Command::Page(args) => limits::for_server()?.block_on(page::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

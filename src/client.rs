@@ -327,11 +327,17 @@ impl CallError {
 enum Side {
     HeroProc,
     Gateway,
+    /// Either of them: both have the method.
+    Either,
 }
 
 impl Side {
     fn of(method: &str) -> Self {
-        if method.starts_with("jobs.") { Self::Gateway } else { Self::HeroProc }
+        match method.split_once('.') {
+            Some(("jobs", _)) => Self::Gateway,
+            Some(("rpc", _)) => Self::Either,
+            _ => Self::HeroProc,
+        }
     }
 
     /// Why this side can't be reached, and how it is started where it is not there.
@@ -339,6 +345,7 @@ impl Side {
         let (name, start) = match self {
             Self::HeroProc => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
             Self::Gateway => ("the gateway", "`hero_proc_cleanup gateway`"),
+            Self::Either => ("the server", "`hero_proc_cleanup gateway`, or hero_proc"),
         };
         match error.kind() {
             ErrorKind::NotFound => format!("{name} can't be reached, as its socket does not exist (start {start})"),
