@@ -151,7 +151,8 @@ impl Command {
     fn log(&self) -> (&'static str, Writing) {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
-            Self::Page(_) => ("warn", Writing::Apart),
+            // A call that does not reach the gateway is an error that the page shows.
+            Self::Page(_) => ("warn,hero_proc_cleanup::client=error", Writing::Apart),
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)

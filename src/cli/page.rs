@@ -1,10 +1,10 @@
 //! `page`: the page for admins, on loopback, for the one who starts it.
 
 use std::env;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -100,7 +100,9 @@ impl Handover {
     fn new(link: &str) -> Result<Self, Failure> {
         let written = || {
             // Only its owner can enter it.
-            let directory = tempfile::Builder::new().prefix("hero_proc_cleanup-page-").tempdir()?;
+            let mut private = tempfile::Builder::new();
+            private.prefix("hero_proc_cleanup-page-").permissions(Permissions::from_mode(0o700));
+            let directory = private.tempdir()?;
             let path = directory.path().join("open.html");
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             // The link holds nothing that HTML reads otherwise.

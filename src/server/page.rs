@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use rustix::fs::{Mode, OFlags};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Deserialize;
 use serde_json::json;
@@ -379,7 +380,9 @@ fn no_status() -> Response {
 fn read_state(path: &Path) -> io::Result<String> {
     let invalid = |problem| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     let mut state = String::new();
-    let file = File::open(path)?;
+    // Where it is a pipe, nobody waits for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
         return invalid("it is no file");
     }
@@ -389,4 +392,34 @@ fn read_state(path: &Path) -> io::Result<String> {
     }
     serde_json::from_str::<&RawValue>(&state)?;
     Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// The hour begins when the last request has ended. It is no hour here.
+    #[tokio::test]
+    async fn a_request_that_runs_is_a_use() {
+        let session = Session {
+            secret: digest(""),
+            token_digest: digest(""),
+            token: Mutex::default(),
+            opened: watch::Sender::new(false),
+            uses: watch::Sender::new(Uses { running: 0, last: Instant::now() }),
+            state: None,
+            client_timeout: Duration::ZERO,
+        };
+        let (first, second) = (Use::begin(&session), Use::begin(&session));
+        let mut unused = pin!(session.is_unused_for(Duration::ZERO));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(unused.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        assert!(unused.as_mut().poll(&mut context).is_pending());
+        drop(second);
+        unused.await;
+    }
 }
