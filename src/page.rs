@@ -33,7 +33,19 @@ macro_rules! file {
 pub static FILES: &[File] = &[
     file!("index.html", "text/html; charset=utf-8"),
     file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
     file!("main.js", "text/javascript; charset=utf-8"),
+    file!("batches.js", "text/javascript; charset=utf-8"),
+    file!("dom.js", "text/javascript; charset=utf-8"),
+    file!("filter.js", "text/javascript; charset=utf-8"),
+    file!("format.js", "text/javascript; charset=utf-8"),
+    file!("report.js", "text/javascript; charset=utf-8"),
+    file!("retention.js", "text/javascript; charset=utf-8"),
+    file!("rpc.js", "text/javascript; charset=utf-8"),
+    file!("store.js", "text/javascript; charset=utf-8"),
+    file!("timeline.js", "text/javascript; charset=utf-8"),
+    file!("usage.js", "text/javascript; charset=utf-8"),
+    file!("words.js", "text/javascript; charset=utf-8"),
 ];
 
 /// The headers of every answer: nothing but the page's own files and calls is loaded, no other page frames or reads them,
