@@ -16,6 +16,7 @@ mod limits;
 mod log;
 mod moment;
 mod output;
+mod page;
 mod processes;
 mod question;
 mod running;
@@ -123,6 +124,8 @@ enum Command {
     JobsUsage(jobs_usage::Args),
     /// Give the space of deleted jobs back to the file system
     JobsReclaim(jobs_reclaim::Args),
+    /// Serve the page for admins on loopback: look, preview, confirm
+    Page(page::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -149,6 +152,8 @@ impl Command {
     fn log(&self) -> (&'static str, Writing) {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
+            // A call that does not reach the gateway is an error that the page shows.
+            Self::Page(_) => ("warn,hero_proc_cleanup::client=error", Writing::Apart),
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)
@@ -177,6 +182,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::JobsReclaim(args) => limits::for_client()?.block_on(jobs_reclaim::run(&args)),
+        Command::Page(args) => limits::for_server()?.block_on(page::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

@@ -292,7 +292,7 @@ struct Answer<'a> {
 #[derive(Debug, Error)]
 enum CallError {
     #[error("{}", unreached(*side, source))]
-    Connect { side: Side, source: io::Error },
+    Connect { side: Option<Side>, source: io::Error },
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     #[error("the connection broke before the answer was whole")]
@@ -324,11 +324,12 @@ impl CallError {
 }
 
 /// Why `side` can't be reached, and how it is started where it is not there: either may be absent, and an error must tell
-/// which.
-fn unreached(side: Side, error: &io::Error) -> String {
+/// which. None: the method is one that both have.
+fn unreached(side: Option<Side>, error: &io::Error) -> String {
     let (name, start) = match side {
-        Side::HeroProc => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
-        Side::Codescalers => ("the gateway", "`hero_proc_cleanup gateway`"),
+        Some(Side::HeroProc) => ("hero_proc", "hero_proc, or `hero_proc_cleanup serve`"),
+        Some(Side::Codescalers) => ("the gateway", "`hero_proc_cleanup gateway`"),
+        None => ("the server", "`hero_proc_cleanup gateway`, or hero_proc"),
     };
     match error.kind() {
         ErrorKind::NotFound => format!("{name} can't be reached, as its socket does not exist (start {start})"),

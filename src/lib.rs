@@ -83,6 +83,8 @@ mod audit;
 pub mod client;
 #[cfg(feature = "client")]
 pub mod gateway;
+#[cfg(feature = "client")]
+pub mod page;
 
 mod method;
 pub mod openrpc;

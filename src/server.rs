@@ -1,4 +1,5 @@
-//! The methods of one side over HTTP/1.1 over a Unix socket, as every Hero service serves its own.
+//! The methods of one side over HTTP/1.1 over a Unix socket, as every Hero service serves its own; and the page for
+//! admins on loopback.
 //!
 //! ```text
 //! socket    Listener: bound with its mode from the first moment, removed when it goes
@@ -10,6 +11,7 @@
 //! service   what is called: the methods of hero_proc's side, or of codescalers'
 //! health    whether the store can be used
 //! room      the answers in memory, and which calls may add to them
+//! page      the page for admins: its files, its one link, its calls, which go to the gateway
 //! ```
 
 mod admin;
@@ -17,22 +19,29 @@ mod directory;
 mod dispatch;
 mod health;
 mod http;
+mod page;
 mod patient;
 mod room;
 mod service;
 mod socket;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 pub use admin::{GateError, PeerGate};
+pub use page::Page;
 pub use service::Service;
 pub use socket::{BindError, Listener, socket_dir};
 
@@ -69,9 +78,21 @@ enum Stage {
 /// If the socket can't be accepted from at all. That one connection can't be had is no error.
 pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let Listener { listener, file } = listener;
-    let client_timeout = service.client_timeout;
     let service = Arc::new(service);
     let router = http::router(Arc::clone(&service));
+    serve(listener, service, router, shutdown).await?;
+    drop(file);
+    Ok(())
+}
+
+/// Serves `router`, whose calls `service` carries out, as [`run`] says.
+async fn serve<L: Accept>(
+    listener: L,
+    service: Arc<Service>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let client_timeout = service.client_timeout;
     let mut connection = hyper::server::conn::http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(client_timeout).max_buf_size(MOST_HEAD_BYTES);
     connection.half_close(true);
@@ -90,7 +111,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
             accepted = accept => accepted?,
         };
         let stream = match stream {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of file descriptors, most likely: others will be closed.
                 tracing::warn!(%error, "a connection was not accepted");
@@ -98,9 +119,7 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
                 continue;
             }
         };
-        // Who is at the other end, as the kernel says: headers are no identity.
-        let peer = stream.peer_cred().inspect_err(|error| tracing::warn!(%error, "the kernel does not say who calls"));
-        let router = router.clone().layer(axum::Extension(peer.ok()));
+        let router = router.clone().layer(axum::Extension(L::peer(&stream)));
         let stream = Patient::new(stream, client_timeout, reached(&stage, Stage::Answering));
         let serving = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         let serving = graceful.watch(serving);
@@ -128,8 +147,30 @@ pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Out
     }
     stage.send_replace(Stage::Over);
     service.ended().await;
-    drop(file);
     Ok(())
+}
+
+/// A listener whose connections are served.
+trait Accept {
+    type Stream: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static;
+
+    async fn accept(&self) -> io::Result<Self::Stream>;
+
+    /// Who is at the other end, as the kernel says: headers are no identity.
+    fn peer(stream: &Self::Stream) -> Option<UCred>;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+
+    fn peer(stream: &UnixStream) -> Option<UCred> {
+        let peer = stream.peer_cred().inspect_err(|error| tracing::warn!(%error, "the kernel does not say who calls"));
+        peer.ok()
+    }
 }
 
 /// Waits until `stage` is at least `at`.

@@ -1,7 +1,7 @@
 //! A server that runs beside the command that started it.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use hero_proc_cleanup::server::{self, Listener, Service};
@@ -13,6 +13,9 @@ use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::supervisor::{READY, STOPPING, tell};
 
+/// Ready once a server is to stop.
+pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A server on its socket.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -22,12 +25,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(listener: Listener, service: Service) -> Self {
+        Self::spawn(|stopped| server::run(listener, service, stopped))
+    }
+
+    /// Runs what `serve` makes of the future that is ready once it is to stop.
+    pub(crate) fn spawn<F>(serve: impl FnOnce(Stopped) -> F) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
         let (stop, stopped) = oneshot::channel();
-        let stopped = async {
+        let stopped = Box::pin(async {
             // A sender that is dropped means the same.
             let _: Result<(), _> = stopped.await;
-        };
-        Self { stop, task: tokio::spawn(server::run(listener, service, stopped)) }
+        });
+        Self { stop, task: tokio::spawn(serve(stopped)) }
     }
 
     /// Removes the socket, lets the running calls end, and returns then.

@@ -65,11 +65,8 @@ impl Method {
 
 #[cfg(feature = "client")]
 impl Side {
-    /// The side that a call of `method` is for; hero_proc's has methods of its own.
-    pub(crate) fn of(method: &str) -> Self {
-        match Method::named(method, Self::Codescalers) {
-            Some(_) => Self::Codescalers,
-            None => Self::HeroProc,
-        }
+    /// The side that has `method`; none if neither has it, or both have.
+    pub(crate) fn of(method: &str) -> Option<Self> {
+        [Self::HeroProc, Self::Codescalers].into_iter().find(|side| Method::named(method, *side).is_some())
     }
 }

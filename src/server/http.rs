@@ -41,7 +41,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         "protocol": "openrpc", "name": name, "title": title, "version": version, "description": description,
         "socket": "rpc",
     });
-    let memory = Memory { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Answers::default() };
+    let memory = Memory::default();
     Router::new()
         .route("/rpc", post(rpc))
         .route("/openrpc.json", get(async move || (APPLICATION_JSON, openrpc)))
@@ -71,25 +71,29 @@ async fn health(State((service, _)): State<(Arc<Service>, Memory)>) -> Json<Valu
 /// forge.
 async fn refuse_browsers(request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let values = |name: HeaderName| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().map(|value| value.to_str().unwrap_or_default());
     let (status, problem) = if headers.contains_key(header::ORIGIN) {
         (StatusCode::FORBIDDEN, "a request with an Origin comes from a page, and pages may not call this server")
-    } else if values(SEC_FETCH_SITE).any(|site| !["same-origin", "none"].contains(&site)) {
+    } else if sites.any(|site| !["same-origin", "none"].contains(&site)) {
         (StatusCode::FORBIDDEN, "a request from another site comes from a page, and pages may not call this server")
-    } else if request.method() == Method::POST
-        && (!headers.contains_key(header::CONTENT_TYPE) || !values(header::CONTENT_TYPE).all(is_json))
-    {
-        (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the media type of a request (its header content-type) must be that of JSON",
-        )
+    } else if request.method() == Method::POST && !has_json(headers) {
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, NO_JSON_TYPE)
     } else {
         return next.run(request).await;
     };
     (status, APPLICATION_JSON, refusal(&RpcError::new(Kind::InvalidRequest, problem))).into_response()
 }
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What a `POST` with another media type hears.
+pub(super) const NO_JSON_TYPE: &str = "the media type of a request (its header content-type) must be that of JSON";
+
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether the header `content-type` is there, and is that of JSON each time.
+pub(super) fn has_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or_default());
+    headers.contains_key(header::CONTENT_TYPE) && values.all(is_json)
+}
 
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default();
@@ -106,12 +110,18 @@ fn is_proxied(headers: &HeaderMap) -> bool {
 
 /// What bounds the memory that requests take up.
 #[derive(Clone)]
-struct Memory {
-    bodies: Arc<Semaphore>,
+pub(super) struct Memory {
+    pub(super) bodies: Arc<Semaphore>,
     answers: Answers,
 }
 
-async fn rpc(
+impl Default for Memory {
+    fn default() -> Self {
+        Self { bodies: Arc::new(Semaphore::new(MOST_LARGE_BODIES)), answers: Answers::default() }
+    }
+}
+
+pub(super) async fn rpc(
     State((service, memory)): State<(Arc<Service>, Memory)>,
     Extension(credentials): Extension<Option<UCred>>,
     request: Request,
@@ -132,7 +142,7 @@ async fn rpc(
     (APPLICATION_JSON, Bytes::from_owner(Answer { answer, _room: room, _place: place })).into_response()
 }
 
-const APPLICATION_JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
+pub(super) const APPLICATION_JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
 /// An answer, which takes up its room, and its request's place, until its last byte has been written.
 struct Answer {
@@ -148,7 +158,7 @@ impl AsRef<[u8]> for Answer {
 }
 
 /// The body of a request, with its place if it is large.
-async fn read(
+pub(super) async fn read(
     request: Request,
     client_timeout: Duration,
     bodies: Arc<Semaphore>,

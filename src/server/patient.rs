@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The fewest bytes that a client has to take within each time limit: 26 kB a second, where the limit is 10 s.
@@ -19,8 +19,8 @@ const LEAST_TAKEN: usize = 256 * 1024;
 ///
 /// A client that never reads would hold its answer in memory for as long as it likes. So would one that reads a byte now
 /// and then, which is why progress has a floor here; `tokio-io-timeout`, which does the rest, has none.
-pub(super) struct Patient {
-    stream: UnixStream,
+pub(super) struct Patient<S> {
+    stream: S,
     limit: Duration,
     /// Set while something waits to be taken.
     waiting: Option<Waiting>,
@@ -34,8 +34,8 @@ struct Waiting {
     taken: usize,
 }
 
-impl Patient {
-    pub(super) fn new(stream: UnixStream, limit: Duration, stopped: impl Future<Output = ()> + Send + 'static) -> Self {
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S, limit: Duration, stopped: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { stream, limit, waiting: None, stopped: Some(Box::pin(stopped)) }
     }
 
@@ -68,13 +68,13 @@ impl Patient {
     }
 }
 
-impl fmt::Debug for Patient {
+impl<S: fmt::Debug> fmt::Debug for Patient<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Patient").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -96,13 +96,13 @@ impl AsyncRead for Patient {
 }
 
 /// Whether the other end is closed, for reading as well.
-fn has_left(stream: &UnixStream) -> bool {
+fn has_left(stream: &impl AsFd) -> bool {
     let mut ends = [PollFd::new(stream, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut ends, Some(&now)).is_err() || ends[0].revents().contains(PollFlags::HUP)
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.in_time(context, written)

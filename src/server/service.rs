@@ -1,4 +1,4 @@
-//! The two services: the methods of hero_proc's side and those of codescalers' side, each with `rpc.discover`.
+//! The services: the methods of hero_proc's side, those of codescalers' side, and the page's, each with `rpc.discover`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::admin::Peer;
 use super::health::Health;
 use super::room::{Room, Size};
 use crate::audit::audit;
+use crate::client::Client;
 use crate::gateway::{self, AdminGate, Forwarder};
 use crate::host::Host;
 use crate::method;
@@ -39,8 +40,16 @@ pub struct Service {
 
 /// What carries out a service's calls.
 enum Backend {
-    HeroProc { store: PathBuf, host: Host },
-    Codescalers { forwarder: Forwarder, gate: Arc<dyn AdminGate> },
+    HeroProc {
+        store: PathBuf,
+        host: Host,
+    },
+    Codescalers {
+        forwarder: Forwarder,
+        gate: Arc<dyn AdminGate>,
+    },
+    /// The gateway, called as the user of this process.
+    Gateway(Client),
 }
 
 /// What a call holds for as long as it runs.
@@ -60,6 +69,10 @@ impl Place {
 
 /// What callers hear of a server that stops.
 pub(super) const STOPPING: &str = "the server is stopping: nothing was deleted";
+
+const DISCOVER: &str = "rpc.discover";
+/// All that is sent on to a gateway.
+const OF_GATEWAY: &[&str] = &[gateway::JOBS_CLEANUP, gateway::JOBS_USAGE, gateway::JOBS_RECLAIM, DISCOVER];
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cleanups at once; further ones wait. One at a time can write anyhow, and each takes memory.
@@ -100,6 +113,21 @@ impl Service {
         }
     }
 
+    /// The methods of the gateway that `gateway` calls, each answered as it answers.
+    pub(super) fn of_gateway(gateway: Client) -> Self {
+        Self {
+            name: "hero_proc_cleanup_page",
+            title: "hero_proc cleanup page",
+            description: "Bulk cleanup of codescaler's jobs in hero_proc, for the admin who started it",
+            openrpc: crate::openrpc::CODESCALERS,
+            client_timeout: CLIENT_TIMEOUT,
+            health: None,
+            backend: Backend::Gateway(gateway),
+            places: Arc::new(Semaphore::new(MOST_FORWARDED)),
+            calls: Arc::default(),
+        }
+    }
+
     /// Lets no further call begin.
     pub(super) fn stop(&self) {
         self.places.close();
@@ -114,11 +142,12 @@ impl Service {
         drop(self.calls.write().await);
     }
 
-    /// The methods that this service offers, beside `rpc.discover`.
+    /// The methods that this service carries out. It answers `rpc.discover` itself unless that is among them.
     fn methods(&self) -> &'static [&'static str] {
         match self.backend {
             Backend::HeroProc { .. } => method::METHODS,
             Backend::Codescalers { .. } => gateway::METHODS,
+            Backend::Gateway(_) => OF_GATEWAY,
         }
     }
 
@@ -134,12 +163,12 @@ impl Service {
         size: Size,
     ) -> Result<Box<RawValue>, RpcError> {
         let started = Instant::now();
-        if method == "rpc.discover" {
+        let known = self.methods().iter().find(|known| **known == method);
+        if method == DISCOVER && known.is_none() {
             room.admit(size)?;
             room.take(self.openrpc.len());
             return RawValue::from_string(self.openrpc.to_owned()).map_err(|error| RpcError::internal(&error));
         }
-        let known = self.methods().iter().find(|known| **known == method);
         let params = params.unwrap_or(RawValue::NULL).to_owned();
         let place = if peer.proxied {
             Err(RpcError::new(Kind::NotAdmin, "a call through a proxy is nobody's: call the socket itself"))
@@ -171,6 +200,11 @@ impl Service {
                     let caller = caller.map_err(|panic| RpcError::internal(&panic))?;
                     Ok(place.leave(forwarder.call(method, gate.as_ref(), &caller, &*params).await?))
                 })
+            }
+            (Ok(place), Backend::Gateway(gateway)) => {
+                let gateway = gateway.clone();
+                // The gateway leaves the line in its log.
+                spawn(async move { Ok(place.leave(gateway.call_raw(method, &params).await?)) })
             }
         };
         done.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))

@@ -33,6 +33,7 @@ mod limits;
 mod log;
 mod matrix;
 mod openrpc;
+mod page;
 mod pids;
 mod printable;
 mod property;

@@ -142,7 +142,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The answer after which the server closes the connection; status 0 if it closes it without a word.
-    pub(crate) fn last_of(stream: &mut UnixStream) -> Self {
+    pub(crate) fn last_of(stream: &mut impl Read) -> Self {
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the connection stays open: {error}"),

@@ -1,0 +1,412 @@
+// The page's course: sign in, look, preview while the filter changes, delete what the preview showed, look again.
+//
+// The button that deletes is enabled only while the preview is of the filter as it stands. It sends the preview's plan, so
+// that exactly what was shown goes, or nothing.
+
+import { Batches } from "./batches.js";
+import { byId, clear, notice, say } from "./dom.js";
+import { Filter } from "./filter.js";
+import { bytes, count, number } from "./format.js";
+import { ReportView } from "./report.js";
+import { showRetention } from "./retention.js";
+import * as rpc from "./rpc.js";
+import { Reclaim, showStore } from "./store.js";
+import { TOP, UsageView, usageInWords } from "./usage.js";
+import { JOBS_KEPT, batchesThatFollow, errorInWords, filterInWords, whatIsMissing, whatWent } from "./words.js";
+
+/** The most ids, and entries of every other list, that a report names. */
+const MAX_IDS = 200;
+/** For how long the filter must rest before it is looked at. */
+const REST_MS = 250;
+/** The pauses between quiet attempts to reach a gateway that is gone; after the last there is the button. */
+const PAUSES_S = [2, 4, 8, 15, 30, 60, 60, 60, 60];
+
+const filter = new Filter(changed);
+const usageView = new UsageView(filter);
+const previewView = new ReportView("preview");
+const outcomeView = new ReportView("report");
+const reclaim = new Reclaim(ask, () => look({ reclaim: false }).then(() => reclaim.look()));
+
+/** The preview that the button stands for; null while it is not of the filter as it stands. */
+let preview = null;
+/** The last preview that was shown, fresh or not. */
+let shown = null;
+/** The deletion that goes on: its batches, and whether it is to stop; null between deletions. */
+let run = null;
+/** The batches that went with the filter as it stands. */
+let batches = null;
+/** The usage of all of codescaler's jobs, once it is known. */
+let all = null;
+
+// --- Calls
+
+/** Calls a method, and keeps what the page says of the connection true. */
+async function ask(method, params, options) {
+  try {
+    const result = await rpc.call(method, params, options);
+    connected();
+    return result;
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      if (["signed_out", "link_used"].includes(error.kind)) signedOut(error);
+      else if (["unreachable", "upstream_unreachable"].includes(error.kind)) disconnected(error);
+      else if (error.kind !== "outcome_unknown") connected();
+    }
+    throw error;
+  }
+}
+
+let attempts = 0;
+let attempt;
+
+function connected() {
+  clearTimeout(attempt);
+  if (attempts > 0) announce("Connected again.");
+  attempts = 0;
+  state("Connected", "good");
+  clear("connection-notice");
+}
+
+function disconnected(error) {
+  if (attempts === 0) {
+    const title = error.kind === "unreachable" ? "The page’s server can’t be reached" : "The gateway, or hero_proc behind it, can’t be reached";
+    notice("connection-notice", title, errorInWords(error), () => refresh());
+  }
+  state("Not connected", "bad");
+  clearTimeout(attempt);
+  if (attempts < PAUSES_S.length) attempt = setTimeout(refresh, PAUSES_S[attempts] * 1000);
+  attempts += 1;
+}
+
+function state(text, mood) {
+  say("connection", text);
+  byId("connection").dataset.mood = mood;
+}
+
+function signedOut(error) {
+  state("Not signed in", "bad");
+  const again = "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
+  const told = {
+    link_used: ["This link has already been used", `${again} If it was not you who used it, end that command first.`],
+    signed_out: rpc.hasToken()
+      ? ["This tab’s session has ended", again]
+      : ["This tab is not signed in", `${again} On a dashboard, sign in there as an admin, and load this page again.`],
+  };
+  const [title, help] = told[error.kind];
+  notice("connection-notice", title, { help });
+  byId("main").hidden = true;
+}
+
+/** Tells a screen reader what has come of it, once things rest. */
+let rest;
+function announce(text) {
+  clearTimeout(rest);
+  rest = setTimeout(() => say("said", text), 700);
+}
+
+// --- Looking
+
+let debounce;
+let previewing = null;
+let using = null;
+
+/** Looks at everything again. */
+async function refresh() {
+  clearTimeout(attempt);
+  try {
+    await rpc.signIn();
+  } catch (error) {
+    return error.kind === "link_used" ? signedOut(error) : disconnected(new rpc.CallError("unreachable", error.message));
+  }
+  byId("main").hidden = false;
+  await look();
+}
+
+async function look({ reclaim: space = true } = {}) {
+  all = null;
+  // The preview comes first: it is what the button waits for.
+  if (run === null) await lookAtPreview();
+  await lookAtUsage();
+  if (space) await reclaim.look();
+  await rpc.retention().then(showRetention, () => showRetention(null));
+}
+
+/** The filter has changed: what is shown is of another one. */
+function changed() {
+  stale();
+  batches = null;
+  usageView.press();
+  clearTimeout(debounce);
+  debounce = setTimeout(() => {
+    lookAtPreview();
+    lookAtUsage();
+  }, REST_MS);
+}
+
+function stale() {
+  previewing?.abort();
+  preview = null;
+  byId("preview").dataset.stale = "";
+  say("preview-state", "Looking");
+  showButton();
+}
+
+/** Looks what would go. The last look wins. */
+async function lookAtPreview() {
+  clearTimeout(debounce);
+  stale();
+  const params = filter.params();
+  if (params === null) {
+    say("preview-state", "The filter can’t be read");
+    return null;
+  }
+  say("preview-words", filterInWords(params));
+  const looking = new AbortController();
+  previewing = looking;
+  try {
+    const report = await ask("jobs.cleanup", { ...params, max_ids: MAX_IDS, dry_run: true }, { signal: looking.signal });
+    if (looking.signal.aborted) return null;
+    preview = { params, report };
+    shown = preview;
+    clear("preview-notice");
+    showPreview();
+    return report;
+  } catch (error) {
+    if (error.name === "AbortError") return null;
+    say("preview-state", "No preview");
+    failed(error, "There is no preview");
+    return null;
+  }
+}
+
+function showPreview() {
+  const { params, report } = preview;
+  delete byId("preview").dataset.stale;
+  say("preview-state", `as of ${new Date().toLocaleTimeString()}`);
+  previewView.show(report);
+  usageView.timeline.mark(report.cutoff_ms);
+  if (report.jobs_matched === 0 && report.actions_planned === 0 && all !== null) {
+    say("preview-words", `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}`);
+  }
+  showButton();
+  const goes = `${number(report.jobs_planned, "job")} and ${number(report.actions_planned, "action")} would go, ${bytes(report.bytes_planned)}.`;
+  announce(`Preview: ${goes}`);
+}
+
+/** Looks what is there. The last look wins. */
+async function lookAtUsage() {
+  using?.abort();
+  const looking = new AbortController();
+  using = looking;
+  const options = { signal: looking.signal };
+  say("usage-state", "Looking");
+  try {
+    const tags = filter.tags();
+    if (all === null) {
+      all = await ask("jobs.usage", { top: TOP }, options);
+      showStore(all);
+      filter.offer(all);
+      filter.showPhases(all.by_phase.map((entry) => entry.value).filter(Boolean));
+    }
+    const these = Object.keys(tags).length === 0 ? all : await ask("jobs.usage", { ...tags, top: TOP }, options);
+    if (looking.signal.aborted) return;
+    clear("usage-notice");
+    usageView.show(all, these);
+    usageView.press();
+    say("usage-state", usageInWords(these));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    say("usage-state", "Not known");
+    // A problem of a field is said beside it, by the preview.
+    if (!error.data?.param) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
+  }
+}
+
+/** Says what went wrong: beside its field, or above the preview. */
+function failed(error, title) {
+  const { param } = error.data ?? {};
+  if (error.kind === "invalid_params" && param && filter.problem(param, error.message)) {
+    say("preview-state", "The filter is refused");
+    return clear("preview-notice");
+  }
+  if (["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind)) return clear("preview-notice");
+  notice("preview-notice", title, errorInWords(error), () => {
+    clear("preview-notice");
+    lookAtPreview();
+  });
+}
+
+// --- Deleting
+
+/** The button says what exactly it deletes, and can be pressed only while that is true. */
+function showButton() {
+  const button = byId("delete");
+  const report = (preview ?? shown)?.report;
+  const goes = report && (report.jobs_planned > 0 || report.actions_planned > 0);
+  const force = (preview ?? shown)?.params.force;
+  if (goes) {
+    const what = report.jobs_planned > 0 ? number(report.jobs_planned, "job") : number(report.actions_planned, "action");
+    say("delete", `${force ? "Stop and delete" : "Delete"} ${batches && report.jobs_planned > 0 ? "the next " : ""}${what} · ${bytes(report.bytes_planned)}`);
+  } else {
+    say("delete", report ? "Nothing to delete" : "Delete");
+  }
+  button.disabled = preview === null || run !== null || !goes;
+  const follow = report ? batchesThatFollow(report) : "";
+  say("follow", follow || "No batch would follow.");
+  byId("auto").disabled = follow === "" || run !== null;
+  byId("force-warning").hidden = !force;
+}
+
+/** Deletes what the preview shows; and what follows, if that is asked for. */
+async function begin() {
+  const { params, report } = preview;
+  const auto = byId("auto").checked && report.more;
+  batches ??= new Batches(MAX_IDS);
+  run = { stop: false };
+  filter.locked = true;
+  clear("preview-notice");
+  showButton();
+  byId("act").hidden = true;
+  byId("run").hidden = false;
+  byId("stop").hidden = !auto;
+  byId("stop").removeAttribute("aria-disabled");
+  progress(report.jobs_planned + report.jobs_kept.over_limit);
+  byId(auto ? "stop" : "run").focus();
+  try {
+    let next = { ...params, expect_plan: report.plan };
+    for (;;) {
+      const done = await ask("jobs.cleanup", { ...next, max_ids: MAX_IDS }, { changes: true });
+      const follows = batches.add(done);
+      progress(batches.sum.jobs_deleted + done.jobs_kept.over_limit);
+      if (follows !== "again" || !auto || run.stop) {
+        finish(follows);
+        break;
+      }
+      // What follows is bounded by the cut-off that was shown, however long it takes.
+      next = { ...params };
+      if (done.cutoff_ms !== null && next.older_than_ms !== undefined) {
+        delete next.older_than_ms;
+        next.before_ms = done.cutoff_ms;
+      }
+    }
+    ended();
+    await look();
+  } catch (error) {
+    ended();
+    if (batches.calls > 0) finish("failed");
+    else batches = null;
+    await explain(error, { params, report });
+    await lookAtUsage();
+  }
+}
+
+function ended() {
+  run = null;
+  filter.locked = false;
+  byId("act").hidden = false;
+  byId("run").hidden = true;
+  stale();
+}
+
+function progress(most) {
+  const sum = batches.sum;
+  const deleted = sum?.jobs_deleted ?? 0;
+  byId("progress").max = Math.max(most, 1);
+  byId("progress").value = deleted;
+  say("run-says", sum === null ? "The first batch is being deleted." : `${count(deleted)} of ${number(most, "job")} deleted; the next batch is being deleted.`);
+}
+
+/** Shows the sum of the batches, and why it ended. */
+function finish(follows) {
+  const { sum, calls } = batches;
+  const went = whatWent(sum);
+  const of = calls > 1 ? `, in ${count(calls)} batches` : "";
+  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "some actions";
+  const ends = {
+    again: `${left} more ${sum.jobs_kept.over_limit === 1 ? "is" : "are"} left: the preview shows the next batch.`,
+    stuck: `${left} more match, and none of them could go.`,
+    failed: "The last batch failed: what the batches before it deleted is gone.",
+    done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
+  };
+  byId("outcome").hidden = false;
+  byId("outcome").dataset.mood = follows === "done" && sum.errors.length === 0 ? "good" : "warn";
+  say("outcome-title", sum.jobs_deleted + sum.actions_deleted > 0 ? "Deleted" : "Nothing was deleted");
+  say("outcome-says", `${went.replace(/^n/, "N")}${of}. ${ends[follows]}`);
+  outcomeView.show(sum);
+  byId("outcome-title").focus();
+}
+
+/** Says why a batch failed, looks again, and says what has changed or gone. */
+async function explain(error, before) {
+  if (error.kind === "plan_changed") {
+    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", { message: "Looking again." });
+    const now = await lookAtPreview();
+    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", {
+      message: errorInWords(error).message, facts: now ? differences(before.report, now) : [], help: errorInWords(error).help,
+    });
+  } else if (error.kind === "outcome_unknown") {
+    const title = "The answer was lost: the batch may have been deleted";
+    notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
+    const now = await lookAtPreview();
+    if (now) notice("preview-notice", title, { message: errorInWords(error).message, help: whatIsGone(before.report, now) });
+  } else {
+    await lookAtPreview();
+    failed(error, batches ? "The next batch failed" : "Nothing was deleted");
+  }
+}
+
+/** What two previews of the same filter differ in: `jobs that go: 12, now 10`. */
+function differences(before, now) {
+  const rows = [["jobs that go", before.jobs_planned, now.jobs_planned], ["actions that go", before.actions_planned, now.actions_planned],
+    ["jobs that match", before.jobs_matched, now.jobs_matched]];
+  for (const [name, words] of JOBS_KEPT) rows.push([`stay: ${words}`, before.jobs_kept[name], now.jobs_kept[name]]);
+  const changed = rows.filter(([, then, later]) => then !== later).map(([name, then, later]) => [name, `${count(then)}, now ${count(later)}`]);
+  const listed = (name, from, to) => {
+    const known = new Set(to.job_ids);
+    // Lists that were cut say nothing about what lies behind their end.
+    const last = to.job_ids.at(-1) ?? 0;
+    const gone = from.job_ids.filter((id) => !known.has(id) && (Number(id) < Number(last) || !to.ids_truncated));
+    if (gone.length > 0) changed.push([name, gone.slice(0, 10).join(", ") + (gone.length > 10 ? `, and ${gone.length - 10} more` : "")]);
+  };
+  listed("no longer among them", before, now);
+  listed("new among them", now, before);
+  return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
+}
+
+/** What the lists of two previews tell about a deletion between them, whose answer was lost. It went whole, or not at all. */
+function whatIsGone(before, now) {
+  const [then, later] = before.job_ids.length > 0 ? [before.job_ids, now.job_ids] : [before.action_ids, now.action_ids];
+  const what = before.job_ids.length > 0 ? "jobs" : "actions";
+  const known = new Set(later);
+  const still = then.filter((id) => known.has(id)).length;
+  if (still === 0) return `Looked again: none of the ${count(then.length)} ${what} that the preview listed is there any more. The batch was deleted.`;
+  if (still === then.length) {
+    return `Looked again: all ${count(then.length)} ${what} that the preview listed are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
+  }
+  return `Looked again: ${count(still)} of the ${count(then.length)} ${what} that the preview listed are still there. Others have changed them since.`;
+}
+
+// --- The beginning
+
+byId("outcome-report").append(outcomeView.figures, outcomeView.details);
+byId("preview-figures").append(previewView.figures);
+byId("preview-details").append(previewView.details);
+byId("refresh").addEventListener("click", () => {
+  attempts = 0;
+  refresh();
+});
+byId("delete").addEventListener("click", () => {
+  if (preview !== null && run === null) begin();
+});
+byId("stop").addEventListener("click", () => {
+  run.stop = true;
+  // Disabled, it would lose the focus.
+  byId("stop").setAttribute("aria-disabled", "true");
+  say("run-says", "Stopping: the batch that runs is completed, and no other begins.");
+});
+// A new link that is pasted into this tab changes nothing but the fragment.
+addEventListener("hashchange", () => refresh());
+addEventListener("beforeunload", (event) => {
+  if (run !== null) event.preventDefault();
+});
+refresh();

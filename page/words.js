@@ -1,0 +1,133 @@
+// The words for what the servers answer: reasons, outcomes, errors, and a filter read aloud. They are the command's.
+//
+// Everything here is pure. Text from the store is made printable on its way into a sentence.
+
+import { age, count, excerpt, moment, named, number } from "./format.js";
+
+/** Why jobs stay: the report's name, the command's words, and the rule in a sentence. */
+export const JOBS_KEPT = [
+  ["excepted", "excepted", "They carry a tag that stays."],
+  ["other_phase", "in another phase", "Their phase was not asked for."],
+  ["undated", "no creation time in milliseconds", "Nobody knows whether they are old enough."],
+  ["recent", "too recent", "They were created, or ended, after the cut-off."],
+  ["active", "not finished", "They run, or wait to run."],
+  ["unstoppable", "could not be stopped", "They could not be stopped, or were started again."],
+  ["run_active", "their run goes on", "Another job of their run has not finished and stays."],
+  ["kept_last", "the last of their group", "They are among the newest that succeeded, or that did not."],
+  ["referenced", "held by a foreign key", "A row that stays refers to them."],
+  ["over_limit", "over the limit", "They are left for the batches that follow."],
+];
+
+const ACTION_REASONS = {
+  job: "a job that stays",
+  service: "a service",
+  action: "an action that stays",
+  schedule: "its schedule",
+  untagged: "no root tag of its own",
+  recent: "a recent change",
+  undated: "no time at which it was set",
+};
+
+/** Why an action stays. */
+export function actionReason(reason) {
+  return ACTION_REASONS[reason] ?? "another reason";
+}
+
+const RECLAIM_REASONS = {
+  time: "the time was up; another call goes on from there",
+  reader: "somebody reads an older state of the store; it becomes short when they have ended",
+  too_little_free: "too little of it is free",
+  nothing_to_do: "it holds no free pages, or gives them back by itself",
+  lock_too_long: "hero_proc would be kept from writing for too long",
+  disk_too_full: "there is too little room on disk",
+  in_memory: "it is in memory",
+  rowids_in_use: "a virtual table or a trigger may rely on row ids that would change",
+};
+
+/** Why space is given back in part, or not at all. */
+export function reclaimReason(reason) {
+  return RECLAIM_REASONS[reason] ?? "another reason";
+}
+
+/** Jobs and actions that go, in words: `12 jobs and their 10 actions, and 45 actions that no job refers to`. */
+export function jobsAndActions(jobs, actions, leaked) {
+  const own = Math.max(actions - leaked, 0);
+  const words = [];
+  if (jobs > 0 && own > 0) words.push(`${number(jobs, "job")} and ${jobs === 1 ? "its" : "their"} ${number(own, "action")}`);
+  else if (jobs > 0) words.push(number(jobs, "job"));
+  else if (own > 0) words.push(number(own, "action"));
+  if (leaked > 0) words.push(`${number(leaked, "action")} that no job refers to`);
+  return words.join(", and ");
+}
+
+/** What the deletions in `sum` came to: `12 jobs were deleted`. */
+export function whatWent(sum) {
+  const { jobs_deleted: jobs, actions_deleted: actions, actions_leaked: leaked } = sum ?? {};
+  if (!jobs && !actions) return "nothing was deleted";
+  return `${jobsAndActions(jobs, actions, leaked)} ${jobs + actions === 1 ? "was" : "were"} deleted`;
+}
+
+/** The batches that follow the one of `report`, in words; none if it is the last. */
+export function batchesThatFollow(report) {
+  const left = report.jobs_kept.over_limit;
+  if (!report.more) return "";
+  if (left === 0) return "More actions that no job refers to are there than one batch takes.";
+  const batches = report.jobs_planned > 0 ? Math.ceil(left / report.jobs_planned) : 1;
+  return `${batches === 1 ? "1 more batch" : `About ${count(batches)} more batches`} would follow, with ${number(left, "job")}.`;
+}
+
+const list = (names, last) => names.map((name) => named(name)).join(", ").replace(/, ([^,]*)$/, ` ${last} $1`);
+
+/** The params of a cleanup read aloud. Who reads "all" knows that no filter bounds what goes. */
+export function filterInWords(params) {
+  const { kind, target, actor, phases, keep_last: last } = params;
+  const of = [kind && `of kind ${excerpt(kind)}`, target && `with target ${excerpt(target)}`, actor && `of actor ${excerpt(actor)}`];
+  const what = of.filter(Boolean).join(", ");
+  const parts = [what ? `Jobs ${what}` : "All of codescaler's jobs"];
+  if (params.older_than_ms !== undefined) parts.push(`created and ended at least ${age(params.older_than_ms)} ago`);
+  if (params.before_ms !== undefined) parts.push(`created and ended by ${moment(params.before_ms)}`);
+  if (phases) parts.push(`in phase ${list(phases, "or")}`);
+  let text = parts.join(", ");
+  text += params.force ? ", also those that have not finished." : ", that have finished.";
+  const stay = [];
+  for (const [name, words] of [["except_kind", "kind"], ["except_target", "target"], ["except_actor", "actor"]]) {
+    if (params[name]) stay.push(`those of ${words} ${list(params[name], "and")}`);
+  }
+  if (last) stay.push(`the last ${count(last)} of each group`);
+  if (stay.length > 0) text += ` ${stay.join(", and ").replace(/^t/, "T")} stay.`;
+  if (params.leaked === false) text += " Actions that no job refers to stay.";
+  return text;
+}
+
+/** Why nothing matches the filter, as far as the `usage` of all jobs can say; none if it can't. */
+export function whatIsMissing(params, usage, top) {
+  if (usage.jobs === 0) return "There are no jobs of codescaler's.";
+  for (const field of ["kind", "target", "actor"]) {
+    const values = (usage.by[field] ?? []).map((entry) => entry.value);
+    if (params[field] && !values.includes(params[field]) && values.length < top) {
+      return `There is no job of ${field} ${excerpt(params[field])}.`;
+    }
+  }
+  return "No job has all of this.";
+}
+
+/** What the reader of an error can do, by its kind. */
+const HELP = {
+  plan_changed: "The preview below shows what would go now.",
+  store_busy: "Somebody else writes to the store. Try again in a moment.",
+  not_admin: "The gateway knows its admins by their user: ask the operator of this node to start it with --admin and yours.",
+  force_unavailable: "Untick “Also jobs that have not finished”.",
+  disk_full: "A smaller limit needs less room: it stands under “More filters”.",
+  upstream_unreachable: "This page tries again by itself.",
+  unreachable: "Nothing answers at this page's address. Is the command that serves it still running? This page tries again by itself.",
+};
+
+/** An error in the command's words: what went wrong, what its data adds, and what may help. */
+export function errorInWords({ kind, message, data }) {
+  const facts = Object.entries(data ?? {})
+    .filter(([name]) => name !== "kind" && name !== "plan")
+    .map(([name, value]) => [printableName(name), excerpt(typeof value === "string" ? value : JSON.stringify(value))]);
+  return { message: excerpt(message), facts, help: HELP[kind] ?? "" };
+}
+
+const printableName = (name) => excerpt(name).replaceAll("_", " ");
