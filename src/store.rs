@@ -35,6 +35,7 @@ mod layout;
 mod locked;
 mod procfs;
 mod reclaim;
+mod row_ids;
 mod rows;
 mod scan;
 mod snapshot;
