@@ -111,7 +111,7 @@ impl<'s> Space<'s> {
 
     /// The room beside the store.
     pub(crate) fn room_beside(&self) -> Room {
-        self.file.path().parent().map_or(Room::NONE, Room::of)
+        self.file.room()
     }
 
     /// Writes the store anew, without its free pages, unless the first half of that takes longer than `first_half`.
