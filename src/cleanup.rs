@@ -22,7 +22,7 @@ use crate::host::{ControlError, Host, JobControl};
 use crate::plan::{self, Criteria, Plan, PlanToken, Runs, Unfinished};
 use crate::report::{Report, StoreSize};
 use crate::request::{Age, Force, Mode, Request};
-use crate::store::{Access, Committed, Store, StoreError, StoreRef};
+use crate::store::{Access, Committed, Rows, Store, StoreError, StoreRef};
 use transaction::Planned;
 
 /// Why nothing was deleted.
@@ -104,12 +104,7 @@ pub fn cleanup<'s>(
         Mode::Delete => Access::Write,
     };
     let mut store = Store::attach(store.into(), access, host)?;
-    let planned = info_span!("plan").in_scope(|| {
-        let snapshot = store.read()?;
-        let plan = plan::decide(&snapshot, &criteria)?;
-        Ok::<_, StoreError>(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
-    });
-    let planned = planned.map_err(|error| store.explain(error))?;
+    let planned = plan(&mut store, &criteria).map_err(|error| store.explain(error))?;
     expect(request, &planned.plan)?;
     if request.mode == Mode::DryRun || planned.plan.is_empty() {
         let mut report = report(planned.plan, &criteria, Committed::default(), store.size()?, started);
@@ -123,14 +118,26 @@ pub fn cleanup<'s>(
         Force::Stop => Unfinished::Stopped(&stops),
     };
     let criteria = Criteria { unfinished, ..criteria };
-    let outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
+    let (rows, wal_bytes) = (rows(&planned), wal_bytes(&store));
+    let mut outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
+    if stops.stopped.is_empty()
+        && let Err(Error::Store(StoreError::Full { .. })) = &outcome
+    {
+        store.checkpoint();
+        if self::wal_bytes(&store) < wal_bytes {
+            // What the WAL held is room now.
+            let planned = plan(&mut store, &criteria).map_err(|error| store.explain(error))?;
+            expect(request, &planned.plan)?;
+            outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
+        }
+    }
     if outcome.is_err() {
         // The WAL may hold a part of what was undone. A cancel has done its work.
         store.reach_no_more();
     }
     store.checkpoint();
     let (plan, done) = outcome.map_err(|error| match error {
-        Error::Store(error) => stop::after(&stops, store.explain(error).into()),
+        Error::Store(error) => stop::after(&stops, store.explain_deletion(error, rows).into()),
         error => stop::after(&stops, error),
     })?;
     // The deletion stands, whatever can be said of the file.
@@ -145,6 +152,28 @@ pub fn cleanup<'s>(
     }
     report.truncate(request.max_ids);
     Ok(report)
+}
+
+fn plan(store: &mut Store<'_>, criteria: &Criteria<'_>) -> Result<Planned, StoreError> {
+    let _span = info_span!("plan").entered();
+    let snapshot = store.read()?;
+    let plan = plan::decide(&snapshot, criteria)?;
+    Ok(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
+}
+
+fn wal_bytes(store: &Store<'_>) -> u64 {
+    store.size().map_or(0, |size| size.wal_bytes)
+}
+
+/// The rows that go; none where triggers of the host's write more than anybody knows.
+fn rows(planned: &Planned) -> Option<Rows> {
+    let Planned { plan, layout, .. } = planned;
+    (!layout.triggers).then(|| Rows {
+        jobs: plan.jobs.len() as u64,
+        actions: plan.actions.len() as u64,
+        others: plan.dependents.values().sum(),
+        bytes: plan.bytes,
+    })
 }
 
 /// The most ids in each list of a report that the host hears.

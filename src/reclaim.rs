@@ -32,15 +32,17 @@
 //! which can be ended; the second can't. The checkpoint after it works beside other writers, but for the emptying of the WAL.
 
 mod cost;
+mod decision;
 
+use std::fmt::{self, Display, Formatter};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::store::{Access, Checkpointed, Facts, Journal, Room, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
-use cost::{Cost, Pages};
+use crate::store::{Access, Checkpointed, Journal, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
+use decision::{Decision, FIRST_STEP, decide, look, most_in_a_step};
 
 /// `within_ms` unless given, if the host lets callers have as much.
 pub(crate) const DEFAULT_WITHIN: Duration = Duration::from_secs(1);
@@ -51,10 +53,6 @@ pub(crate) const DEFAULT_MIN_FREE_BYTES: u64 = 16 << 20;
 
 /// The longest that a step holds the write lock.
 const STEP: Duration = Duration::from_millis(50);
-/// The most bytes that a step frees, if the disk has the room.
-const MOST_IN_A_STEP: u64 = 8 << 20;
-/// The pages of the first step, for which there must be room; how many the next ones take follows from how long it took.
-const FIRST_STEP: u64 = 16;
 
 /// A request to give space back. A request that exists is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +160,20 @@ pub enum ReclaimReason {
     RowidsInUse,
 }
 
+/// The word that results have.
+impl Display for ReclaimOutcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// The word that results have.
+impl Display for ReclaimReason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// How space is given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -264,104 +276,10 @@ fn reclaim_attached(
     };
     if !reclaimed.dry_run {
         let Reclaimed { lock_ms, duration_ms, .. } = reclaimed;
-        tracing::info!(?outcome, ?reason, file_bytes_before, file_bytes_after, lock_ms, duration_ms, "space reclaimed");
+        let reason = reason.map(tracing::field::display);
+        tracing::info!(%outcome, reason, file_bytes_before, file_bytes_after, lock_ms, duration_ms, "space reclaimed");
     }
     Ok(reclaimed)
-}
-
-/// What decides whether and how space is given back.
-#[derive(Debug, Clone, Copy)]
-struct Sight {
-    pages: Pages,
-    auto_vacuum: &'static str,
-    row_ids_are_used: bool,
-    /// None for a store in memory.
-    disk: Option<Disk>,
-}
-
-/// How a store is on disk.
-#[derive(Debug, Clone, Copy)]
-struct Disk {
-    journal: Journal,
-    /// Where SQLite makes temporary files.
-    temporary: Room,
-    /// Where the store's WAL or journal is.
-    beside: Room,
-}
-
-fn look(store: &mut Store<'_>, host: &Host) -> Result<Sight, StoreError> {
-    let snapshot = store.read_alone()?;
-    snapshot.go_on()?;
-    let Facts { page_size, auto_vacuum, bytes, free_bytes, .. } = snapshot.facts()?;
-    let row_ids_are_used = snapshot.row_ids_are_used()?;
-    drop(snapshot);
-    let pages =
-        Pages { size: page_size, free: free_bytes / page_size, live: bytes.saturating_sub(free_bytes) / page_size };
-    let disk = match store.space(host.lock_timeout) {
-        Some(space) => {
-            Some(Disk { journal: space.journal(), temporary: space.temporary_room()?, beside: space.room_beside() })
-        }
-        None => None,
-    };
-    Ok(Sight { pages, auto_vacuum, row_ids_are_used, disk })
-}
-
-/// Which way, what it costs, and why it is not gone.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Decision {
-    method: Option<ReclaimMethod>,
-    cost: Option<Cost>,
-    skip: Option<ReclaimReason>,
-}
-
-/// The rules, in the order in which a reason is given.
-fn decide(sight: &Sight, request: &ReclaimRequest, within: Duration) -> Decision {
-    let Sight { pages, auto_vacuum, row_ids_are_used, disk } = *sight;
-    let nothing = |reason| Decision { method: None, cost: None, skip: Some(reason) };
-    let Some(disk) = disk else { return nothing(ReclaimReason::InMemory) };
-    let (method, cost) = match auto_vacuum {
-        "full" => return nothing(ReclaimReason::NothingToDo),
-        "incremental" => (ReclaimMethod::Incremental, Cost::of_steps(pages, disk.journal, FIRST_STEP)),
-        _ => (ReclaimMethod::Vacuum, Cost::of_vacuum(pages, disk.journal)),
-    };
-    let is_vacuum = method == ReclaimMethod::Vacuum;
-    let skip = if is_too_little(pages, request) {
-        Some(ReclaimReason::TooLittleFree)
-    } else if !is_vacuum && pages.free == 0 {
-        Some(ReclaimReason::NothingToDo)
-    } else if is_vacuum && row_ids_are_used {
-        Some(ReclaimReason::RowidsInUse)
-    } else if is_vacuum && cost.lock > within {
-        Some(ReclaimReason::LockTooLong)
-    } else if !has_room(&disk, &cost) {
-        Some(ReclaimReason::DiskTooFull)
-    } else {
-        None
-    };
-    Decision { method: Some(method), cost: Some(cost), skip }
-}
-
-fn is_too_little(pages: Pages, request: &ReclaimRequest) -> bool {
-    let all = u128::from(pages.free + pages.live);
-    pages.free * pages.size < request.min_free_bytes
-        || u128::from(pages.free) * 100 < all * u128::from(request.min_free_percent)
-}
-
-/// Whether the disk has the room. Where the system does not say how much there is, SQLite finds out, and undoes what it did.
-fn has_room(disk: &Disk, cost: &Cost) -> bool {
-    let fits = |room: Room, needed: u64| room.free_bytes.is_none_or(|free| needed <= free);
-    if disk.temporary.is_shared_with(&disk.beside) {
-        fits(disk.temporary, cost.temp_bytes + cost.store_bytes)
-    } else {
-        (cost.temp_bytes == 0 || fits(disk.temporary, cost.temp_bytes)) && fits(disk.beside, cost.store_bytes)
-    }
-}
-
-/// The most pages of a step: as many as the disk has room for.
-fn most_in_a_step(sight: &Sight) -> u64 {
-    let room = sight.disk.and_then(|disk| disk.beside.free_bytes).unwrap_or(u64::MAX);
-    let pages = (room / cost::WRITTEN_FOR_ONE).min(MOST_IN_A_STEP) / sight.pages.size;
-    pages.max(FIRST_STEP)
 }
 
 /// What has been done.

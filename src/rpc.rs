@@ -35,7 +35,8 @@ pub enum Kind {
     OutcomeUnknown,
     /// `force`, but the host gave no way to stop jobs.
     ForceUnavailable,
-    /// There was no room; nothing was deleted (`data.free_bytes`, and `data.needed_bytes` where it is known).
+    /// There was no room; nothing was deleted (`data.free_bytes`, and, where they are known, `data.needed_bytes`, and as
+    /// `data.limit` the highest limit that surely fits).
     DiskFull,
     /// Ended before the commit; nothing was deleted.
     Cancelled,

@@ -35,11 +35,13 @@ mod layout;
 mod locked;
 mod procfs;
 mod reclaim;
+mod row_ids;
 mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
 mod weights;
+mod writes;
 
 use std::io;
 use std::path::Path;
@@ -57,6 +59,7 @@ pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
 pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;
+pub(crate) use writes::Rows;
 
 /// The place of a store.
 #[derive(Debug)]
@@ -106,10 +109,12 @@ pub enum StoreError {
     #[non_exhaustive]
     #[error("there is no room on the disk")]
     Full {
-        /// The bytes that are needed, where this is known.
+        /// The bytes that are needed at most, where this is known.
         needed: Option<u64>,
         /// The bytes that are free for this user; 0 where the system does not say.
         free: u64,
+        /// The highest `limit` with which a call surely needs no more than these, where this is known of any.
+        limit: Option<u64>,
     },
     /// The store may not become larger, by SQLite's `max_page_count`.
     #[non_exhaustive]
@@ -164,8 +169,10 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::OperationInterrupted) => Self::Cancelled,
             // Where the store is a file, the file system tells more: see `Store::explain`.
-            Some(ErrorCode::DiskFull) => Self::Full { needed: None, free: 0 },
-            Some(ErrorCode::SystemIoFailure) if is_for_want_of_room(&error) => Self::Full { needed: None, free: 0 },
+            Some(ErrorCode::DiskFull) => Self::Full { needed: None, free: 0, limit: None },
+            Some(ErrorCode::SystemIoFailure) if is_for_want_of_room(&error) => {
+                Self::Full { needed: None, free: 0, limit: None }
+            }
             Some(ErrorCode::NotADatabase) => Self::unfit("the file is no SQLite database"),
             Some(ErrorCode::DatabaseCorrupt) => Self::damaged(),
             Some(ErrorCode::ReadOnly) => Self::unusable("it is read-only"),

@@ -10,7 +10,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
-use hero_proc_cleanup::{CLEANUP_BY_TAG, CODESCALER, Guard, METHODS, Report, RpcError, codescaler_tags};
+use hero_proc_cleanup::{
+    CLEANUP_BY_TAG, CODESCALER, Guard, METHODS, RECLAIM, ReclaimOutcome, Reclaimed, Report, RpcError, codescaler_tags,
+};
 use rusqlite::{Connection, named_params};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -319,7 +321,26 @@ impl Teller<'_> {
         );
         holds(deleted == u64::from(seeded), "every one of codescaler's jobs is gone")?;
         holds(self.list().await?.is_empty(), "job.list with the tag codescaler is empty")?;
-        self.went(&census, &job_ids, &action_ids).await
+        self.went(&census, &job_ids, &action_ids).await?;
+        self.space().await
+    }
+
+    /// The space that these jobs took is given back to the file system, while the tick goes on.
+    async fn space(&self) -> Outcome {
+        let census = self.census().await?;
+        let measure = self.measure();
+        let params = json!({ "min_free_percent": 0, "min_free_bytes": 0, "within_ms": 2_000 });
+        let reclaimed: Reclaimed = serde_json::from_value(self.call(RECLAIM, params).await?)?;
+        let duration = Duration::from_secs_f64(reclaimed.duration_ms / 1000.0);
+        row("giving the space back, as mounted", duration, reclaimed.lock_ms, &measure.end());
+        let Reclaimed { outcome, reason, file_bytes_before, file_bytes_after, .. } = reclaimed;
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        println!("{outcome}{reason}: the store's file had {file_bytes_before} bytes, and has {file_bytes_after}.");
+        holds(self.census().await?.until(&census).is_none(), "no row has changed")?;
+        holds(
+            outcome != ReclaimOutcome::Done || file_bytes_after < file_bytes_before,
+            "the file is shorter, or the result says why not",
+        )
     }
 
     fn measure(&self) -> Measure {

@@ -131,6 +131,9 @@ impl Failure {
                 "set" => Some("A new dry run shows what would go now."),
                 _ => None,
             },
+            Self::Call(error) if error.kind() == Some(Kind::DiskFull) => {
+                Some("A few MB are enough to go on in batches: any file that can be removed from that disk makes room.")
+            }
             Self::Call(error) if error.kind() == Some(Kind::OutcomeUnknown) => Some("A dry run shows what is left."),
             _ => None,
         }

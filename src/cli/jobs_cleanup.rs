@@ -5,11 +5,13 @@
 //! --limit N or --plan TOKEN     one call: never more than was asked for
 //! otherwise                     call after call, as long as `Batches` says `Again`
 //! without --yes                 before each call: dry run → question → the call, with that dry run's plan
+//! a full disk                   smaller batches, unless the size was given
 //! --reclaim                     at the end, one call of `jobs.reclaim`
 //! ```
 
 mod args;
 mod close;
+mod room;
 
 use std::io::{self, IsTerminal};
 use std::pin::pin;
@@ -28,6 +30,7 @@ use super::terminal::Terminal;
 use super::text::is_utf8;
 use super::{jobs_reclaim, table};
 pub(crate) use args::Args;
+use room::Room;
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     // Before anything is sent.
@@ -81,6 +84,7 @@ struct Session<'a> {
     /// Hidden until it is known that there will be several calls, and wherever stderr is no terminal.
     progress: ProgressBar,
     batches: Batches,
+    room: Room,
     /// Whether the user wants no more: the answer to a question was no, or the last call was interrupted.
     enough: bool,
     /// What giving space back came to, if it was asked for.
@@ -122,6 +126,7 @@ impl<'a> Session<'a> {
             interrupts: Interrupts::new()?,
             progress: ProgressBar::hidden(),
             batches: Batches::new(max_ids),
+            room: Room::default(),
             enough: false,
             reclaimed: None,
         })
@@ -233,8 +238,17 @@ impl<'a> Session<'a> {
             if self.interrupts.pending().await {
                 return Err(self.interrupted());
             }
-            let (report, interrupted) = self.call(plan.take().as_deref()).await?;
-            self.enough |= interrupted == Interrupted::Yes;
+            let (report, interrupted) = match self.call(plan.take().as_deref()).await {
+                Err(Failure::Call(error)) if rest == Rest::Follows && !self.enough => {
+                    let Some(limit) = self.room.after(&error) else { return Err(error.into()) };
+                    let jobs = number(limit as u64, "job", "jobs");
+                    let smaller = format!("The store's disk has no room for that at once: a batch of {jobs} is next.");
+                    self.progress.suspend(|| say(smaller));
+                    continue;
+                }
+                ended => ended?,
+            };
+            self.room.was_enough();
             let next = self.batches.add(report);
             let left = match next {
                 Next::Done => return Ok(()),
@@ -305,6 +319,7 @@ impl<'a> Session<'a> {
         let (answer, interrupted) = tokio::select! {
             biased;
             () = self.interrupts.next() => {
+                self.enough = true;
                 self.progress.suspend(|| say("Waiting for the running call to end. Once more, and it is left to itself."));
                 tokio::select! {
                     answer = &mut call => (answer, Interrupted::Yes),
@@ -323,7 +338,9 @@ impl<'a> Session<'a> {
     }
 
     fn params(&self, plan: Option<&str>) -> JobsCleanupParams {
-        self.args.params(self.max_ids, plan)
+        let mut params = self.args.params(self.max_ids, plan);
+        params.options.limit = self.room.limit().or(params.options.limit);
+        params
     }
 
     /// Shows how many jobs have gone, and how many are `left`. Where actions alone are left, nobody knows their number.

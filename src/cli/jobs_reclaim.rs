@@ -40,6 +40,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
+    let reclaimed = once(args).await?;
+    output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed)?;
+    in_full(&reclaimed)
+}
+
+/// The call that `args` ask for, as [`run`] would have it.
+pub(crate) async fn once(args: &Args) -> Result<Reclaimed, Failure> {
     let mut client = Client::new(sockets::path(args.socket.clone(), sockets::GATEWAY));
     client.timeout = None;
     let mut params = ReclaimParams::default();
@@ -48,9 +55,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if args.always {
         (params.min_free_percent, params.min_free_bytes) = (Some(0), Some(0));
     }
-    let reclaimed = call(&client, &params, &mut Interrupts::new()?).await?;
-    output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed)?;
-    in_full(&reclaimed)
+    call(&client, &params, &mut Interrupts::new()?).await
 }
 
 /// The call. A signal leaves it, as nothing depends on its end.

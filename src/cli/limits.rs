@@ -53,7 +53,7 @@ fn not_started(error: io::Error) -> Failure {
 fn raise_file_limit() -> Result<(), Failure> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, ?current, ?maximum, "the limit of open files stays as it is");
+        tracing::debug!(%error, current, maximum, "the limit of open files stays as it is");
     }
     match getrlimit(Resource::Nofile).current {
         Some(files) if files < LEAST_FILES => {

@@ -40,15 +40,11 @@ fn whole(report: &Report, screen: Screen) -> Lines {
         return text;
     }
     text.line(format_args!(
-        "{} freed inside the store's file, in {:.3} ms, with its write lock held for {:.3} ms.",
+        "Pages freed: {}. In {:.3} ms, with the store's write lock held for {:.3} ms.",
         DecimalBytes(report.bytes_freed),
         report.duration_ms,
         report.lock_ms,
     ));
-    if report.store.file_bytes > 0 {
-        let (file, free) = (DecimalBytes(report.store.file_bytes), DecimalBytes(report.store.free_bytes));
-        text.line(format_args!("The store's file has {file}, of which {free} are free for new rows."));
-    }
     text
 }
 
@@ -75,6 +71,10 @@ fn show_totals(text: &mut Lines, report: &Report, screen: Screen) {
     if report.bytes_planned > 0 {
         let rows = if report.dry_run { "The rows that would go hold" } else { "The rows that went held" };
         text.line(format_args!("{rows} {} of text.", DecimalBytes(report.bytes_planned)));
+    }
+    if report.store.file_bytes > 0 {
+        let (file, free) = (DecimalBytes(report.store.file_bytes), DecimalBytes(report.store.free_bytes));
+        text.line(format_args!("The store's file has {file}, of which {free} are free for new rows."));
     }
 }
 

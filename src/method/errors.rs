@@ -24,11 +24,8 @@ pub(super) fn object(error: &Error) -> RpcError {
         Error::Store(StoreError::Unusable { problem }) => {
             RpcError::new(Kind::StoreUnfit, error).with("problems", [problem.as_str()].as_slice())
         }
-        Error::Store(StoreError::Full { needed, free }) => match needed {
-            Some(needed) => no_room(error, *free).with("needed_bytes", *needed),
-            None => no_room(error, *free),
-        },
-        Error::Store(StoreError::AtItsLargest { free }) => no_room(error, *free),
+        Error::Store(StoreError::Full { needed, free, limit }) => no_room(error, *free, *needed, *limit),
+        Error::Store(StoreError::AtItsLargest { free }) => no_room(error, *free, None, None),
         Error::Store(StoreError::Cancelled) => RpcError::new(Kind::Cancelled, error),
         Error::Store(StoreError::Sqlite(_) | StoreError::Diverged { .. }) => RpcError::internal(error),
         Error::AfterStop { stopped, source } => {
@@ -58,7 +55,15 @@ pub(super) fn of_reclaim(error: &StoreError) -> RpcError {
     }
 }
 
-fn no_room(error: &Error, free: u64) -> RpcError {
-    let message = format_args!("{error}: nothing was deleted, a smaller limit needs less");
-    RpcError::new(Kind::DiskFull, message).with("free_bytes", free)
+fn no_room(error: &Error, free: u64, needed: Option<u64>, limit: Option<u64>) -> RpcError {
+    let helps =
+        limit.map_or_else(|| "a smaller limit needs less".to_owned(), |limit| format!("a limit of {limit} fits"));
+    let mut object =
+        RpcError::new(Kind::DiskFull, format_args!("{error}: nothing was deleted, {helps}")).with("free_bytes", free);
+    for (name, value) in [("needed_bytes", needed), ("limit", limit)] {
+        if let Some(value) = value {
+            object = object.with(name, value);
+        }
+    }
+    object
 }

@@ -211,13 +211,13 @@ impl<'s> Store<'s> {
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
             Attached::Host { connection, .. } => match (error, self.growth()) {
-                (StoreError::Full { needed, free }, Ok(growth)) => {
+                (StoreError::Full { needed, free, limit }, Ok(growth)) => {
                     let disk =
                         connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
                     // Only a host that lends its connection can have bounded its store.
                     match disk {
-                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk },
-                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free },
+                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk, limit },
+                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free, limit },
                         _ => StoreError::AtItsLargest { free: growth },
                     }
                 }
@@ -331,7 +331,7 @@ fn set_secure_delete(connection: &Connection, setting: i64) -> rusqlite::Result<
 }
 
 /// In lower case.
-fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
+pub(super) fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 

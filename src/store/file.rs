@@ -27,7 +27,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
 use super::connection::Access;
-use super::disk::free_bytes;
+use super::disk::Room;
 use super::procfs::{ENTER, READ, User, WRITE, mount};
 
 /// The bytes of the smallest file that SQLite makes beside a store in WAL mode: the WAL's index.
@@ -125,6 +125,11 @@ impl StoreFile {
         path.into()
     }
 
+    /// The room for the files that SQLite makes beside it.
+    pub(super) fn room(&self) -> Room {
+        self.path.parent().map_or(Room::NONE, Room::of)
+    }
+
     /// Whether anybody may write to the file. Root can, even then; whoever took the permission away meant it.
     pub(super) fn is_writable(&self) -> bool {
         !self.metadata.permissions().readonly()
@@ -135,16 +140,18 @@ impl StoreFile {
         match error {
             // SQLite sees that the file has moved, too, and calls the store read-only.
             StoreError::Unusable { problem } => {
-                match (self.check_place(), self.cause(access), free_bytes(&self.path)) {
+                match (self.check_place(), self.cause(access), self.room().free_bytes) {
                     (Err(moved), ..) => moved,
                     (Ok(()), Some(cause), _) => StoreError::Unusable { problem: cause },
                     // A file beside the store could not be made, or not be given its size.
-                    (Ok(()), None, Some(free @ ..LEAST_ROOM)) => StoreError::Full { needed: None, free },
+                    (Ok(()), None, Some(free @ ..LEAST_ROOM)) => {
+                        StoreError::Full { needed: Some(LEAST_ROOM), free, limit: None }
+                    }
                     (Ok(()), None, _) => StoreError::Unusable { problem },
                 }
             }
-            StoreError::Full { needed, free } => {
-                StoreError::Full { needed, free: free_bytes(&self.path).unwrap_or(free) }
+            StoreError::Full { needed, free, limit } => {
+                StoreError::Full { needed, free: self.room().free_bytes.unwrap_or(free), limit }
             }
             other => other,
         }

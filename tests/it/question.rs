@@ -50,7 +50,8 @@ fn the_question_stands_below_its_totals() {
     let errors: Vec<String> = (0..30).map(|number| format!("job {number}: held")).collect();
     gateway.reports(json!({
         "dry_run": true, "jobs_planned": 12, "actions_planned": 1, "actions_kept": kept, "actions_kept_count": 40,
-        "errors": errors, "dependents": { "job_notes": 1 },
+        "errors": errors, "dependents": { "job_notes": 1 }, "bytes_planned": 1_300_000,
+        "store": { "file_bytes": 9_000_000, "wal_bytes": 0, "free_bytes": 2_000_000 },
     }));
     let filter = ["--kind", "two words", "--older-than", "168h", "--force"];
     let mut terminal = Terminal::start(gateway.cleanup_as(Terminal::session(), &filter), 120, [None, None]);
@@ -63,6 +64,8 @@ fn the_question_stands_below_its_totals() {
         "job 4: held",
         "and 25 more",
         "would go",
+        "The rows that would go hold 1.30 MB of text.",
+        "The store's file has 9.00 MB, of which 2.00 MB are free for new rows.",
         "Filter: --kind 'two words' --older-than 7d --force",
         &socket,
         "Delete 12 jobs",

@@ -173,3 +173,18 @@ fn both_sides_log_it() {
         assert!(lines[1].contains("outcome=\"invalid_params\"") && lines[1].contains(refused), "{}", lines[1]);
     }
 }
+
+/// The library's own line, as hero_proc's log has it where hero_proc mounts the methods.
+#[test]
+fn the_log_has_the_words_of_the_result() {
+    let sides = sides(false);
+    for _ in 0..2 {
+        sides.hero_proc.call("store.reclaim", &json!({}));
+    }
+    let Sides { hero_proc, .. } = sides;
+    hero_proc.signal(Signal::TERM);
+    let (_, log) = hero_proc.end();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("space reclaimed")).collect();
+    assert!(lines.len() == 2 && lines[0].contains(" outcome=done file_bytes_before="), "{log}");
+    assert!(lines[1].contains(" outcome=skipped reason=too_little_free file_bytes_before="), "{log}");
+}

@@ -41,7 +41,13 @@ fn content(store: &Path) -> Vec<String> {
 /// cut failed, no free page is left: SQLite cuts such a file with the next commit that frees pages.
 #[track_caller]
 fn assert_next_call_works(server: &Server, store: &Path, short: u64, what: &str) {
-    let again = reclaim(server);
+    let mut again = reclaim(server);
+    // On a busy machine the time can be up before all is given back: then the next call goes on from there.
+    for _ in 0..20 {
+        if again["result"]["reason"] == "time" {
+            again = reclaim(server);
+        }
+    }
     let outcome = again["result"]["outcome"].as_str().unwrap_or_default();
     let nothing_left = again["result"]["reason"] == "nothing_to_do";
     assert!(outcome == "done" || nothing_left, "{what}: {again}");

@@ -229,13 +229,18 @@ fn a_report_tells_what_the_rows_hold_and_what_the_file_has() {
         "store": { "file_bytes": 9_000_000, "wal_bytes": 0, "free_bytes": 2_000_000 },
     });
     for (arguments, dry_run, tells) in [
-        (["--dry-run", "-o", "table"], true, &["The rows that would go hold 1.30 MB of text."][..]),
+        (
+            ["--dry-run", "-o", "table"],
+            true,
+            &["The rows that would go hold 1.30 MB of text.\n\
+                 The store's file has 9.00 MB, of which 2.00 MB are free for new rows.\n"][..],
+        ),
         (
             ["--yes", "-o", "table"],
             false,
             &[
                 "The rows that went held 1.30 MB of text.",
-                "1.20 MB freed inside the store's file, in 1.234 ms, with its write lock held for 0.500 ms.",
+                "Pages freed: 1.20 MB. In 1.234 ms, with the store's write lock held for 0.500 ms.",
                 "The store's file has 9.00 MB, of which 2.00 MB are free for new rows.",
             ],
         ),

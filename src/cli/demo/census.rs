@@ -9,15 +9,15 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-/// Every table of the demo's store, all its rows whole.
+/// Every table of the demo's store, all its rows whole; of the schema, all but the place of a table in the file.
 const TABLES: [(&str, &str); 7] = [
     ("jobs", "SELECT id, * FROM jobs"),
     ("actions", "SELECT id, * FROM actions"),
     ("services", "SELECT id, * FROM services"),
     ("runs", "SELECT id, * FROM runs"),
     ("secrets", "SELECT rowid, * FROM secrets"),
-    ("sequences", "SELECT rowid, * FROM sqlite_sequence"),
-    ("schema", "SELECT rowid, * FROM sqlite_master"),
+    ("sequences", "SELECT row_number() OVER (ORDER BY name), * FROM sqlite_sequence"),
+    ("schema", "SELECT row_number() OVER (ORDER BY type, name), type, name, tbl_name, sql FROM sqlite_master"),
 ];
 
 /// A store at one moment.
