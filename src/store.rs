@@ -40,6 +40,7 @@ mod rows;
 mod scan;
 mod snapshot;
 mod triggers;
+mod wait;
 mod weights;
 mod writes;
 

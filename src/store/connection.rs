@@ -12,7 +12,7 @@ use super::file::StoreFile;
 use super::locked::Locked;
 use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
-use super::{StoreError, StoreRef};
+use super::{StoreError, StoreRef, wait};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
 
@@ -44,6 +44,8 @@ pub(crate) enum Access {
 pub(crate) struct Store<'s> {
     attached: Attached<'s>,
     access: Access,
+    /// The longest wait for a lock, on a connection of our own.
+    lock_timeout: Duration,
     cancel: Cancel,
     reached: Option<Reached>,
 }
@@ -75,13 +77,13 @@ impl Store<'static> {
         let file = StoreFile::find(path)?;
         file.check_name()?;
         file.check_owner(access)?;
-        let opened =
-            open(&file, access, lock_timeout).and_then(|connection| Ok((journal_mode(&connection)?, connection)));
+        let opened = open(&file, access, lock_timeout, cancel)
+            .and_then(|connection| Ok((journal_mode(&connection)?, connection)));
         let (mode, connection) = opened.map_err(|error| file.explain(error, access))?;
         // Another file may have taken its place before it was opened.
         file.check_place()?;
         let journal = if mode == "wal" { Journal::Wal } else { Journal::Rollback };
-        Ok(Self::new(Attached::Own { connection, file: Box::new(file), journal }, access, cancel))
+        Ok(Self::new(Attached::Own { connection, file: Box::new(file), journal }, access, lock_timeout, cancel))
     }
 }
 
@@ -99,7 +101,12 @@ impl<'s> Store<'s> {
                 let secure_delete = (access == Access::Write && host.secure_delete)
                     .then(|| connection.query_row("PRAGMA main.secure_delete", (), |row| row.get(0)))
                     .transpose()?;
-                Self::new(Attached::Host { connection, enforced, secure_delete }, access, &host.cancel)
+                Self::new(
+                    Attached::Host { connection, enforced, secure_delete },
+                    access,
+                    host.lock_timeout,
+                    &host.cancel,
+                )
             }
         };
         if access == Access::Write && host.secure_delete {
@@ -110,10 +117,10 @@ impl<'s> Store<'s> {
         Ok(store)
     }
 
-    fn new(attached: Attached<'s>, access: Access, cancel: &Cancel) -> Self {
+    fn new(attached: Attached<'s>, access: Access, lock_timeout: Duration, cancel: &Cancel) -> Self {
         let interrupt = attached.connection().get_interrupt_handle();
         let reached = Some(cancel.reach(move || interrupt.interrupt()));
-        Self { attached, access, cancel: cancel.clone(), reached }
+        Self { attached, access, lock_timeout, cancel: cancel.clone(), reached }
     }
 
     /// One snapshot of the store, read by two connections side by side where that can be had: see [`scan`](super::scan).
@@ -140,10 +147,12 @@ impl<'s> Store<'s> {
     /// The store under its write lock: nobody else writes until the lock is committed or dropped, and dropping it undoes
     /// everything.
     pub(crate) fn lock(&mut self) -> Result<Locked<'_>, StoreError> {
-        if let Attached::Own { connection, .. } = &self.attached {
+        if let Attached::Own { connection, .. } = &mut self.attached {
             // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB. Not before: a
             // scan is quicker while its cache fits into the processor's.
             connection.pragma_update(None, "cache_size", -64_000)?;
+            // Anew: the host has been asked to stop jobs, and may have called us on this thread.
+            wait::for_locks(connection, self.lock_timeout, &self.cancel)?;
         }
         let cancel = self.cancel.clone();
         match &mut self.attached {
@@ -208,6 +217,9 @@ impl<'s> Store<'s> {
 
     /// `error`, which a call on this store met, with its cause.
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Busy) && self.cancel.is_cancelled() {
+            return StoreError::Cancelled;
+        }
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
             Attached::Host { connection, .. } => match (error, self.growth()) {
@@ -285,15 +297,15 @@ impl Drop for Store<'_> {
 }
 
 /// A connection of our own to `file`, with settings that end with it.
-fn open(file: &StoreFile, access: Access, lock_timeout: Duration) -> Result<Connection, StoreError> {
+fn open(file: &StoreFile, access: Access, lock_timeout: Duration, cancel: &Cancel) -> Result<Connection, StoreError> {
     if access != Access::Read && !file.is_writable() {
         return Err(StoreError::unusable("it is read-only"));
     }
     let pending_wal = fs::metadata(file.side("-wal")).is_ok_and(|wal| wal.len() > 0);
 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file.path(), flags)?;
-    connection.busy_timeout(lock_timeout)?;
+    let mut connection = Connection::open_with_flags(file.path(), flags)?;
+    wait::for_locks(&mut connection, lock_timeout, cancel)?;
     // The copy that a VACUUM makes would be in the host's memory.
     let temp_store = if access == Access::Reclaim { "file" } else { "memory" };
     connection.pragma_update(None, "temp_store", temp_store)?;

@@ -13,7 +13,7 @@ use tracing::info_span;
 use super::connection::Journal;
 use super::disk::{self, Room};
 use super::file::StoreFile;
-use super::{StoreError, StoreRef};
+use super::{StoreError, StoreRef, wait};
 use crate::host::Cancel;
 
 /// How long a reader may keep the file from being cut short: longer than most reads take.
@@ -122,13 +122,13 @@ impl<'s> Space<'s> {
         loop {
             self.cancel.check()?;
             let locking = info_span!("lock").entered();
-            self.connection.busy_timeout(give_up.saturating_duration_since(Instant::now()))?;
+            wait::up_to(give_up.saturating_duration_since(Instant::now()));
             drop(Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?);
             drop(locking);
             // While this waited for the lock, another file can have taken its place.
             self.file.check_place()?;
             let _span = info_span!("vacuum").entered();
-            self.connection.busy_timeout(Duration::ZERO)?;
+            wait::up_to(Duration::ZERO);
             // A cancel that came while no statement ran has interrupted nothing.
             self.cancel.check()?;
             let since = Instant::now();
@@ -187,7 +187,7 @@ impl<'s> Space<'s> {
     /// Every statement is stepped to its end: one step frees a single page, and reports success.
     fn try_to_free(&self, most: u64, time: Duration) -> Result<Freed, StoreError> {
         let locking = info_span!("lock").entered();
-        self.connection.busy_timeout(self.lock_timeout)?;
+        wait::up_to(self.lock_timeout);
         let transaction = Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
         drop(locking);
         let _span = info_span!("free").entered();
@@ -200,7 +200,7 @@ impl<'s> Space<'s> {
             transaction.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
             left = self.free_pages()?;
         }
-        self.connection.busy_timeout(COMMIT)?;
+        wait::up_to(COMMIT);
         self.file.check_place()?;
         transaction.commit()?;
         Ok(Freed { pages: before - left, left, lock: since.elapsed() })
@@ -226,7 +226,7 @@ impl<'s> Space<'s> {
 
     fn try_to_checkpoint(&self, wal: Wal, lock: &mut Duration) -> Result<Checkpointed, StoreError> {
         let _span = info_span!("checkpoint").entered();
-        self.connection.busy_timeout(Duration::ZERO)?;
+        wait::up_to(Duration::ZERO);
         let give_up = Instant::now() + READERS;
         loop {
             // PASSIVE does the work beside other writers; next to nothing is left for TRUNCATE, which shuts them out.

@@ -50,6 +50,28 @@ fn cancelled_before_the_commit_nothing_goes() {
     assert_eq!(call_as(&sample, &host, all()).unwrap().jobs_deleted, 3);
 }
 
+/// Who waits for the write lock hears a cancel, and not only once the wait is over.
+#[test]
+fn a_cancel_ends_the_wait_for_the_lock() {
+    for journal in ["wal", "delete"] {
+        let sample = Sample::new();
+        sample.journal(journal);
+        let before = sample.dump();
+        let mut host = host();
+        // So long that nobody would wait for the end of it.
+        host.lock_timeout = Duration::from_secs(3600);
+        let writer = sample.open();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let cancel = host.cancel.clone();
+        when("lock", move || cancel.cancel());
+        let error = call_as(&sample, &host, all()).unwrap_err();
+        assert!(steps::has_happened());
+        assert_eq!(error.kind(), Some(Kind::Cancelled), "{journal}: {}", error.message);
+        drop(writer);
+        assert_eq!(sample.dump(), before, "{journal}");
+    }
+}
+
 /// In the rollback journal modes a reader holds up the commit, in none it is held up by a dry run for longer than that runs.
 #[test]
 fn busy_at_the_commit_nothing_goes() {
