@@ -8,7 +8,7 @@ use hero_proc_cleanup::{ReclaimOutcome, ReclaimReason, Reclaimed};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::output::{self, Format};
+use super::output::{self, Format, Printed, say};
 use super::{age, sockets, table};
 
 /// What `jobs-reclaim` takes.
@@ -49,8 +49,12 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         (params.min_free_percent, params.min_free_bytes) = (Some(0), Some(0));
     }
     let reclaimed = call(&client, &params, &mut Interrupts::new()?).await?;
-    output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed)?;
-    in_full(&reclaimed)
+    let printed = output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed);
+    let done = table::file_length(&reclaimed);
+    if let (Ok(Printed::Unread), false) = (&printed, args.dry_run) {
+        say(&done);
+    }
+    output::told(done, printed, in_full(&reclaimed))
 }
 
 /// The call. A signal leaves it, as nothing depends on its end.
@@ -61,7 +65,11 @@ pub(crate) async fn call(
 ) -> Result<Reclaimed, Failure> {
     tokio::select! {
         reclaimed = client.jobs_reclaim(params) => reclaimed.map_err(|error| Failure::of_call(error, &client.socket)),
-        () = interrupts.next() => Err(Failure::Interrupted { what_went: "space may still be given back".to_owned() }),
+        () = interrupts.next() => {
+            let dry_run = params.dry_run == Some(true);
+            let what_went = if dry_run { "nothing was changed" } else { "space may still be given back" };
+            Err(Failure::Interrupted { what_went: what_went.to_owned() })
+        }
     }
 }
 
