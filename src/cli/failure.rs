@@ -22,10 +22,10 @@ pub(crate) enum Failure {
     #[error("{0}; it was a dry run, which deletes nothing")]
     NotShown(RpcError),
     /// Done, but the report could not be written.
-    #[error("{what_went}, but the report could not be written")]
+    #[error("{done}, but the report could not be written")]
     NotReported {
-        /// What had been deleted.
-        what_went: String,
+        /// What had been deleted or given back.
+        done: String,
         source: Box<Failure>,
     },
     /// Done, but not everything could be.

@@ -6,7 +6,7 @@
 //! otherwise                     call after call, as long as `Batches` says `Again`
 //! without --yes                 before each call: dry run → question → the call, with that dry run's plan
 //! a full disk                   smaller batches, unless the size was given
-//! --reclaim                     at the end, one call of `jobs.reclaim`
+//! --reclaim                     at the end, one call of `jobs.reclaim`; with D, first of all a dry run of it
 //! ```
 
 mod args;
@@ -40,6 +40,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if args.dry_run {
         return session.dry_run().await;
     }
+    session.check_reclaim().await?;
     let mut end = session.delete(terminal).await;
     session.progress.finish_and_clear();
     let close = match session.batches.report() {
@@ -140,7 +141,7 @@ impl<'a> Session<'a> {
         let end = self.reclaim().await;
         let format = self.args.format();
         let whole = Whole { report: &report, reclaimed: self.reclaimed.as_ref() };
-        whole.print(format, |report, screen| table::dry_run(report, screen, to_delete.as_deref()))?;
+        let printed = whole.print(format, |report, screen| table::dry_run(report, screen, to_delete.as_deref()));
         if let (Format::Json, true, Some(command)) = (format, io::stderr().is_terminal(), to_delete) {
             say("To delete exactly this, or nothing:");
             say(format_args!("  {command}"));
@@ -149,7 +150,21 @@ impl<'a> Session<'a> {
         if matched_nothing(&report) {
             self.what_came_close().await.into_iter().for_each(say);
         }
-        end.and_then(|()| without_errors(&report))
+        output::told("nothing was deleted", printed, end.and_then(|()| without_errors(&report)))
+    }
+
+    /// Refuses a time for giving space back that hero_proc's side would refuse at the end, with everything deleted. Other
+    /// errors are for the end.
+    async fn check_reclaim(&mut self) -> Result<(), Failure> {
+        let Some(within_ms @ Some(_)) = self.args.reclaim else { return Ok(()) };
+        let mut params = ReclaimParams::default();
+        params.within_ms = within_ms;
+        params.dry_run = Some(true);
+        match jobs_reclaim::call(&self.client, &params, &mut self.interrupts).await {
+            Err(Failure::Call(error)) if error.kind() == Some(Kind::InvalidParams) => Err(error.into()),
+            Err(Failure::Interrupted { .. }) => Err(self.interrupted()),
+            _ => Ok(()),
+        }
     }
 
     /// Gives space back, or says in a dry run what would be done, if that was asked for.
@@ -188,7 +203,11 @@ impl<'a> Session<'a> {
 
     /// Prints the sum of all calls, and says how it ended. If the sum can't be printed, stderr says what went.
     fn report(self, end: Result<(), Failure>) -> Result<(), Failure> {
-        let what_went = self.what_went();
+        let mut what_went = self.what_went();
+        if let Some(reclaimed) = &self.reclaimed {
+            what_went.push_str(", and ");
+            what_went.push_str(&table::file_length(reclaimed));
+        }
         let Some(report) = self.batches.into_report() else {
             return end;
         };
@@ -203,16 +222,7 @@ impl<'a> Session<'a> {
             _ => {}
         }
         self.args.warning(&report).into_iter().for_each(say);
-        let end = end.and_then(|()| without_errors(&report));
-        match (printed, end) {
-            (Ok(_), end) => end,
-            (Err(source), Ok(())) => Err(Failure::NotReported { what_went, source: source.into() }),
-            // The exit code is that of what was asked for.
-            (Err(source), Err(end)) => {
-                Failure::NotReported { what_went, source: source.into() }.say();
-                Err(end)
-            }
-        }
+        output::told(what_went, printed, end.and_then(|()| without_errors(&report)))
     }
 
     /// Deletes, call after call, each after a question on `terminal` if there is one.

@@ -8,7 +8,7 @@ use hero_proc_cleanup::{ReclaimOutcome, ReclaimReason, Reclaimed};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
-use super::output::{self, Format};
+use super::output::{self, Format, Printed, say};
 use super::{age, sockets, table};
 
 /// What `jobs-reclaim` takes.
@@ -41,8 +41,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let reclaimed = once(args).await?;
-    output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed)?;
-    in_full(&reclaimed)
+    let printed = output::print_as(Format::or_default(args.output), &reclaimed, table::reclaimed);
+    let done = table::file_length(&reclaimed);
+    if let (Ok(Printed::Unread), false) = (&printed, args.dry_run) {
+        say(&done);
+    }
+    output::told(done, printed, in_full(&reclaimed))
 }
 
 /// The call that `args` ask for, as [`run`] would have it.
@@ -66,7 +70,11 @@ pub(crate) async fn call(
 ) -> Result<Reclaimed, Failure> {
     tokio::select! {
         reclaimed = client.jobs_reclaim(params) => reclaimed.map_err(|error| Failure::of_call(error, &client.socket)),
-        () = interrupts.next() => Err(Failure::Interrupted { what_went: "space may still be given back".to_owned() }),
+        () = interrupts.next() => {
+            let dry_run = params.dry_run == Some(true);
+            let what_went = if dry_run { "nothing was changed" } else { "space may still be given back" };
+            Err(Failure::Interrupted { what_went: what_went.to_owned() })
+        }
     }
 }
 

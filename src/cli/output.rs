@@ -49,6 +49,23 @@ pub(crate) fn print_as<T: Serialize>(
     print(&text)
 }
 
+/// The end of a command that came to `end`, whether its report could be `printed` or not.
+///
+/// If the report could not be written, stderr says what was `done`; the exit code is that of `end`, where it has one.
+pub(crate) fn told(
+    done: impl Into<String>,
+    printed: Result<Printed, Failure>,
+    end: Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Err(source) = printed else { return end };
+    let untold = Failure::NotReported { done: done.into(), source: source.into() };
+    if end.is_err() {
+        untold.say();
+        return end;
+    }
+    Err(untold)
+}
+
 /// The screen behind stdout.
 pub(crate) fn screen() -> table::Screen {
     table::Screen::wide(terminal::width(io::stdout()))

@@ -232,6 +232,18 @@ pub(crate) fn reclaimed(reclaimed: &Reclaimed, _: Screen) -> String {
     text.into()
 }
 
+/// How long the store's file is, in a clause.
+pub(crate) fn file_length(reclaimed: &Reclaimed) -> String {
+    let Reclaimed { dry_run, outcome, file_bytes_before, file_bytes_after, .. } = *reclaimed;
+    match outcome {
+        ReclaimOutcome::Done | ReclaimOutcome::Partly if !dry_run => {
+            let (before, after) = (DecimalBytes(file_bytes_before), DecimalBytes(file_bytes_after));
+            format!("the store's file is now {after} long (before: {before})")
+        }
+        _ => "the store's file stays as it is".to_owned(),
+    }
+}
+
 pub(crate) fn reclaim_reason(reason: ReclaimReason) -> &'static str {
     match reason {
         ReclaimReason::Time => "the time was up; another call goes on from there",

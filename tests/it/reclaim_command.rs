@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::process::{binary, text};
-use crate::support::scripted::path_text;
+use crate::support::scripted::{Scripted, path_text};
 use crate::support::sides::Sides;
 use crate::support::spacious::fill;
 
@@ -140,12 +140,38 @@ fn a_cleanup_ends_with_the_file_given_back() {
 /// The report is printed even if giving space back fails.
 #[test]
 fn a_deletion_is_reported_whatever_comes_of_the_space() {
-    let sides = sides(false);
-    let output = sides.run(&["--reclaim=1h"]);
+    let gateway = Scripted::new();
+    gateway.reports(json!({ "jobs_planned": 2, "jobs_deleted": 2, "jobs_matched": 2, "job_ids": [1, 2] }));
+    gateway.refuses(json!({ "code": -32021, "message": "busy", "data": { "kind": "store_busy" } }));
+    let output = gateway.cleanup(&["--yes", "--reclaim"]).output().unwrap();
     let report = printed(&output);
-    assert_eq!((output.status.code(), &report["jobs_deleted"]), (Some(2), &json!(200)), "{output:?}");
+    assert_eq!((output.status.code(), &report["jobs_deleted"]), (Some(6), &json!(2)), "{output:?}");
     assert_eq!(report.get("reclaimed"), None);
-    assert!(text(&output.stderr).contains("within_ms"), "{output:?}");
+    assert!(text(&output.stderr).contains("busy"), "{output:?}");
+}
+
+/// A time that hero_proc's side does not allow is a usage error: there is no deletion before it.
+#[test]
+fn a_time_that_is_not_allowed_is_refused_before_anything_is_deleted() {
+    let sides = sides(false);
+    let before = sides.jobs();
+    for refused in ["--reclaim=9ms", "--reclaim=1h"] {
+        let output = sides.run(&[refused]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{refused}: {output:?}");
+        assert!(text(&output.stderr).contains("within_ms"), "{refused}: {output:?}");
+        assert_eq!(sides.jobs(), before, "{refused}");
+    }
+
+    // Whatever else its dry run meets says nothing about the deletion.
+    let gateway = Scripted::new();
+    gateway.refuses(json!({ "code": -32601, "message": "no such method", "data": { "kind": "method_not_found" } }));
+    gateway.reports(json!({ "jobs_planned": 2, "jobs_deleted": 2, "jobs_matched": 2, "job_ids": [1, 2] }));
+    gateway.refuses(json!({ "code": -32601, "message": "no such method", "data": { "kind": "method_not_found" } }));
+    let output = gateway.cleanup(&["--yes", "--reclaim=1s"]).output().unwrap();
+    assert_eq!((output.status.code(), &printed(&output)["jobs_deleted"]), (Some(1), &json!(2)), "{output:?}");
+    let asked = [gateway.asked(), gateway.asked(), gateway.asked()];
+    let dry_runs = asked.map(|params| params["dry_run"].clone());
+    assert_eq!(dry_runs, [json!(true), json!(null), json!(false)]);
 }
 
 /// Each side says in its log who has had space given back, and what came of it; a dry run leaves no line.

@@ -12,6 +12,7 @@ use crate::support::process::{binary, run, text};
 use crate::support::scripted::{Scripted, path_text, report};
 use crate::support::server::Server;
 use crate::support::sides::{Sides, old_jobs, running_job};
+use crate::support::spacious::fill;
 
 fn full() -> File {
     File::options().write(true).open("/dev/full").expect("a full disk")
@@ -39,8 +40,56 @@ fn a_report_that_cannot_be_written_hides_nothing_that_was_done() {
     assert_eq!(done.status.code(), Some(3), "{said}");
     assert!(said.contains("1 job and its 1 action were deleted") && said.contains("some jobs stay"), "{said}");
 
-    let done = sides.cleanup(&["--dry-run"]).stdout(full()).output().expect("the binary runs");
-    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    // A dry run's as well.
+    for (arguments, code) in [(&["--dry-run"][..], 1), (&["--dry-run", "--force"], 3)] {
+        let done = sides.cleanup(arguments).stdout(full()).output().expect("the binary runs");
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains("nothing was deleted, but the report could not be written"), "{arguments:?}: {said}");
+    }
+}
+
+/// A store on the very disk that is full: the file is short again, even if no report can say so.
+#[test]
+fn space_that_was_given_back_is_told_as_well() {
+    let reclaim = |sides: &Sides, arguments: &[&str]| {
+        let mut command = binary();
+        command.arg("jobs-reclaim").args(arguments).arg("--socket").arg(sides.path("gateway.sock"));
+        command
+    };
+    for output in ["json", "table"] {
+        let sides = Sides::with(&old_jobs(1, 2));
+        let done = reclaim(&sides, &["--always", "-o", output]).stdout(full()).output().expect("the binary runs");
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains("the store's file is now ") && said.contains("No space left on device"), "{said}");
+    }
+
+    let sides = Sides::with(&old_jobs(1, 2));
+    let done = reclaim(&sides, &[]).stdout(full()).output().expect("the binary runs");
+    let said = text(&done.stderr);
+    assert!(said.contains("the store's file stays as it is, but the report could not be written"), "{said}");
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    let done = reclaim(&sides, &["--always"]).stdout(writer).output().expect("the binary runs");
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(text(&done.stderr).starts_with("the store's file is now "), "{done:?}");
+
+    // The exit code is that of the call, where it has one to give.
+    let store = sides.store();
+    store.execute_batch("CREATE TABLE notes (text); CREATE VIRTUAL TABLE f USING fts5 (text, content=notes)").unwrap();
+    let done = reclaim(&sides, &["--always"]).stdout(full()).output().expect("the binary runs");
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert!(said.contains("the store's file stays as it is, but") && said.contains("row ids"), "{said}");
+    store.execute_batch("DROP TABLE f").unwrap();
+
+    // At the end of a cleanup, both are told.
+    fill(&store, 2000, 20_000);
+    let done = sides.cleanup(&["--reclaim=2s"]).stdout(full()).output().expect("the binary runs");
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains(" deleted, and the store's file is now "), "{said}");
 }
 
 #[test]
