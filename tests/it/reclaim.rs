@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::call::host;
+use crate::support::layout::every_layout;
 use crate::support::sample::{SCHEMA, Sample, assert_intact, one};
 use crate::support::spacious::{always, content, fill, reclaim_all, spacious};
 use crate::support::steps;
@@ -55,7 +56,9 @@ fn settings(sample: &Sample) -> Vec<String> {
 fn the_file_becomes_short_and_nothing_else_changes() {
     for journal in ["wal", "delete"] {
         for auto_vacuum in ["none", "incremental", "full"] {
-            for page_size in [512, 4096, 65_536] {
+            // In both journal modes the smallest, the usual and the largest; of the others, half in each.
+            let others = if journal == "wal" { [1024, 8192, 32_768].as_slice() } else { &[2048, 16_384] };
+            for &page_size in [512, 4096, 65_536].iter().chain(others) {
                 let what = format!("{journal}, {auto_vacuum}, {page_size}");
                 let sample = spacious(journal, auto_vacuum, page_size, 200, 20_000);
                 let (before, set, long) = (content(&sample), settings(&sample), file(&sample));
@@ -97,6 +100,41 @@ fn the_file_becomes_short_and_nothing_else_changes() {
                 assert_intact(&sample.path);
             }
         }
+    }
+}
+
+/// The layout says nothing of how much is free, and stays as it is.
+#[test]
+fn the_file_becomes_short_in_every_layout() {
+    for (number, layout) in every_layout().into_iter().enumerate() {
+        let sample = Sample::with_schema("");
+        // Each `auto_vacuum` and each journal mode with a third, or a half, of the layouts.
+        let auto_vacuum = ["none", "incremental", "full"][number % 3];
+        sample.execute(&format!(
+            "PRAGMA journal_mode = delete; PRAGMA synchronous = off; PRAGMA auto_vacuum = {auto_vacuum}; VACUUM; {}",
+            layout.schema()
+        ));
+        sample.execute(&format!(
+            r#"BEGIN;
+               WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+               INSERT INTO jobs (action, {}, stderr, phase, tags)
+               SELECT 'action_' || i, '{{}}', hex(randomblob(10000)), 'done', '["codescaler"]' FROM n;
+               COMMIT;
+               BEGIN;
+               DELETE FROM jobs WHERE id % 10;
+               COMMIT"#,
+            layout.spec
+        ));
+        sample.journal(["wal", "delete"][number % 2]);
+        let (before, long) = (content(&sample), file(&sample));
+        let reclaimed = reclaim_all(&sample).unwrap();
+        if auto_vacuum == "full" {
+            assert_eq!(outcome(&reclaimed), skipped(ReclaimReason::NothingToDo), "{layout:?}");
+        } else {
+            assert!(outcome(&reclaimed) == DONE && file(&sample) < long / 2, "{layout:?}: {reclaimed:?}");
+        }
+        assert!(content(&sample) == before, "{layout:?}");
+        assert_intact(&sample.path);
     }
 }
 

@@ -427,6 +427,11 @@ fn usage_is_what_the_model_counts_in_every_file() {
         (4096, 0, "delete"),
         (65536, 1, "wal"),
         (65536, 2, "delete"),
+        (1024, 1, "wal"),
+        (2048, 0, "delete"),
+        (8192, 2, "wal"),
+        (16_384, 1, "delete"),
+        (32_768, 0, "wal"),
     ]
     .into_iter()
     .enumerate()
