@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::support::call::{all, call, call_as, host};
+use crate::support::mounted::Mounted;
 use crate::support::sample::{SCHEMA, Sample, column, dump, one};
 use crate::support::server::{Server, assert_discreet};
 use crate::support::skipped;
@@ -193,7 +194,7 @@ fn a_damaged_page_is_an_error_and_no_panic() {
 #[test]
 fn a_full_disk_undoes_everything() {
     let directory = tempfile::TempDir::new().unwrap();
-    let Some(_mounted) = Mounted::on(directory.path()) else {
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "16m") else {
         return skipped("no file system can be mounted here");
     };
     let store = directory.path().join("hero_proc.db");
@@ -218,23 +219,6 @@ fn a_full_disk_undoes_everything() {
         assert!(dump(&store) == before, "{mode}");
     }
     assert_eq!(impatiently(store.as_path()).unwrap().jobs_deleted, 1000);
-}
-
-/// A file system of 16 MB.
-pub(crate) struct Mounted(PathBuf);
-
-impl Mounted {
-    pub(crate) fn on(directory: &Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        let output = mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(directory).output().ok()?;
-        output.status.success().then(|| Self(directory.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 /// Deleting a job takes as long as it takes to be interrupted.

@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::call::{self, all_with, call_as};
+use crate::support::mounted::Mounted;
 use crate::support::process::{binary, entries, text};
 use crate::support::round::ENDLESS;
 use crate::support::sample::{Sample, dump};
@@ -147,28 +148,6 @@ fn a_store_that_is_moved_away_under_a_call_is_left_alone() {
         assert_eq!(error.message, "the store can't be used: it is no longer where it was", "{step}");
         fs::rename(to, &sample.path).unwrap();
         assert_eq!(sample.dump(), before, "{step}");
-    }
-}
-
-/// A mount that goes when dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn bind(source: &Path, target: &Path) -> Option<Self> {
-        let output = Command::new("mount").arg("--bind").args([source, target]).output().ok()?;
-        output.status.success().then(|| Self(target.to_owned()))
-    }
-
-    fn read_only(self) -> Self {
-        let mut mount = Command::new("mount");
-        assert!(mount.args(["-o", "remount,bind,ro"]).arg(&self.0).status().unwrap().success());
-        self
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 

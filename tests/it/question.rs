@@ -148,8 +148,7 @@ fn tables_respect_the_width_of_the_terminal() {
         let command = gateway.cleanup_as(Terminal::session(), &["--yes"]);
         let (code, _, shown) = Terminal::start(command, columns, [None, None]).end();
         assert_eq!(code, Some(0), "{shown}");
-        let table: Vec<&str> =
-            shown.lines().filter(|line| "┌│╞└".contains(&line[..line.ceil_char_boundary(1)])).collect();
+        let table: Vec<&str> = shown.lines().filter(|line| line.starts_with(['┌', '│', '╞', '└'])).collect();
         assert!(table.len() > 8, "{shown}");
         for line in &table {
             assert!(line.chars().count() <= usize::from(columns), "{columns}: {line}");

@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::faults::Mounted;
 use crate::io_faults::{Faulty, Lasts, Meanwhile, library};
+use crate::support::mounted::Mounted;
 use crate::support::round::spin;
 use crate::support::sample::{Sample, assert_intact, dump};
 use crate::support::server::{self, Server, post};
@@ -194,7 +194,7 @@ fn kill_over_and_over(times: u32) {
 #[test]
 fn a_full_disk_is_seen_before_anything_is_touched() {
     let mounted = TempDir::new().unwrap();
-    let Some(_mounted) = Mounted::on(mounted.path()) else {
+    let Some(_mounted) = Mounted::tmpfs(mounted.path(), "16m") else {
         return skipped("no file system can be mounted here");
     };
     for (journal, auto_vacuum) in

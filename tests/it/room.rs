@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use hero_proc_cleanup::{Kind, RpcError, StoreError, inspect};
 use rusqlite::Connection;
@@ -11,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::call::{all, all_with, call, call_as, dry_run, host};
+use crate::support::mounted::Mounted;
 use crate::support::sample::{Sample, dump};
 use crate::support::server::{METHOD, Server, assert_discreet};
 use crate::support::skipped;
@@ -71,38 +71,19 @@ fn a_deletion_that_fails_leaves_no_wal() {
     assert_eq!(wal(&path), 0);
 }
 
-/// A file system of its own, which goes when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn on(directory: &Path, size: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        let output =
-            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory).output().ok()?;
-        output.status.success().then(|| Self(directory.to_owned()))
-    }
-
-    /// Leaves nothing on it.
-    fn clear(&self) {
-        for entry in fs::read_dir(&self.0).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-    }
-
-    /// Leaves `room` bytes.
-    fn fill(&self, room: u64) {
-        let filler = self.0.join("filler");
-        let mut file = fs::File::create(&filler).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-        let full = file.metadata().unwrap().len();
-        file.set_len(full - room).unwrap();
+/// Leaves nothing on the file system at `directory`.
+fn clear(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
+/// Fills the file system at `directory`, but for `room` bytes.
+fn fill(directory: &Path, room: u64) {
+    let mut file = fs::File::create(directory.join("filler")).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let full = file.metadata().unwrap().len();
+    file.set_len(full - room).unwrap();
 }
 
 #[track_caller]
@@ -117,12 +98,14 @@ fn assert_full(error: &RpcError, room: u64) {
 #[test]
 fn a_full_disk_is_named_and_is_no_fuller_afterwards() {
     let directory = TempDir::new().unwrap();
-    let Some(disk) = Disk::on(directory.path(), "160m") else { return skipped("no file system can be mounted here") };
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "160m") else {
+        return skipped("no file system can be mounted here");
+    };
     let path = directory.path().join("hero_proc.db");
     large(&path);
     let host_side = Connection::open(&path).unwrap();
     host_side.query_row("SELECT count(*) FROM jobs", (), |_| Ok(())).unwrap();
-    disk.fill(8_000_000);
+    fill(directory.path(), 8_000_000);
     let free = || {
         let disk = rustix::fs::statvfs(directory.path()).unwrap();
         disk.f_bavail * disk.f_frsize
@@ -139,7 +122,7 @@ fn a_full_disk_is_named_and_is_no_fuller_afterwards() {
     drop(host_side);
 
     // Not even a reader gets a WAL's index.
-    disk.fill(0);
+    fill(directory.path(), 0);
     assert!(matches!(inspect(&*path, &host()), Err(StoreError::Full { free: 0, .. })));
     for params in [dry_run(), all()] {
         assert_full(&call(&*path, params).unwrap_err(), 0);
@@ -150,14 +133,16 @@ fn a_full_disk_is_named_and_is_no_fuller_afterwards() {
 #[test]
 fn a_full_disk_is_told_to_the_caller() {
     let directory = TempDir::new().unwrap();
-    let Some(disk) = Disk::on(directory.path(), "160m") else { return skipped("no file system can be mounted here") };
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "160m") else {
+        return skipped("no file system can be mounted here");
+    };
     let path = directory.path().join("hero_proc.db");
     large(&path);
     let sockets = TempDir::new().unwrap();
     let server = Server::serve(&path, &sockets.path().join("rpc.sock"));
     server.says("the store fits");
     let gateway = Server::gateway(&sockets.path().join("gateway.sock"), &server.socket, &[]);
-    disk.fill(8_000_000);
+    fill(directory.path(), 8_000_000);
     let answer = server.call(METHOD, &all());
     assert_discreet(&answer.to_string());
     assert_eq!(answer["error"]["data"]["kind"], "disk_full", "{answer}");
@@ -194,7 +179,9 @@ fn crowded(path: &Path, journal: &str, bytes: usize) -> u64 {
 #[test]
 fn a_full_disk_says_what_fits() {
     let directory = TempDir::new().unwrap();
-    let Some(disk) = Disk::on(directory.path(), "64m") else { return skipped("no file system can be mounted here") };
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "64m") else {
+        return skipped("no file system can be mounted here");
+    };
     let path = directory.path().join("hero_proc.db");
     let (mut whole, mut in_part, mut none) = (0, 0, 0);
     for (journal, rooms) in [
@@ -204,7 +191,7 @@ fn a_full_disk_says_what_fits() {
         for (bytes, secure) in [(200, false), (200, true), (145_000, false), (145_000, true)] {
             for &(room, in_wal) in rooms {
                 let what = format!("{journal}, {bytes}, {secure}, {room} and {in_wal}");
-                disk.clear();
+                clear(directory.path());
                 let jobs = crowded(&path, journal, bytes);
                 // hero_proc has the store open.
                 let host_side = Connection::open(&path).unwrap();
@@ -213,7 +200,7 @@ fn a_full_disk_says_what_fits() {
                 while in_wal > 0 && wal(&path) < in_wal {
                     host_side.execute("UPDATE jobs SET exit_code = 1 - exit_code WHERE id <= 10", ()).unwrap();
                 }
-                disk.fill(room);
+                fill(directory.path(), room);
                 let mut host = host();
                 host.secure_delete = secure;
                 match call_as(&*path, &host, all()) {
@@ -241,7 +228,7 @@ fn a_full_disk_says_what_fits() {
                     }
                 }
                 drop(host_side);
-                disk.fill(20_000_000);
+                fill(directory.path(), 20_000_000);
                 crate::support::sample::assert_intact(&path);
             }
         }
@@ -253,7 +240,9 @@ fn a_full_disk_says_what_fits() {
 #[test]
 fn the_command_goes_on_in_batches_that_fit() {
     let directory = TempDir::new().unwrap();
-    let Some(disk) = Disk::on(directory.path(), "64m") else { return skipped("no file system can be mounted here") };
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "64m") else {
+        return skipped("no file system can be mounted here");
+    };
     let path = directory.path().join("hero_proc.db");
     let sockets = TempDir::new().unwrap();
     let jobs = crowded(&path, "wal", 200);
@@ -262,7 +251,7 @@ fn the_command_goes_on_in_batches_that_fit() {
     let server = Server::serve(&path, &sockets.path().join("rpc.sock"));
     server.says("the store fits");
     let gateway = Server::gateway(&sockets.path().join("gateway.sock"), &server.socket, &[]);
-    disk.fill(2_000_000);
+    fill(directory.path(), 2_000_000);
     let run = |arguments: &[&str]| crate::support::process::jobs_cleanup(&gateway.socket, arguments);
 
     let output = run(&["--yes", "--limit", "100000"]);

@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod fake;
 pub(crate) mod layout;
 pub(crate) mod model;
+pub(crate) mod mounted;
 pub(crate) mod process;
 pub(crate) mod round;
 pub(crate) mod sample;
