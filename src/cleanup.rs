@@ -106,8 +106,13 @@ pub fn cleanup<'s>(
     let mut store = Store::attach(store.into(), access, host)?;
     let planned = info_span!("plan").in_scope(|| {
         let snapshot = store.read()?;
-        let plan = plan::decide(&snapshot, &criteria)?;
-        Ok::<_, StoreError>(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
+        // What a plan is bound to is looked at whole.
+        let (plan, seen) = if request.mode == Mode::DryRun || request.expect_plan.is_some() {
+            (plan::decide(&snapshot, &criteria)?, None)
+        } else {
+            plan::decide_and_remember(&snapshot, &criteria)?
+        };
+        Ok::<_, StoreError>(Planned { plan, seen, version: snapshot.version()?, layout: snapshot.layout().clone() })
     });
     let planned = planned.map_err(|error| store.explain(error))?;
     expect(request, &planned.plan)?;
