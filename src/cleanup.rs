@@ -157,8 +157,13 @@ pub fn cleanup<'s>(
 fn plan(store: &mut Store<'_>, criteria: &Criteria<'_>) -> Result<Planned, StoreError> {
     let _span = info_span!("plan").entered();
     let snapshot = store.read()?;
-    let plan = plan::decide(&snapshot, criteria)?;
-    Ok(Planned { plan, version: snapshot.version()?, layout: snapshot.layout().clone() })
+    // What a plan is bound to is looked at whole.
+    let (plan, seen) = if criteria.request.mode == Mode::DryRun || criteria.request.expect_plan.is_some() {
+        (plan::decide(&snapshot, criteria)?, None)
+    } else {
+        plan::decide_and_remember(&snapshot, criteria)?
+    };
+    Ok(Planned { plan, seen, version: snapshot.version()?, layout: snapshot.layout().clone() })
 }
 
 fn wal_bytes(store: &Store<'_>) -> u64 {

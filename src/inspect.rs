@@ -9,7 +9,9 @@ use crate::phase::outcome;
 use crate::plan::FIRST_MS;
 use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
-use crate::store::{Access, ActionRow, Facts, JobRow, JobTags, Layout, Snapshot, Store, StoreError, StoreRef, Times};
+use crate::store::{
+    Access, ActionRow, Facts, Heads, JobRow, JobTags, Layout, Snapshot, Store, StoreError, StoreRef, Times,
+};
 use crate::tag::Guard;
 
 /// A store that fits, as it is at one moment.
@@ -171,7 +173,7 @@ fn jobs(
     let mut runs: HashMap<i64, i64> = HashMap::new();
     let mut unfinished = HashSet::new();
     snapshot.jobs(
-        Times::Read,
+        (Times::Read, Heads::NotAsked),
         || false,
         count,
         |(counts, referred_to, running)| {

@@ -70,6 +70,7 @@ mod job;
 mod jobs;
 mod order;
 pub(crate) mod references;
+mod seen;
 mod token;
 
 use std::collections::{BTreeMap, HashMap};
@@ -80,7 +81,8 @@ use crate::request::{KeepLast, Request};
 use crate::store::{Snapshot, StoreError};
 
 use references::Keys;
-use token::Digest;
+pub(crate) use seen::Seen;
+use seen::SeenJobs;
 pub use token::{PlanToken, PlanTokenError};
 
 /// The lowest time that can be one in milliseconds: anything below would be before 1973.
@@ -210,15 +212,60 @@ impl Plan {
     }
 }
 
+/// How a decision reads the jobs.
+#[derive(Clone, Copy)]
+enum Reading<'s> {
+    /// Whole.
+    Whole,
+    /// Whole, and what is left alone is remembered.
+    Remember,
+    /// Whole where it must be, else by what is remembered.
+    Again(&'s SeenJobs),
+}
+
 /// Decides about `snapshot`.
 pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result<Plan, StoreError> {
+    Ok(decide_by(snapshot, criteria, &Keys::new(), Reading::Whole)?.0)
+}
+
+/// Decides about `snapshot`, and remembers the jobs that are left alone, if a later decision about the same store has to read
+/// less because of it.
+pub(crate) fn decide_and_remember(
+    snapshot: &Snapshot<'_>,
+    criteria: &Criteria<'_>,
+) -> Result<(Plan, Option<Seen>), StoreError> {
     let keys = Keys::new();
-    let mut digest = Digest::new();
-    let mut jobs = jobs::decide(snapshot, criteria, &keys, &mut digest)?;
-    let actions = actions::decide(snapshot, criteria, &keys, &mut jobs)?;
-    let token = digest.token(criteria, jobs.ids.len(), &actions, &jobs.dependents);
+    let (plan, jobs) = decide_by(snapshot, criteria, &keys, Reading::Remember)?;
+    Ok((plan, jobs.map(|jobs| Seen { keys, layout: snapshot.layout().clone(), jobs })))
+}
+
+/// Decides about `snapshot`, of a store of which `seen` is remembered, and reads no more than it must.
+///
+/// The decision falls back on reading everything if it would take a job that has not been read whole, since the job was over
+/// the limit or kept before; or if a job because of which `keep_last` let others go is no longer a member of its group.
+pub(crate) fn decide_again(
+    snapshot: &Snapshot<'_>,
+    criteria: &Criteria<'_>,
+    seen: Option<&Seen>,
+) -> Result<Plan, StoreError> {
+    match seen.filter(|seen| seen.layout == *snapshot.layout()) {
+        Some(seen) => Ok(decide_by(snapshot, criteria, &seen.keys, Reading::Again(&seen.jobs))?.0),
+        None => decide(snapshot, criteria),
+    }
+}
+
+fn decide_by(
+    snapshot: &Snapshot<'_>,
+    criteria: &Criteria<'_>,
+    keys: &Keys,
+    reading: Reading<'_>,
+) -> Result<(Plan, Option<SeenJobs>), StoreError> {
+    let mut jobs = jobs::decide(snapshot, criteria, keys, reading)?;
+    let seen = jobs.seen.take();
+    let actions = actions::decide(snapshot, criteria, keys, &mut jobs)?;
+    let token = jobs.digest.token(criteria, jobs.ids.len(), &actions, &jobs.dependents);
     let takes = !jobs.ids.is_empty() || !actions.ids.is_empty();
-    Ok(Plan {
+    let plan = Plan {
         jobs_matched: jobs.matched,
         bytes: jobs.bytes + actions.bytes,
         more: takes && (jobs.kept.over_limit > 0 || actions.left > 0),
@@ -234,5 +281,6 @@ pub(crate) fn decide(snapshot: &Snapshot<'_>, criteria: &Criteria<'_>) -> Result
         dependents: jobs.dependents,
         errors: jobs.errors.into_values().collect(),
         token,
-    })
+    };
+    Ok((plan, seen))
 }

@@ -71,16 +71,48 @@ pub(crate) fn read(json: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(
     }
 }
 
-/// Whether `json`, the spec of an action, may refer to any other: an empty list, as most specs have, does not.
+/// Whether `json`, the spec of an action or of a job, may refer to an action: an empty list, as most specs have, does not.
+///
+/// A spec may hold tens of kilobytes of script, in which quotes are rare. A key ends with a quote, so only what stands before a
+/// quote is looked at.
 pub(crate) fn may_depend(json: &[u8]) -> bool {
-    let Ok(json) = str::from_utf8(json) else { return true };
-    // A colon is quicker to find than a word, and a key ends before one.
-    let lists = |(colon, _): (usize, &str)| {
-        let key = json[..colon].trim_ascii_end();
-        let listing = key.ends_with("\"depends_on\"") || key.ends_with("\"actions\"");
-        listing && !json[colon..].starts_with(":[]")
-    };
-    json.contains('\\') || json.match_indices(':').any(lists)
+    quotes(json).any(|quote| {
+        let (before, behind) = (&json[..quote], &json[quote + 1..]);
+        match before.last() {
+            Some(b'n' | b's') if KEYS.iter().any(|key| before.ends_with(key)) => !is_followed_by_nothing(behind),
+            // A letter may be written as `\u0064`.
+            Some(b'n' | b's' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                before[quote.saturating_sub(LONGEST_KEY)..].windows(2).any(|two| two == br"\u")
+            }
+            _ => false,
+        }
+    })
+}
+
+/// The keys under which a spec refers to actions, without their last quote.
+const KEYS: [&[u8]; 2] = [br#""depends_on"#, br#""actions"#];
+
+/// The most bytes of such a key, each letter of which is written as an escape.
+const LONGEST_KEY: usize = 6 * "depends_on".len();
+
+/// Whether `json`, which follows a key, is a colon and an empty list; or no colon, so that the key is none.
+fn is_followed_by_nothing(json: &[u8]) -> bool {
+    match json.trim_ascii_start() {
+        [b':', b'[', b']', ..] => true,
+        [b':', ..] => false,
+        _ => true,
+    }
+}
+
+/// The places of the quotes in `json`.
+fn quotes(json: &[u8]) -> impl Iterator<Item = usize> {
+    let chunk = 64;
+    // Most chunks hold none, and the compiler looks for one in all bytes of a chunk at once.
+    let any = |bytes: &&[u8]| bytes.iter().fold(false, |any, byte| any | (*byte == b'"'));
+    let hits = (0..).step_by(chunk).zip(json.chunks(chunk)).filter(move |(_, bytes)| any(bytes));
+    hits.flat_map(|(start, bytes)| {
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(move |(place, _)| start + place)
+    })
 }
 
 /// Hands the names in `json`, a list by itself, to `name`; every quoted word of one that can't be read.
@@ -368,6 +400,11 @@ mod tests {
             (r#"{"depends_on":[],"depends_on":"a"}"#, true),
             (r#"{"actions":{"a":1}}"#, true),
             (r#"{"depends\u005fon":["a"]}"#, true),
+            (r#"{"\u0064\u0065\u0070\u0065\u006e\u0064\u0073\u005f\u006f\u006e":"a"}"#, true),
+            (r#"{"action\u0073" : "a"}"#, true),
+            (r#"{"depends_on" : [ ]}"#, true),
+            (r#"{"script":"echo \"depends_on\"\n","depends_on":[]}"#, false),
+            (r#"{"script":"\t\n\\ C:\\","note":"depends_on"}"#, false),
             (r#"{"depends_on":["a"#, true),
         ] {
             assert_eq!(super::may_depend(json.as_bytes()), may_depend, "{json}");

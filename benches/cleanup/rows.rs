@@ -16,7 +16,7 @@ use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::stores::{Like, Stores};
-use crate::{april, space, usage};
+use crate::{april, heavy, space, usage};
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
 pub(crate) struct Row {
@@ -27,12 +27,16 @@ pub(crate) struct Row {
     pub(crate) at_least: bool,
 }
 
-/// Every row, on stores of as many jobs as `size` makes of its own number; each name once.
-pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
+/// Every row, on stores of as many jobs as `size` makes of its own number, or of `heavy_jobs`; each name once.
+pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut row = |name: &str, jobs, goal, at_least, run| {
-        let jobs = size(jobs);
-        let size = if jobs == 1_000_000 { "1M".to_owned() } else { format!("{}k", jobs / 1000) };
+        let jobs = if name.starts_with("heavy") || name.starts_with("migrated") { heavy_jobs } else { size(jobs) };
+        let size = match jobs {
+            1_000_000 => "1M".to_owned(),
+            0..1000 => jobs.to_string(),
+            _ => format!("{}k", jobs / 1000),
+        };
         let name = format!("{name}, {size}");
         if rows.iter().all(|row| row.name != name) {
             rows.push(Row { name, jobs, run, goal, at_least });
@@ -68,6 +72,24 @@ pub(crate) fn all(size: impl Fn(usize) -> usize) -> Vec<Row> {
     row("locks of a cleanup and of giving space back | 400 ms", space::JOBS, 1.0, false, space::both_locks);
     row("lock of giving space back, 290 MB live | within_ms, ms", 4_000, 1.25, false, space::long_lock);
     row("worst wait of a writer beside it | its lock, ms", 4_000, 1.2, false, space::writer_beside_it);
+    row("one core: three narrow tags | a bare scan, ms", 100_000, 2.0, false, narrow_on_one_core);
+    row("one core: dry run, limit 1M | a bare scan, ms", 1_000_000, 4.0, false, dry_run_on_one_core);
+    row("one core: dry run, limit 1M | its columns, ms", 1_000_000, 1.5, false, dry_run_and_its_columns);
+    row("bytes_planned: a dry run with | without, ms", 1_000_000, 1.1, false, heavy::light_bytes_planned);
+    row("lock, others wrote, 1k a call, of 1M | of 100k, ms", 1_000_000, 10.0, false, lock_of_a_small_call);
+    row("heavy: dry run | scans, ms", 0, 0.8, false, heavy::dry_run);
+    row("heavy: dry run, a cut-off | scans, ms", 0, 0.55, false, heavy::dry_run_with_a_cutoff);
+    row("heavy: dry run, cold cache | scans, ms", 0, 1.0, false, heavy::cold_dry_run);
+    row("heavy: bytes_planned: a dry run with | without, ms", 0, 1.1, false, heavy::bytes_planned);
+    row("heavy: peak memory of a dry run | 100 MB", 0, 1.0, false, heavy::memory);
+    row("heavy: lock beside a writer | alone, scans, ms", 0, 1.2, false, heavy::lock);
+    row("heavy: the same without indexes, ms", 0, 1.2, false, heavy::lock_without_indexes);
+    row("heavy: that writer's worst wait | lock_ms", 0, 1.1, false, heavy::writers_worst_wait);
+    row("migrated: dry run | scans, ms", 0, 0.8, false, heavy::migrated_dry_run);
+    row("migrated: dry run, a cut-off | scans, ms", 0, 0.8, false, heavy::migrated_dry_run_with_a_cutoff);
+    row("migrated: lock beside a writer | alone, scans, ms", 0, 1.2, false, heavy::migrated_lock);
+    row("migrated: the same without indexes, ms", 0, 1.2, false, heavy::migrated_lock_without_indexes);
+    row("migrated: the same, action_id indexed, ms", 0, 1.2, false, heavy::migrated_lock_with_an_index);
     rows
 }
 
@@ -77,7 +99,7 @@ fn params(dry_run: bool, limit: usize) -> Value {
     json!({ "tags": ["codescaler"], "dry_run": dry_run, "limit": limit, "max_ids": ALL })
 }
 
-fn call(store: &Path, params: &Value) -> Report {
+pub(crate) fn call(store: &Path, params: &Value) -> Report {
     let host = Host::new(Guard::codescaler());
     let report = hero_proc_cleanup::call(CLEANUP_BY_TAG, params, store, &host, chrono::Utc::now()).unwrap();
     serde_json::from_str(report.get()).unwrap()
@@ -160,7 +182,7 @@ fn write(store: &Path) {
 }
 
 /// By a connection that stays open until the process ends, as hero_proc's does.
-fn execute(store: &Path, sql: &str) {
+pub(crate) fn execute(store: &Path, sql: &str) {
     let connection = Connection::open(store).unwrap();
     connection.busy_timeout(Duration::from_secs(60)).unwrap();
     connection.execute(sql, ()).unwrap();
@@ -349,6 +371,32 @@ fn dry_run_whole(stores: &Stores, jobs: usize) -> (f64, f64) {
 fn narrow(stores: &Stores, jobs: usize) -> (f64, f64) {
     let tags = ["codescaler_eve", "codescaler_kind_rare", "codescaler_target_one"];
     against_scan(stores, jobs, &json!({ "tags": tags, "dry_run": true }))
+}
+
+fn narrow_on_one_core(stores: &Stores, jobs: usize) -> (f64, f64) {
+    heavy::pinned(|| narrow(stores, jobs))
+}
+
+fn dry_run_on_one_core(stores: &Stores, jobs: usize) -> (f64, f64) {
+    heavy::pinned(|| dry_run_whole(stores, jobs))
+}
+
+/// Against reading the columns that it looks at, row by row and with SQLite's own settings.
+fn dry_run_and_its_columns(stores: &Stores, jobs: usize) -> (f64, f64) {
+    heavy::pinned(|| {
+        let store = stores.of(jobs, Like::Newest);
+        usage::bare_scan(&store);
+        let ours = call(&store, &params(true, ALL)).duration_ms;
+        let started = Instant::now();
+        usage::bare_scan(&store);
+        (ours, milliseconds(started))
+    })
+}
+
+/// A thousand jobs a call: whatever others wrote, the store is read again under the lock.
+fn lock_of_a_small_call(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let small = if jobs > 100_000 { 100_000 } else { jobs };
+    (locked_after_a_write(stores, jobs, 1000), locked_after_a_write(stores, small, 1000))
 }
 
 fn without_indexes(stores: &Stores, jobs: usize) -> (f64, f64) {

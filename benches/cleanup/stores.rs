@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::space;
+use crate::{heavy, space};
 
 const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
 
@@ -22,6 +22,10 @@ pub(crate) enum Like {
     WithTargets,
     /// Its jobs have 145 KB each: see [`space`](crate::space).
     Large,
+    /// Its jobs and actions are those of real stores: see [`heavy`](crate::heavy).
+    Heavy,
+    /// The same, with `action_id` and `archived` behind all other columns, as in a store that was migrated.
+    Migrated,
 }
 
 pub(crate) struct Stores {
@@ -29,8 +33,10 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn new() -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores");
+    /// Those in `directory`, or in the target directory.
+    pub(crate) fn new(directory: Option<&String>) -> Self {
+        let of_target = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores");
+        let directory = directory.map_or_else(of_target, PathBuf::from);
         fs::create_dir_all(&directory).unwrap();
         Self { directory }
     }
@@ -71,7 +77,20 @@ fn make(path: &Path, jobs: usize, like: Like) {
     connection.execute_batch("PRAGMA journal_mode = wal; PRAGMA synchronous = off").unwrap();
     let without = |line: &&str| like != Like::WithoutIndexes || !line.starts_with("CREATE INDEX");
     connection.execute_batch(&SCHEMA.lines().filter(without).collect::<Vec<_>>().join("\n")).unwrap();
+    if like == Like::Migrated {
+        for column in ["action_id TEXT", "archived INTEGER NOT NULL DEFAULT 0"] {
+            let name = column.split(' ').next().unwrap();
+            let index = if name == "archived" { "DROP INDEX idx_jobs_archived;" } else { "" };
+            let moved = format!("{index} ALTER TABLE jobs DROP COLUMN {name}; ALTER TABLE jobs ADD COLUMN {column}");
+            connection.execute_batch(&moved).unwrap();
+        }
+        connection.execute_batch("CREATE INDEX idx_jobs_archived ON jobs (archived)").unwrap();
+    }
     connection.execute_batch("BEGIN").unwrap();
+    if matches!(like, Like::Heavy | Like::Migrated) {
+        heavy::fill(&connection, jobs);
+        return connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    }
     if like == Like::Large {
         space::fill(&connection, jobs);
         return connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();

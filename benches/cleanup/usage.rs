@@ -33,7 +33,7 @@ pub(crate) fn against_scan(stores: &Stores, jobs: usize) -> (f64, f64) {
     (ours, milliseconds(started))
 }
 
-fn bare_scan(store: &Path) -> u64 {
+pub(crate) fn bare_scan(store: &Path) -> u64 {
     let connection = Connection::open(store).unwrap();
     let mut bytes = 0;
     for (table, read) in [

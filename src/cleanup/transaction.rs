@@ -20,12 +20,14 @@ use std::time::Duration;
 use tracing::info_span;
 
 use super::Error;
-use crate::plan::{self, Criteria, Plan};
+use crate::plan::{self, Criteria, Plan, Seen};
 use crate::store::{Committed, Layout, Locked, Store, StoreError};
 
 /// A plan, and the store that it was made of.
 pub(super) struct Planned {
     pub(super) plan: Plan,
+    /// What the plan left alone, if deciding again may read less because of it.
+    pub(super) seen: Option<Seen>,
     pub(super) layout: Layout,
     pub(super) version: i64,
 }
@@ -37,7 +39,8 @@ pub(super) fn run(
     planned: Planned,
     expect: impl Fn(&Plan) -> Result<(), Error>,
 ) -> Result<(Plan, Committed), Error> {
-    let Planned { plan, layout, version } = planned;
+    let Planned { plan, seen, layout, version } = planned;
+    let seen = seen.as_ref();
     let beside = store.beside();
     let mut locked = store.lock()?;
     let mut held_before = Duration::ZERO;
@@ -50,7 +53,7 @@ pub(super) fn run(
             && layout.foreign_keys.none()
             && *locked.layout() == layout
         {
-            if let Some(again) = decide_and_delete(&mut locked, beside, criteria, &plan, &expect)? {
+            if let Some(again) = decide_and_delete(&mut locked, beside, criteria, (&plan, seen), &expect)? {
                 let committed = locked.commit(&again.jobs, &again.actions)?;
                 return Ok((again, committed));
             }
@@ -58,7 +61,7 @@ pub(super) fn run(
             locked = store.lock()?;
         }
     }
-    let plan = info_span!("decide again").in_scope(|| plan::decide(&locked, criteria))?;
+    let plan = info_span!("decide again").in_scope(|| plan::decide_again(&locked, criteria, seen))?;
     expect(&plan)?;
     let committed = delete_all(locked, &plan)?;
     Ok((plan, Committed { lock: held_before + committed.lock, ..committed }))
@@ -70,12 +73,12 @@ fn decide_and_delete(
     locked: &mut Locked<'_>,
     mut beside: Store<'_>,
     criteria: &Criteria<'_>,
-    plan: &Plan,
+    (plan, seen): (&Plan, Option<&Seen>),
     expect: impl Fn(&Plan) -> Result<(), Error>,
 ) -> Result<Option<Plan>, Error> {
     let _span = info_span!("decide again").entered();
     let both = thread::scope(|scope| {
-        let decide = move || plan::decide(&beside.read_alone()?, criteria);
+        let decide = move || plan::decide_again(&beside.read_alone()?, criteria, seen);
         let again = thread::Builder::new().spawn_scoped(scope, decide).ok()?;
         let deleted = locked.delete(&plan.jobs, &plan.actions);
         Some((again.join().unwrap_or_else(|panic| resume_unwind(panic)), deleted))

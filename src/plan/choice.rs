@@ -31,6 +31,8 @@ pub(super) struct Applicant {
     pub(super) held: bool,
     /// Nobody has tried to stop it in this call: it goes, but can't be taken yet.
     pub(super) untried: bool,
+    /// Only its head has been read in this decision: if it is taken, it must be read whole first.
+    pub(super) recalled: bool,
 }
 
 /// The relations of jobs beyond their own rows.

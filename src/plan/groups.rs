@@ -44,13 +44,27 @@ impl Groups {
         self.members.push((id, number));
     }
 
-    /// The last `count` of each group.
-    pub(super) fn last(&self, count: NonZeroU32) -> impl Iterator<Item = i64> {
+    /// The groups by their numbers.
+    pub(super) fn by_number(&self) -> HashMap<u32, Group> {
+        let of = |first, second, outcome| Group { tags: Name::of_hashes(first, second), outcome };
+        self.numbers.iter().map(|((first, second, outcome), number)| (*number, of(*first, *second, *outcome))).collect()
+    }
+
+    /// Whether the job `id` is a member of `group`.
+    pub(super) fn hold(&self, id: i64, group: Group) -> bool {
+        let (first, second) = group.tags.hashes();
+        let number = self.numbers.get(&(first, second, group.outcome));
+        let place = self.members.binary_search_by_key(&id, |(id, _)| *id);
+        place.is_ok_and(|place| Some(&self.members[place].1) == number)
+    }
+
+    /// The last `count` of each group, with the number of their group.
+    pub(super) fn last(&self, count: NonZeroU32) -> impl Iterator<Item = (i64, u32)> {
         let mut left = vec![count.get(); self.numbers.len()];
         self.members.iter().rev().filter_map(move |(id, number)| {
             let left = left.get_mut(*number as usize)?;
             *left = left.checked_sub(1)?;
-            Some(*id)
+            Some((*id, *number))
         })
     }
 }
@@ -64,7 +78,8 @@ mod tests {
         for (id, tags, outcome) in members {
             groups.add(*id, Group::of(&keys, tags.iter().map(ToString::to_string).collect(), *outcome));
         }
-        let mut last: Vec<i64> = groups.last(NonZeroU32::new(count).expect("not zero")).collect();
+        let last = groups.last(NonZeroU32::new(count).expect("not zero"));
+        let mut last: Vec<i64> = last.map(|(id, _)| id).collect();
         last.sort_unstable();
         last
     }

@@ -1,20 +1,24 @@
 //! One job: what its row says, and the verdict by that row alone.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use super::groups::Group;
-use super::references::{Keys, Name, Reference, each_reference};
+use super::references::{Keys, Name, Reference, each_column_reference, each_reference};
+use super::seen::SeenJobs;
 use super::token::JobDigest;
 use super::{Criteria, FIRST_MS, Stopped, Unfinished};
 use crate::phase::{Outcome, outcome};
 use crate::spec;
-use crate::store::{JobRow, JobTags, Layout, Snapshot, StoreError};
+use crate::store::{Heads, JobRow, JobTags, Layout, Snapshot, StoreError, Times};
 
 /// What the rows are read with.
 pub(super) struct Reader<'d> {
     pub(super) layout: &'d Layout,
     pub(super) criteria: &'d Criteria<'d>,
     pub(super) keys: &'d Keys,
+    /// Whether the heads of finished jobs are taken down.
+    pub(super) heads: Heads,
     /// Set once `limit` jobs may go: what a plan shows of further ones is hardly ever asked for.
     pub(super) full: AtomicBool,
 }
@@ -29,10 +33,14 @@ pub(super) struct Batch {
     pub(super) remaining: Vec<Reference>,
     /// The runs of other jobs that have not finished.
     pub(super) active_runs: Vec<i64>,
+    /// The finished jobs, each with the hash of its head, if heads are taken down.
+    pub(super) heads: Vec<(i64, u64)>,
+    /// The jobs of which only the head was read, and that must be read whole.
+    pub(super) unread: Vec<i64>,
 }
 
 /// A job that carries every tag, as its row has it; one that was stopped in this call, as it was before.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Matching {
     pub(super) id: i64,
     pub(super) excepted: bool,
@@ -47,6 +55,8 @@ pub(super) struct Matching {
     pub(super) shown: Option<Shown>,
     /// It was stopped, and its row says now that it has finished.
     pub(super) finished_since: bool,
+    /// It is what a plan made of its row before; only its head has been read since.
+    pub(super) recalled: bool,
 }
 
 /// What a plan shows of a job.
@@ -60,9 +70,17 @@ pub(super) struct Shown {
 }
 
 impl Reader<'_> {
+    /// Whether the decision looks at times.
+    pub(super) fn times(&self) -> Times {
+        if self.criteria.cutoff_ms.is_some() { Times::Read } else { Times::NotAsked }
+    }
+
     pub(super) fn gather(&self, batch: &mut Batch, job: &JobRow<'_>) {
         // A job that was stopped in this call is taken as it was before.
         let outcome = job.phase().and_then(outcome).filter(|_| self.criteria.stopped(job.id).is_none());
+        if self.heads == Heads::Read && outcome.is_some() {
+            batch.heads.push((job.id, self.head(job, self.phase_in_row(job))));
+        }
         let tags = job.tags();
         let references = if self.matches(tags) {
             batch.matching.push(self.matching(job, tags, outcome));
@@ -74,6 +92,41 @@ impl Reader<'_> {
             &mut batch.remaining
         };
         each_reference(job, outcome, self.keys, &mut |target| references.push((target, job.id)));
+    }
+
+    /// Takes what `seen` remembers of the job, of which only the head was read. `phases` are those that an index tells.
+    pub(super) fn recall(
+        &self,
+        batch: &mut Batch,
+        job: &JobRow<'_>,
+        seen: &SeenJobs,
+        phases: Option<&HashMap<i64, u64>>,
+    ) {
+        let phase = match phases {
+            Some(phases) => phases.get(&job.id).copied(),
+            None => Some(0),
+        };
+        let Some(seen) = phase.and_then(|phase| seen.recall(job.id, self.head(job, phase))) else {
+            batch.unread.push(job.id);
+            return;
+        };
+        let references = match seen {
+            Some(seen) => {
+                batch.matching.push(Matching { recalled: true, ..*seen });
+                &mut batch.references
+            }
+            None => &mut batch.remaining,
+        };
+        each_column_reference(job, self.keys, &mut |target| references.push((target, job.id)));
+    }
+
+    fn head(&self, job: &JobRow<'_>, phase: u64) -> u64 {
+        job.head(self.keys.hashes(), phase)
+    }
+
+    /// The hash of the phase, where an index tells it as well.
+    fn phase_in_row(&self, job: &JobRow<'_>) -> u64 {
+        if self.layout.jobs.phases_are_indexed { job.phase_hash(self.keys.hashes()) } else { 0 }
     }
 
     fn matches(&self, tags: JobTags<'_>) -> bool {
@@ -117,6 +170,7 @@ impl Reader<'_> {
             group: group.zip(outcome).map(|(tags, outcome)| Group::of(self.keys, tags, outcome)),
             shown: job.bytes().map(|bytes| self.shown(job, bytes)),
             finished_since: before.is_some() && job.phase().and_then(crate::phase::outcome).is_some(),
+            recalled: false,
         }
     }
 
@@ -246,6 +300,7 @@ mod tests {
             group: None,
             shown: None,
             finished_since: false,
+            recalled: false,
         }
     }
 

@@ -14,10 +14,11 @@ use super::choice::{Against, Applicant, Choice, Relations, choose};
 use super::groups::Groups;
 use super::job::{Batch, Matching, Reader, Shown, Stopping, Verdict, Why, judge};
 use super::references::{JobReferences, Keys, Name, Reference, each_reference};
+use super::seen::SeenJobs;
 use super::token::Digest;
-use super::{Criteria, Stopped};
+use super::{Criteria, Reading, Stopped};
 use crate::report::JobsKept;
-use crate::store::{JobRow, Snapshot, StoreError, Times};
+use crate::store::{Heads, JobRow, Snapshot, StoreError};
 
 /// The decision about the jobs.
 #[derive(Default)]
@@ -40,24 +41,40 @@ pub(super) struct Jobs {
     pub(super) actions: Vec<Name>,
     /// The actions that the other jobs refer to.
     pub(super) references: JobReferences,
+    /// What `ids` are named by.
+    pub(super) digest: Digest,
+    /// One of `ids` was not read whole.
+    recalled: bool,
+    /// The jobs that were left alone, if they are to be remembered and the store has room for them.
+    pub(super) seen: Option<SeenJobs>,
 }
 
-/// Decides about the jobs, and adds those that go to `digest`.
+/// Decides about the jobs.
 pub(super) fn decide(
     snapshot: &Snapshot<'_>,
     criteria: &Criteria<'_>,
     keys: &Keys,
-    digest: &mut Digest,
+    reading: Reading<'_>,
 ) -> Result<Jobs, StoreError> {
-    let reader = Reader { layout: snapshot.layout(), criteria, keys, full: AtomicBool::new(false) };
-    let mut found = Found::default();
-    let times = if criteria.cutoff_ms.is_some() { Times::Read } else { Times::NotAsked };
-    let gather = |batch: &mut Batch, job: JobRow<'_>| {
-        reader.gather(batch, &job);
-        Ok(())
+    let heads = match reading {
+        Reading::Remember if snapshot.has_heads() => Heads::Read,
+        Reading::Remember | Reading::Whole | Reading::Again(_) => Heads::NotAsked,
     };
-    snapshot.jobs(times, || !reader.full.load(Relaxed), gather, |batch| found.add(snapshot, &reader, batch))?;
-    found.settle(snapshot, &reader, digest)
+    let reader = Reader { layout: snapshot.layout(), criteria, keys, heads, full: AtomicBool::new(false) };
+    if let Reading::Again(seen) = reading {
+        let mut found = Found::default();
+        found.read_again(snapshot, &reader, seen)?;
+        let stand = seen.last.iter().all(|(id, group)| found.groups.hold(*id, *group));
+        if stand {
+            let jobs = found.settle(snapshot, &reader)?;
+            if !jobs.recalled {
+                return Ok(jobs);
+            }
+        }
+    }
+    let mut found = Found::default();
+    found.read(snapshot, &reader)?;
+    found.settle(snapshot, &reader)
 }
 
 /// What all rows together say.
@@ -76,6 +93,38 @@ struct Found {
 }
 
 impl Found {
+    /// Reads all jobs.
+    fn read(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<(), StoreError> {
+        let mut seen = (reader.heads == Heads::Read).then(SeenJobs::default);
+        let bytes = snapshot.bytes()?;
+        let gather = |batch: &mut Batch, job: JobRow<'_>| {
+            reader.gather(batch, &job);
+            Ok(())
+        };
+        let weighed = || !reader.full.load(Relaxed);
+        snapshot.jobs((reader.times(), reader.heads), weighed, gather, |mut batch| {
+            seen.take_if(|seen| !seen.add(std::mem::take(&mut batch.heads), &batch.matching, bytes));
+            self.add(snapshot, reader, batch)
+        })?;
+        self.jobs.seen = seen;
+        Ok(())
+    }
+
+    /// Reads the heads of all jobs, and those jobs whole that `seen` does not know as they are.
+    fn read_again(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, seen: &SeenJobs) -> Result<(), StoreError> {
+        let phases = snapshot.phases(reader.keys.hashes())?;
+        let gather = |batch: &mut Batch, job: JobRow<'_>| {
+            reader.recall(batch, &job, seen, phases.as_ref());
+            Ok(())
+        };
+        snapshot.heads(gather, |mut batch| {
+            let unread = std::mem::take(&mut batch.unread);
+            snapshot.whole_jobs(reader.times(), &unread, |job| reader.gather(&mut batch, &job))?;
+            batch.matching.sort_unstable_by_key(|job| job.id);
+            self.add(snapshot, reader, batch)
+        })
+    }
+
     fn add(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, batch: Batch) -> Result<(), StoreError> {
         self.jobs.references.extend(batch.remaining);
         self.references.extend(batch.references);
@@ -113,6 +162,7 @@ impl Found {
             run: job.run,
             unfinished: job.outcome.is_none(),
             untried,
+            recalled: job.recalled,
             ..Applicant::default()
         });
         if self.applicants.len() >= reader.criteria.request.limit() {
@@ -121,12 +171,18 @@ impl Found {
     }
 
     /// The decision, once all rows have been read.
-    fn settle(mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, digest: &mut Digest) -> Result<Jobs, StoreError> {
+    fn settle(mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<Jobs, StoreError> {
         let criteria = reader.criteria;
         let held_by = snapshot.held()?;
         self.relations.holders = snapshot.held_by_jobs()?;
         if let Some(keep_last) = &criteria.request.keep_last {
-            for id in self.groups.last(keep_last.count) {
+            let last = || self.groups.last(keep_last.count);
+            if let Some(seen) = &mut self.jobs.seen {
+                let groups = self.groups.by_number();
+                seen.last.extend(last().filter_map(|(id, number)| Some((id, *groups.get(&number)?))));
+                seen.last.sort_unstable_by_key(|(id, _)| *id);
+            }
+            for (id, _) in last() {
                 if let Ok(place) = self.applicants.binary_search_by_key(&id, |applicant| applicant.id) {
                     self.applicants[place].kept_last = true;
                 }
@@ -155,7 +211,8 @@ impl Found {
         let taken = self.take(snapshot, reader, &choice, &applicants)?;
         for (index, shown) in &taken {
             let id = applicants[*index].id;
-            digest.job(id, &shown.digest);
+            self.jobs.digest.job(id, &shown.digest);
+            self.jobs.recalled |= applicants[*index].recalled;
             self.jobs.bytes += shown.bytes;
             self.jobs.actions.extend(shown.action);
             self.jobs.to_stop.extend(self.to_stop.remove(&id));
@@ -163,6 +220,12 @@ impl Found {
         }
         let goes = choice.against().iter().filter(|against| against.is_none()).count();
         self.jobs.kept.over_limit = (goes - taken.len()) as u64;
+
+        if let Some(seen) = &mut self.jobs.seen {
+            let last: Vec<i64> = seen.last.iter().map(|(id, _)| *id).collect();
+            seen.forget(&self.jobs.ids);
+            seen.forget(&last);
+        }
 
         // A job that was stopped and stays may be started again: what it depended on stays.
         let ids = &self.jobs.ids;

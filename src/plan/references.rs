@@ -14,6 +14,7 @@ use crate::spec;
 use crate::store::{DEFAULT_CONTEXT, JobRow};
 
 /// The keys of the hashes, new in each process, so that nobody can choose names that collide.
+#[derive(Debug)]
 pub(crate) struct Keys {
     target: RandomState,
     first: RandomState,
@@ -28,6 +29,10 @@ pub(crate) struct Name {
 }
 
 impl Name {
+    pub(crate) fn of_hashes(first: u64, second: u64) -> Self {
+        Self { first, second }
+    }
+
     pub(crate) fn hashes(self) -> (u64, u64) {
         (self.first, self.second)
     }
@@ -42,6 +47,11 @@ pub(crate) type Reference = (Target, i64);
 impl Keys {
     pub(crate) fn new() -> Self {
         Self { target: RandomState::new(), first: RandomState::new(), second: RandomState::new() }
+    }
+
+    /// Keys for hashes of other things.
+    pub(crate) fn hashes(&self) -> &RandomState {
+        &self.target
     }
 
     pub(crate) fn name(&self, context: &str, name: &str) -> Name {
@@ -99,14 +109,18 @@ fn without_trailing_spaces(mut text: &[u8]) -> &[u8] {
 
 /// Calls `refer` with the target of every action that `job`, whose outcome is none if it has not finished, may refer to.
 pub(crate) fn each_reference(job: &JobRow<'_>, outcome: Option<Outcome>, keys: &Keys, refer: &mut dyn FnMut(Target)) {
-    let context = job.context();
-    let (action, action_id) = (job.action(), job.action_id());
-    for reference in [action, action_id.filter(|id| action != Some(id))].into_iter().flatten() {
-        keys.meant(context, reference, &mut *refer);
-    }
+    each_column_reference(job, keys, refer);
     // A job that has not finished may be waiting for what its own spec depends on.
     if outcome.is_none() && spec::may_depend(job.spec()) {
-        spec::read(job.spec(), &mut |_| {}, &mut |name| keys.meant(context, name, &mut *refer));
+        spec::read(job.spec(), &mut |_| {}, &mut |name| keys.meant(job.context(), name, &mut *refer));
+    }
+}
+
+/// Calls `refer` with the target of every action that the columns of `job` may refer to.
+pub(crate) fn each_column_reference(job: &JobRow<'_>, keys: &Keys, refer: &mut dyn FnMut(Target)) {
+    let (action, action_id) = (job.action(), job.action_id());
+    for reference in [action, action_id.filter(|id| action != Some(id))].into_iter().flatten() {
+        keys.meant(job.context(), reference, &mut *refer);
     }
 }
 

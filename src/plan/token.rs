@@ -106,13 +106,15 @@ pub struct PlanTokenError(());
 /// A digest of a set, field by field, each with its length, so that no two lists of fields look alike.
 pub(super) struct Digest(Sha256);
 
-impl Digest {
-    pub(super) fn new() -> Self {
+impl Default for Digest {
+    fn default() -> Self {
         let mut digest = Self(Sha256::new());
         digest.bytes(Some(b"hero_proc_cleanup plan 4"));
         digest
     }
+}
 
+impl Digest {
     /// Adds a planned job.
     pub(super) fn job(&mut self, id: i64, digest: &JobDigest) {
         self.number(id);

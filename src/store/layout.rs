@@ -34,6 +34,11 @@ pub(crate) struct Jobs {
     pub(crate) run_id: Option<&'static str>,
     /// Whether an index leads from a run to its jobs.
     pub(crate) runs_are_indexed: bool,
+    /// Whether an index tells the phase of each job.
+    pub(crate) phases_are_indexed: bool,
+    /// What tells a job that has changed from one that hasn't, beside the columns that say what it refers to and an indexed
+    /// phase, in SQL; none where that would be no quicker to read than the row: see [`Table::head`].
+    pub(crate) head: Option<Vec<String>>,
     /// Whether no id is ever used again.
     pub(crate) autoincrement: bool,
     /// The bytes of text and blobs in a row, in SQL.
@@ -133,16 +138,16 @@ impl Layout {
 pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
     let mut problems = Vec::new();
 
-    let runs_are_indexed = connection
-        .prepare(
-            "SELECT 1
-             FROM pragma_index_list('jobs') AS list,
-                  pragma_index_info(list.name) AS info
-             WHERE info.seqno = 0
-               AND info.name = 'run_id' COLLATE NOCASE
-               AND list.partial = 0",
-        )?
-        .exists(())?;
+    let mut indexed = connection.prepare(
+        "SELECT 1
+         FROM pragma_index_list('jobs') AS list,
+              pragma_index_info(list.name) AS info
+         WHERE info.seqno = 0
+           AND info.name = :column COLLATE NOCASE
+           AND list.partial = 0",
+    )?;
+    let runs_are_indexed = indexed.exists(&[(":column", "run_id")])?;
+    let phases_are_indexed = indexed.exists(&[(":column", "phase")])?;
     let jobs = Table::read(connection, "jobs", &mut problems)?.map(|table| {
         table.row_id(&mut problems);
         for column in ["action", "tags", "phase"] {
@@ -161,6 +166,8 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             run_id: table.find(&["run_id"]),
             bytes: table.bytes(),
             runs_are_indexed,
+            phases_are_indexed,
+            head: table.head(phases_are_indexed),
             weights: table.weights(),
             autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
@@ -291,9 +298,8 @@ impl Table {
 
     /// The bytes of text and blobs in each column.
     ///
-    /// `octet_length` reads the header of the row alone, however large the value; a SQLite that is older reads the value. A
-    /// column that is declared as text holds no number. In any other column, text and blobs compare as not less than an
-    /// empty text, and numbers as less: quicker than asking for the type.
+    /// `octet_length` and `typeof` read the header of the row alone, however large the value and whatever stands before it; a
+    /// SQLite that is older than `octet_length` reads the value. A column that is declared as text holds no number.
     fn weights(&self) -> Vec<Weight> {
         let columns = self.columns.iter().filter(|column| !(column.is_virtual || column.key && column.is("id")));
         let weight = |Column { name: column, kind, .. }: &Column| {
@@ -307,11 +313,38 @@ impl Table {
             let bytes = if text {
                 format!("ifnull({bytes}, 0)")
             } else {
-                format!("CASE WHEN {name} COLLATE BINARY >= '' THEN {bytes} ELSE 0 END")
+                format!("CASE WHEN typeof({name}) IN ('text', 'blob') THEN {bytes} ELSE 0 END")
             };
             Weight { column: column.clone(), bytes }
         };
         columns.map(weight).collect()
+    }
+
+    /// What tells a job that has changed from one that hasn't.
+    ///
+    /// A column that stands before the last of those which are read in any case costs nothing more to read. Of each column
+    /// behind that, which might be reached by way of many overflow pages only, the header of the row tells the type and the
+    /// length.
+    fn head(&self, phases_are_indexed: bool) -> Option<Vec<String>> {
+        let place = |names: &[&str]| self.columns.iter().position(|column| names.iter().any(|name| column.is(name)));
+        let phase: &[&str] = if phases_are_indexed { &[] } else { &["phase"] };
+        let read = [&CONTEXT[..], &["action"], &["action_id"], phase];
+        let reached = read.into_iter().filter_map(place).max();
+        let kinds = [phase, &["tags"], &SPEC, &["attempt"], &CREATED_AT, &FINISHED_AT];
+        let mut head = Vec::new();
+        for place in kinds.into_iter().filter_map(place) {
+            let column = &self.columns[place];
+            let name = quoted(&column.name);
+            if Some(place) <= reached && !SPEC.iter().any(|spec| column.is(spec)) {
+                head.push(name);
+            } else {
+                head.push(format!("typeof({name})"));
+                if SPEC.iter().chain(&["tags"]).any(|text| column.is(text)) {
+                    head.push(format!("octet_length({name})"));
+                }
+            }
+        }
+        (rusqlite::version_number() >= OCTET_LENGTH).then_some(head)
     }
 
     /// The first of `names` that is a column.

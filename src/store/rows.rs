@@ -4,6 +4,8 @@
 //! host has. Every column is others' text: a name is taken as bytes where it may only protect something, and as valid text
 //! where something may go because of it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
@@ -14,6 +16,9 @@ use crate::host::Job;
 /// The context of what is in no other.
 pub(crate) const DEFAULT_CONTEXT: &str = "core";
 
+/// The columns of a job that a decision reads, its id included.
+const COLUMNS: usize = 13;
+
 /// A job.
 pub(crate) struct JobRow<'r> {
     pub(crate) id: i64,
@@ -23,6 +28,13 @@ pub(crate) struct JobRow<'r> {
 /// Whether a decision looks at the times of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Times {
+    Read,
+    NotAsked,
+}
+
+/// Whether the jobs that are read say what tells them once they have changed: see [`JobRow::head`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heads {
     Read,
     NotAsked,
 }
@@ -92,6 +104,23 @@ impl<'r> JobRow<'r> {
 
     pub(crate) fn phase(&self) -> Option<&'r str> {
         text(self.row, 6)
+    }
+
+    /// A hash of what tells the job from the same job once it has changed, with that of its phase: see [`Snapshot::heads`].
+    ///
+    /// [`Snapshot::heads`]: super::Snapshot::heads
+    pub(crate) fn head(&self, hashes: &RandomState, phase: u64) -> u64 {
+        let mut hasher = hashes.build_hasher();
+        for column in (1..=3).chain(COLUMNS..self.row.as_ref().column_count()) {
+            hash(self.row.get_ref(column).unwrap_or(ValueRef::Null), &mut hasher);
+        }
+        hasher.write_u64(phase);
+        hasher.finish()
+    }
+
+    /// A hash of the phase.
+    pub(crate) fn phase_hash(&self, hashes: &RandomState) -> u64 {
+        hash_of(self.row.get_ref(6).unwrap_or(ValueRef::Null), hashes)
     }
 
     /// In milliseconds since the Unix epoch, as are the other times, if it is an integer.
@@ -214,6 +243,33 @@ pub(super) fn job(connection: &Connection, layout: &Layout, id: i64) -> Result<J
     })?)
 }
 
+/// A hash of one value.
+pub(super) fn hash_of(value: ValueRef<'_>, hashes: &RandomState) -> u64 {
+    let mut hasher = hashes.build_hasher();
+    hash(value, &mut hasher);
+    hasher.finish()
+}
+
+/// Adds `value` to what is hashed, with its type and its length.
+fn hash(value: ValueRef<'_>, hasher: &mut impl Hasher) {
+    match value {
+        ValueRef::Null => hasher.write_u8(0),
+        ValueRef::Integer(number) => {
+            hasher.write_u8(1);
+            hasher.write_i64(number);
+        }
+        ValueRef::Real(number) => {
+            hasher.write_u8(2);
+            hasher.write_u64(number.to_bits());
+        }
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            hasher.write_u8(if matches!(value, ValueRef::Text(_)) { 3 } else { 4 });
+            hasher.write_usize(bytes.len());
+            hasher.write(bytes);
+        }
+    }
+}
+
 fn integer(row: &Row<'_>, index: usize) -> Option<i64> {
     match row.get_ref(index) {
         Ok(ValueRef::Integer(integer)) => Some(integer),
@@ -239,7 +295,7 @@ fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r [u8]> {
 pub(super) mod sql {
     use super::super::layout::{Layout, Services};
     use super::super::scan::Table;
-    use super::Times;
+    use super::{COLUMNS, Heads, Times};
     use crate::phase::TERMINAL;
 
     pub(in crate::store) const DELETE_JOB: &str = "DELETE FROM main.jobs WHERE id = ?1";
@@ -250,8 +306,9 @@ pub(super) mod sql {
     /// A column that stands behind large ones is reached by following their overflow pages, and every selected column is
     /// read for every row. So a column is selected only where it says something: the spec of a job whose tags begin like
     /// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for.
-    pub(in crate::store) fn jobs(layout: &Layout, times: Times) -> Table {
-        jobs_with(layout, times, "")
+    pub(in crate::store) fn jobs(layout: &Layout, times: Times, heads: Heads) -> Table {
+        let head = layout.jobs.head.iter().flatten().filter(|_| heads == Heads::Read);
+        jobs_with(layout, times, &head.map(|column| format!(", {column}")).collect::<String>())
     }
 
     /// All jobs, as [`jobs`] has them with their times, and behind that the weight of each column.
@@ -262,8 +319,30 @@ pub(super) mod sql {
 
     fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
         let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
-        let rows = format!("SELECT id, {columns}{more} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
+        scan_of_jobs(&format!("{columns}{more}"))
+    }
+
+    /// All jobs: what their columns say that they refer to, and their heads.
+    pub(in crate::store) fn heads(layout: &Layout) -> Table {
+        let jobs = &layout.jobs;
+        let mut columns = vec!["NULL"; COLUMNS - 1];
+        [columns[0], columns[1], columns[2]] = [jobs.context, "action", jobs.action_id.unwrap_or("NULL")];
+        columns.extend(jobs.head.iter().flatten().map(String::as_str));
+        scan_of_jobs(&columns.join(", "))
+    }
+
+    fn scan_of_jobs(columns: &str) -> Table {
+        let rows = format!("SELECT id, {columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
         Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+    }
+
+    /// The phases of all jobs, which an index tells.
+    pub(in crate::store) const PHASES: &str = "SELECT id, phase FROM main.jobs ORDER BY phase";
+
+    /// One job, as [`jobs`] has it.
+    pub(in crate::store) fn whole_job(layout: &Layout, times: Times) -> String {
+        let columns = job_columns(layout, times, &spec_where_needed(layout), "TRUE").join(", ");
+        format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
     }
 
     /// The jobs of the run ?1.
@@ -295,7 +374,7 @@ pub(super) mod sql {
     }
 
     /// The columns behind the id, in the order in which a row reads them.
-    fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [String; 12] {
+    fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [String; COLUMNS - 1] {
         let jobs = &layout.jobs;
         let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
         // A plan shows that a job ran again by its times where it has no attempt, and another job of the same id by its
@@ -421,11 +500,17 @@ mod tests {
             let range = |table| [format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid>?)")];
             let by_id = ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"];
             let services = layout.services.as_ref().unwrap();
-            for table in [sql::jobs(&layout, Times::Read), sql::weighed_jobs(&layout), sql::actions(&layout)] {
+            let jobs = sql::jobs(&layout, Times::Read, Heads::Read);
+            for table in [&jobs, &sql::heads(&layout), &sql::weighed_jobs(&layout), &sql::actions(&layout)] {
                 let bounds = plan(&connection, table.bounds);
                 assert!(bounds.iter().all(|step| step != "SCAN jobs" && step != "SCAN actions"), "{bounds:?}");
             }
-            assert_eq!(plan(&connection, &sql::jobs(&layout, Times::Read).rows), range("jobs"));
+            assert_eq!(plan(&connection, &jobs.rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::heads(&layout).rows), range("jobs"));
+            assert_eq!(plan(&connection, &sql::whole_job(&layout, Times::Read)), by_id);
+            if layout.jobs.phases_are_indexed {
+                assert_eq!(plan(&connection, sql::PHASES), ["SCAN jobs USING COVERING INDEX idx_jobs_phase"]);
+            }
             assert_eq!(plan(&connection, &sql::weighed_jobs(&layout).rows), range("jobs"));
             assert_eq!(plan(&connection, &sql::job(&layout)), by_id);
             assert_eq!(plan(&connection, &sql::actions(&layout).rows), range("actions"));

@@ -1,7 +1,7 @@
 //! The store at one moment: its layout, its rows, and facts about its file. A snapshot can't write.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{Hash, RandomState};
 use std::sync::Mutex;
 
 use rusqlite::types::ValueRef;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, Statement, ToSql, Transaction, TransactionBehavi
 
 use super::connection::Store;
 use super::layout::{self, Layout};
-use super::rows::{self, ActionRow, JobRow, ServiceRow, Times};
+use super::rows::{self, ActionRow, Heads, JobRow, ServiceRow, Times};
 use super::scan::scan;
 use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
@@ -45,13 +45,62 @@ impl<'c> Snapshot<'c> {
     /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
-        times: Times,
+        (times, heads): (Times, Heads),
         weighed: impl Fn() -> bool + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::jobs(&self.layout, times), weighed, gather, take)
+        scan(self, &rows::sql::jobs(&self.layout, times, heads), weighed, gather, take)
+    }
+
+    /// Whether jobs have heads by which they can be told from the same jobs once they have changed.
+    pub(crate) fn has_heads(&self) -> bool {
+        self.layout.jobs.head.is_some()
+    }
+
+    /// Calls `gather` with the head of each job, and `take` with each batch, as [`jobs`](Self::jobs) does.
+    ///
+    /// A head says what the job's columns refer to, its phase if that is not [told by an index](Self::phases), every column of
+    /// interest that is reached without following more pages, and the type and length of the others. Whatever refers to
+    /// something is exact. That a large column was replaced by another of the same length is not seen.
+    pub(crate) fn heads<B: Default + Send>(
+        &self,
+        gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
+        take: impl FnMut(B) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
+        scan(self, &rows::sql::heads(&self.layout), || false, gather, take)
+    }
+
+    /// A hash of the phase of each job, where an index tells the phases.
+    pub(crate) fn phases(&self, hashes: &RandomState) -> Result<Option<HashMap<i64, u64>>, StoreError> {
+        if !self.layout.jobs.phases_are_indexed {
+            return Ok(None);
+        }
+        let mut phases = HashMap::new();
+        let mut statement = self.transaction.prepare(rows::sql::PHASES)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.go_on()?;
+            phases.insert(row.get(0)?, rows::hash_of(row.get_ref(1)?, hashes));
+        }
+        Ok(Some(phases))
+    }
+
+    /// Calls `read` with each of the jobs `ids`, which must be there.
+    pub(crate) fn whole_jobs(
+        &self,
+        times: Times,
+        ids: &[i64],
+        mut read: impl FnMut(JobRow<'_>),
+    ) -> Result<(), StoreError> {
+        let mut found = 0;
+        self.by_id(&rows::sql::whole_job(&self.layout, times), ids.iter().copied(), |row| {
+            found += 1;
+            read(JobRow::read(row));
+        })?;
+        if found == ids.len() { Ok(()) } else { Err(StoreError::damaged()) }
     }
 
     /// Calls `each` with the id of each job of `runs`, and its run: by the host's index on runs if it has one.
@@ -266,7 +315,7 @@ fn works(connection: &Connection, layout: &Layout) -> Result<(), StoreError> {
         problems.push(format!("{what}{}", missing(error, sql)?));
         Ok::<_, StoreError>(())
     };
-    needs(&rows::sql::jobs(layout, Times::Read).rows, "jobs can't be read")?;
+    needs(&rows::sql::jobs(layout, Times::Read, Heads::Read).rows, "jobs can't be read")?;
     needs(&rows::sql::actions(layout).rows, "actions can't be read")?;
     if let Some(services) = &layout.services {
         needs(&rows::sql::services(services), "services can't be read")?;

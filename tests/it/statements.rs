@@ -92,12 +92,16 @@ fn each_is_one_scan_or_one_look_up_in_every_layout() {
         if variant.services != Services::None {
             expected.push(vec!["SCAN services", "USE TEMP B-TREE FOR ORDER BY"]);
         }
+        if variant.indexes {
+            expected.push(vec!["SCAN jobs USING COVERING INDEX idx_jobs_phase"]);
+        }
         let expected: BTreeSet<Vec<String>> =
             expected.into_iter().map(|steps| steps.into_iter().map(ToOwned::to_owned).collect()).collect();
         assert_eq!(plans, expected, "{variant:?}: {statements:#?}");
-        // Jobs and actions are scanned from an id on and deleted, jobs with their times where an age is asked for, and looked
-        // up for stopping them; services are scanned.
-        assert_eq!(statements.len(), 6 + usize::from(variant.services != Services::None), "{statements:#?}");
+        // Jobs and actions are scanned from an id on and deleted, and services are scanned. Jobs are scanned for a check, a dry
+        // run and a deletion, and by their heads; looked up for stopping them, and whole; and an index tells the phases.
+        let further = usize::from(variant.services != Services::None) + usize::from(variant.indexes);
+        assert_eq!(statements.len(), 9 + further, "{statements:#?}");
     }
 }
 
