@@ -183,7 +183,7 @@ function showPreview() {
   const { params, report } = preview;
   delete byId("preview").dataset.stale;
   say("preview-state", `as of ${new Date().toLocaleTimeString()}`);
-  previewView.show(report);
+  previewView.show(report, MAX_IDS);
   usageView.timeline.mark(report.cutoff_ms);
   if (report.jobs_matched === 0 && report.actions_planned === 0 && all !== null) {
     say("preview-words", `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}`);
@@ -332,7 +332,7 @@ function finish(follows) {
   byId("outcome").dataset.mood = follows === "done" && sum.errors.length === 0 ? "good" : "warn";
   say("outcome-title", sum.jobs_deleted + sum.actions_deleted > 0 ? "Deleted" : "Nothing was deleted");
   say("outcome-says", `${went.replace(/^n/, "N")}${of}. ${ends[follows]}`);
-  outcomeView.show(sum);
+  outcomeView.show(sum, MAX_IDS);
   byId("outcome-title").focus();
 }
 

@@ -85,9 +85,9 @@ export class Reclaim {
   #show(would) {
     const gives = Math.max(would.file_bytes_before - would.file_bytes_after, 0);
     const can = would.outcome !== "skipped";
-    say("reclaim-says", words(would));
-    say("reclaim-lock", would.expected_lock_ms === null ? "The write lock would not be held." : `The write lock would be held for about ${would.expected_lock_ms.toFixed(0)} ms.`);
-    say("reclaim-button", can && gives > 0 ? `Give ${bytes(gives)} back` : "Give space back");
+    const lock = would.expected_lock_ms === null ? "" : ` Giving it back would hold the write lock for about ${would.expected_lock_ms.toFixed(0)} ms.`;
+    say("reclaim-says", words(would) + lock);
+    say("reclaim-button", can && gives > 0 ? `Give ${bytes(gives)} back` : "Give it back");
     byId("reclaim-button").disabled = !can;
   }
 

@@ -86,8 +86,9 @@ export class UsageView {
     const bar = filters ? toggles(field, { class: "bar" }, ...figures) : element("div", { class: "bar" }, ...figures);
     setPart(bar, entry.part);
     const except = `except_${field}`;
-    const keep = filters && byId(except) !== null ? toggles(except, { class: "keep", title: "These stay" }, "keep", unseen(` ${name}`)) : null;
-    return element("li", {}, bar, keep);
+    if (byId(except) === null) return element("li", {}, bar);
+    const keep = filters ? toggles(except, { class: "keep", title: "These stay" }, "keep", unseen(` ${name}`)) : "";
+    return element("li", { class: "keeps" }, bar, keep);
   }
 }
 
