@@ -145,7 +145,7 @@ export function many(count, { stderr = 200 } = {}) {
     SELECT n, 'codescaler_' || kind || '_' || n AS action,
       json_array('codescaler', 'codescaler_' || actor, 'codescaler_kind_' || kind, 'codescaler_target_' || target) AS tags,
       CASE WHEN n IN (7, 8) THEN 'running' WHEN n % 10 = 0 THEN 'failed' ELSE 'succeeded' END AS phase,
-      (CAST(unixepoch('now') AS INTEGER) - (120 - (n * 120 / ${count})) * 86400) * 1000 AS at
+      (CAST(unixepoch('now') AS INTEGER) - (121 - (n * 120 / ${count})) * 86400) * 1000 AS at
     FROM named;
     INSERT INTO jobs (action, action_id, spec_json, phase, tags, stderr, created_at_ms, finished_at_ms)
       SELECT action, action, json_object('tags', json(tags)), phase, tags, hex(zeroblob(${stderr} / 2 + n % 97)), at, at FROM made;
