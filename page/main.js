@@ -87,14 +87,14 @@ function signedOut(error) {
   state("Not signed in", "bad");
   const again = "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
   const told = {
-    link_used: ["This link has already been used", `${again} If it was not you who used it, end that command first.`],
+    link_used: ["This link does not work any more", `${again} If it was not you who used this one, end that command first.`],
     signed_out: rpc.hasToken()
       ? ["This tab’s session has ended", again]
       : ["This tab is not signed in", `${again} On a dashboard, sign in there as an admin, and load this page again.`],
   };
   const [title, help] = told[error.kind];
   notice("connection-notice", title, { help });
-  byId("main").hidden = true;
+  byId("content").hidden = true;
 }
 
 /** Tells a screen reader what has come of it, once things rest. */
@@ -118,7 +118,7 @@ async function refresh() {
   } catch (error) {
     return error.kind === "link_used" ? signedOut(error) : disconnected(new rpc.CallError("unreachable", error.message));
   }
-  byId("main").hidden = false;
+  byId("content").hidden = false;
   await look();
 }
 
@@ -135,6 +135,7 @@ async function look({ reclaim: space = true } = {}) {
 function changed() {
   stale();
   batches = null;
+  byId("auto").checked = false;
   usageView.press();
   clearTimeout(debounce);
   debounce = setTimeout(() => {
@@ -160,7 +161,6 @@ async function lookAtPreview() {
     say("preview-state", "The filter can’t be read");
     return null;
   }
-  say("preview-words", filterInWords(params));
   const looking = new AbortController();
   previewing = looking;
   try {
@@ -180,17 +180,21 @@ async function lookAtPreview() {
 }
 
 function showPreview() {
-  const { params, report } = preview;
+  const { report } = preview;
   delete byId("preview").dataset.stale;
   say("preview-state", `as of ${new Date().toLocaleTimeString()}`);
-  previewView.show(report);
+  previewView.show(report, MAX_IDS);
   usageView.timeline.mark(report.cutoff_ms);
-  if (report.jobs_matched === 0 && report.actions_planned === 0 && all !== null) {
-    say("preview-words", `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}`);
-  }
+  showWords();
   showButton();
   const goes = `${number(report.jobs_planned, "job")} and ${number(report.actions_planned, "action")} would go, ${bytes(report.bytes_planned)}.`;
   announce(`Preview: ${goes}`);
+}
+
+function showWords() {
+  const { params, report } = preview;
+  const none = report.jobs_matched === 0 && report.actions_planned === 0 && all !== null;
+  say("preview-words", none ? `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}` : filterInWords(params));
 }
 
 /** Looks what is there. The last look wins. */
@@ -206,6 +210,7 @@ async function lookAtUsage() {
       all = await ask("jobs.usage", { top: TOP }, options);
       showStore(all);
       filter.offer(all);
+      if (preview) showWords();
       filter.showPhases(all.by_phase.map((entry) => entry.value).filter(Boolean));
     }
     const these = Object.keys(tags).length === 0 ? all : await ask("jobs.usage", { ...tags, top: TOP }, options);
@@ -218,7 +223,7 @@ async function lookAtUsage() {
     if (error.name === "AbortError") return;
     say("usage-state", "Not known");
     // A problem of a field is said beside it, by the preview.
-    if (!error.data?.param) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
+    if (!error.data?.param && !rpc.isOfConnection(error)) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
   }
 }
 
@@ -229,7 +234,7 @@ function failed(error, title) {
     say("preview-state", "The filter is refused");
     return clear("preview-notice");
   }
-  if (["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind)) return clear("preview-notice");
+  if (rpc.isOfConnection(error)) return clear("preview-notice");
   notice("preview-notice", title, errorInWords(error), () => {
     clear("preview-notice");
     lookAtPreview();
@@ -252,7 +257,7 @@ function showButton() {
   }
   button.disabled = preview === null || run !== null || !goes;
   const follow = report ? batchesThatFollow(report) : "";
-  say("follow", follow || "No batch would follow.");
+  say("follow", report ? follow || "No batch would follow." : "–");
   byId("auto").disabled = follow === "" || run !== null;
   byId("force-warning").hidden = !force;
 }
@@ -265,6 +270,7 @@ async function begin() {
   run = { stop: false };
   filter.locked = true;
   clear("preview-notice");
+  byId("outcome").hidden = true;
   showButton();
   byId("act").hidden = true;
   byId("run").hidden = false;
@@ -303,6 +309,8 @@ async function begin() {
 function ended() {
   run = null;
   filter.locked = false;
+  // The tick was for the batches that followed this one.
+  byId("auto").checked = false;
   byId("act").hidden = false;
   byId("run").hidden = true;
   stale();
@@ -321,10 +329,10 @@ function finish(follows) {
   const { sum, calls } = batches;
   const went = whatWent(sum);
   const of = calls > 1 ? `, in ${count(calls)} batches` : "";
-  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "some actions";
+  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "actions that no job refers to";
   const ends = {
-    again: `${left} more ${sum.jobs_kept.over_limit === 1 ? "is" : "are"} left: the preview shows the next batch.`,
-    stuck: `${left} more match, and none of them could go.`,
+    again: `Left for the next batch: ${left}.`,
+    stuck: `Left, because none of them could go: ${left}.`,
     failed: "The last batch failed: what the batches before it deleted is gone.",
     done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
   };
@@ -332,7 +340,7 @@ function finish(follows) {
   byId("outcome").dataset.mood = follows === "done" && sum.errors.length === 0 ? "good" : "warn";
   say("outcome-title", sum.jobs_deleted + sum.actions_deleted > 0 ? "Deleted" : "Nothing was deleted");
   say("outcome-says", `${went.replace(/^n/, "N")}${of}. ${ends[follows]}`);
-  outcomeView.show(sum);
+  outcomeView.show(sum, MAX_IDS);
   byId("outcome-title").focus();
 }
 
@@ -341,9 +349,14 @@ async function explain(error, before) {
   if (error.kind === "plan_changed") {
     notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", { message: "Looking again." });
     const now = await lookAtPreview();
-    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", {
-      message: errorInWords(error).message, facts: now ? differences(before.report, now) : [], help: errorInWords(error).help,
-    });
+    if (now === null) return;
+    const { message, help } = errorInWords(error);
+    // A browser sends a call again by itself if its connection ends unanswered: the first one may have done its work.
+    const gone = listed(before.report).length > 0 && stillThere(before.report, now) === 0;
+    const title = gone
+      ? "The jobs of the preview are gone: another call deleted them, or this one, if the browser had to send it twice"
+      : "The jobs have changed since the preview: nothing was deleted";
+    notice("preview-notice", title, { message, facts: differences(before.report, now), help });
   } else if (error.kind === "outcome_unknown") {
     const title = "The answer was lost: the batch may have been deleted";
     notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
@@ -361,29 +374,36 @@ function differences(before, now) {
     ["jobs that match", before.jobs_matched, now.jobs_matched]];
   for (const [name, words] of JOBS_KEPT) rows.push([`stay: ${words}`, before.jobs_kept[name], now.jobs_kept[name]]);
   const changed = rows.filter(([, then, later]) => then !== later).map(([name, then, later]) => [name, `${count(then)}, now ${count(later)}`]);
-  const listed = (name, from, to) => {
+  const compare = (name, from, to) => {
     const known = new Set(to.job_ids);
     // Lists that were cut say nothing about what lies behind their end.
     const last = to.job_ids.at(-1) ?? 0;
     const gone = from.job_ids.filter((id) => !known.has(id) && (Number(id) < Number(last) || !to.ids_truncated));
     if (gone.length > 0) changed.push([name, gone.slice(0, 10).join(", ") + (gone.length > 10 ? `, and ${gone.length - 10} more` : "")]);
   };
-  listed("no longer among them", before, now);
-  listed("new among them", now, before);
+  compare("no longer among them", before, now);
+  compare("new among them", now, before);
   return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
 }
 
-/** What the lists of two previews tell about a deletion between them, whose answer was lost. It went whole, or not at all. */
+/** The names in a preview by which it is seen whether what it showed is still there. */
+const listed = (report) => (report.job_ids.length > 0 ? report.job_ids : report.action_ids);
+
+/** How many of the names that the preview `before` listed are listed `now`. */
+function stillThere(before, now) {
+  const known = new Set(before.job_ids.length > 0 ? now.job_ids : now.action_ids);
+  return listed(before).filter((name) => known.has(name)).length;
+}
+
+/** What two previews tell about a deletion between them whose answer was lost. It went whole, or not at all. */
 function whatIsGone(before, now) {
-  const [then, later] = before.job_ids.length > 0 ? [before.job_ids, now.job_ids] : [before.action_ids, now.action_ids];
-  const what = before.job_ids.length > 0 ? "jobs" : "actions";
-  const known = new Set(later);
-  const still = then.filter((id) => known.has(id)).length;
-  if (still === 0) return `Looked again: none of the ${count(then.length)} ${what} that the preview listed is there any more. The batch was deleted.`;
-  if (still === then.length) {
-    return `Looked again: all ${count(then.length)} ${what} that the preview listed are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
+  const [then, still] = [listed(before).length, stillThere(before, now)];
+  const what = `the ${count(then)} ${before.job_ids.length > 0 ? "jobs" : "actions"} that the preview listed`;
+  if (still === 0) return `Looked again: none of ${what} is there any more. The batch was deleted.`;
+  if (still === then) {
+    return `Looked again: all of ${what} are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
   }
-  return `Looked again: ${count(still)} of the ${count(then.length)} ${what} that the preview listed are still there. Others have changed them since.`;
+  return `Looked again: ${count(still)} of ${what} are still there. The batch was not deleted, but the store has changed since.`;
 }
 
 // --- The beginning

@@ -21,15 +21,15 @@ export class ReportView {
 
   /** `of` names what is reported in the labels of lists: `preview` or `report`. */
   constructor(of) {
-    const list = (title, make = text) => {
-      const paged = new Paged(`${title}, ${of}`, PAGE, make);
+    const list = (title, make = text, pageLength = PAGE) => {
+      const paged = new Paged(`${title}, ${of}`, pageLength, make);
       const heading = element("summary", {});
-      const details = element("details", {}, heading, paged.node);
+      const details = element("details", { hidden: true }, heading, paged.node);
       return { title, paged, heading, details };
     };
     this.#lists = {
       errors: list("Errors"),
-      jobs: list("Jobs", (id) => element("li", { class: "id" }, count(id).replaceAll(",", ""))),
+      jobs: list("Jobs", (id) => element("li", { class: "id" }, String(id)), 5 * PAGE),
       actions: list("Actions"),
       kept: list("Actions that stay", ({ action_id: name, reason, by }) =>
         element("li", {}, element("bdi", {}, excerpt(name)),
@@ -44,8 +44,8 @@ export class ReportView {
     this.show(null);
   }
 
-  /** Shows `report`; null before the first. */
-  show(report) {
+  /** Shows `report`, whose lists have at most `maxIds` entries; null before the first. */
+  show(report, maxIds) {
     const goes = report?.dry_run === false;
     const figure = (name, figure, under) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, figure), element("dd", { class: "muted" }, under));
@@ -53,7 +53,7 @@ export class ReportView {
       figure(goes ? "jobs deleted" : "jobs go", report ? count(report.jobs_planned) : "–", report ? `of ${count(report.jobs_matched)} that match` : " "),
       figure(goes ? "actions deleted" : "actions go", report ? count(report.actions_planned) : "–",
         report?.actions_leaked > 0 ? `${count(report.actions_leaked)} that no job refers to` : report ? "all of these jobs" : " "),
-      figure(goes ? "held by their rows" : "held by their rows", report ? bytes(report.bytes_planned) : "–", goes ? `${bytes(report.bytes_freed)} freed in the file` : "text and blobs"),
+      figure("in their rows", report ? bytes(report.bytes_planned) : "–", goes ? `${bytes(report.bytes_freed)} freed in the file` : "text and blobs"),
     );
     if (!report) return;
     const kept = JOBS_KEPT.filter(([name]) => report.jobs_kept[name] > 0);
@@ -61,22 +61,24 @@ export class ReportView {
       element("div", {}, element("dt", {}, words, element("span", { class: "muted" }, rule)), element("dd", {}, count(report.jobs_kept[name])))));
     this.#nothing.textContent = kept.length > 0 ? "" : report.jobs_matched > 0 ? "No other job matches." : "No job matches.";
     this.#facts.textContent = facts(report);
-    const cut = report.ids_truncated;
     const would = goes ? "that went" : "that go";
-    this.#list("errors", report.errors, report.errors.length, "Errors", cut);
-    this.#list("jobs", report.job_ids, report.jobs_planned, `Jobs ${would}`, cut);
-    this.#list("actions", report.action_ids, report.actions_planned, `Actions ${would}`, cut);
-    this.#list("kept", report.actions_kept, report.actions_kept_count, "Actions that stay, and for whom", cut);
+    this.#list("errors", report.errors, report.errors.length, "Errors", maxIds);
+    this.#list("jobs", report.job_ids, report.jobs_planned, `Jobs ${would}`);
+    this.#list("actions", report.action_ids, report.actions_planned, `Actions ${would}`);
+    this.#list("kept", report.actions_kept, report.actions_kept_count, "Actions that stay, and for whom");
     const dependents = Object.entries(report.dependents);
-    this.#list("dependents", dependents, dependents.length, "Rows of other tables that go, or lose their job", false);
-    this.#list("asked", Object.keys(report.asked).length > 0 ? [JSON.stringify(report.asked)] : [], 1, "Understood as", false);
+    this.#list("dependents", dependents, dependents.length, "Rows of other tables that go, or lose their job");
+    this.#list("asked", Object.keys(report.asked).length > 0 ? [JSON.stringify(report.asked)] : [], 1, "Understood as");
   }
 
-  /** Shows a list of `all` entries of which `entries` are known, or hides it if there are none. */
-  #list(name, entries, all, title, cut) {
+  /**
+   * Shows a list of `all` entries of which `entries` are known, or hides it if there are none. With `most` entries there may
+   * be more that nobody has counted.
+   */
+  #list(name, entries, all, title, most) {
     const { paged, heading, details } = this.#lists[name];
     details.hidden = entries.length === 0 && all === 0;
-    const numbered = name === "asked" ? title : `${title} (${count(all)}${name === "errors" && cut ? " or more" : ""})`;
+    const numbered = name === "asked" ? title : `${title} (${count(all)}${entries.length === most ? " or more" : ""})`;
     heading.textContent = numbered;
     paged.show(entries, entries.length < all ? ` listed, of ${count(all)}` : "");
   }
