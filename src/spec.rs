@@ -413,6 +413,38 @@ mod tests {
         assert!(super::may_depend(b"{\"depends_on\":[\"\xff"));
     }
 
+    proptest::proptest! {
+        /// However a spec is written: no key that leads to an action is passed over.
+        #[test]
+        fn what_refers_to_something_is_always_read(
+            entries in proptest::collection::vec((0..KEYS_OF_SPECS.len(), 0..VALUES.len(), ".{0,9}"), 0..5),
+            escaped in proptest::collection::vec(proptest::bool::weighted(0.2), 40),
+            spaces in proptest::collection::vec(0..SPACES.len(), 40),
+        ) {
+            let mut spaces = spaces.iter().map(|space| SPACES[*space]).cycle();
+            let mut escaped = escaped.into_iter().cycle();
+            let mut space = || spaces.next().unwrap_or_default();
+            let mut json = "{".to_owned();
+            for (index, (key, value, text)) in entries.iter().enumerate() {
+                let text = serde_json::to_string(text).expect("JSON");
+                let key = KEYS_OF_SPECS[*key].chars().map(|letter| match escaped.next() {
+                    Some(true) => format!("\\u{:04x}", u32::from(letter)),
+                    _ => letter.to_string(),
+                });
+                let key: String = key.collect();
+                let value = VALUES[*value].replace('?', &text);
+                let comma = if index > 0 { "," } else { "" };
+                json += &format!("{comma}{}\"{key}\"{}:{}{value}", space(), space(), space());
+            }
+            json += "}";
+            proptest::prop_assert!(super::may_depend(json.as_bytes()) || referred_to(json.as_bytes()).is_empty(), "{json}");
+        }
+    }
+
+    const KEYS_OF_SPECS: [&str; 5] = ["depends_on", "actions", "script", "note", "x"];
+    const VALUES: [&str; 7] = ["[?]", "?", "[]", "[ ]", "{?:1}", "null", "[[?],[]]"];
+    const SPACES: [&str; 5] = ["", "", " ", "\n\t", "\r"];
+
     #[test]
     fn a_schedule_is_whatever_is_not_null() {
         for (json, scheduled) in [
