@@ -146,6 +146,9 @@ impl Listener {
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let (directory, way) = directory::open(parent)?;
+        if !within(&directory, ".").exists() {
+            return Err(failed(io::Error::other("/proc is not mounted, by way of which sockets are made")));
+        }
         let _lock = Lock::new(&directory, name).map_err(failed)?;
         let place = within(&directory, name);
         match fs::symlink_metadata(&place) {

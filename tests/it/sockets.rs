@@ -44,6 +44,27 @@ fn assert_refused(sample: &Sample, socket: &Path) {
     assert_says(serve(&sample.path, socket), 1, "belongs to another user or may be written to by everybody");
 }
 
+/// In a mount namespace without /proc, a server says what it lacks. What needs no socket goes on.
+#[test]
+fn without_proc_a_server_says_what_it_lacks() {
+    let in_namespace = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &format!("mount -t tmpfs none /proc && {command}")]);
+        unshare
+    };
+    if !in_namespace("true").status().is_ok_and(|status| status.success()) {
+        return skipped("mount namespaces can't be tried here");
+    }
+    let sample = Sample::new();
+    let (store, directory) = (sample.path.display(), sample.directory.path().display());
+    for side in [format!("serve --store {store}"), "gateway".to_owned()] {
+        let command = in_namespace(&format!("exec {BINARY} {side} --socket {directory}/none.sock"));
+        assert_says(command, 1, "/proc is not mounted");
+    }
+    let output = in_namespace(&format!("exec {BINARY} check --store {store}")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
 /// Longer than a socket's address: both servers are reached, by the gateway and by the command.
 #[test]
 fn a_long_path_is_a_path() {
