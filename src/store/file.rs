@@ -95,8 +95,7 @@ impl StoreFile {
     /// An error if SQLite would make files beside the store that belong to another user than the store.
     pub(super) fn check_owner(&self, access: Access) -> Result<(), StoreError> {
         let Some(user) = User::this() else { return Ok(()) };
-        if user.id == 0 || user.id == self.metadata.uid() || (self.side("-wal").exists() && self.side("-shm").exists())
-        {
+        if user.makes_files_of(self.metadata.uid()) || (self.side("-wal").exists() && self.side("-shm").exists()) {
             return Ok(());
         }
         if access == Access::Read && !self.is_in_wal_mode()? {

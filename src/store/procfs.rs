@@ -15,7 +15,14 @@ pub(super) const ENTER: u32 = 1;
 pub(super) struct User {
     pub(super) id: u32,
     groups: Vec<u32>,
+    /// Whether it may give files to others (`CAP_CHOWN`).
+    gives_files: bool,
 }
+
+/// The capability to give files to others, as a bit.
+const CAP_CHOWN: u64 = 1;
+/// The user as whom everybody appears who is not known in a user namespace, unless it is set otherwise.
+const OVERFLOW_UID: u32 = 65_534;
 
 impl User {
     /// None where there is no `/proc` that tells.
@@ -29,7 +36,18 @@ impl User {
         let id = *ids("Uid:")?.get(1)?;
         let mut groups = ids("Groups:")?;
         groups.push(*ids("Gid:")?.get(1)?);
-        Some(Self { id, groups })
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        let gives_files = u64::from_str_radix(effective.trim(), 16).ok()? & CAP_CHOWN != 0;
+        Some(Self { id, groups, gives_files })
+    }
+
+    /// Whether the files that SQLite makes are `owner`'s: root gives them away, if it can and knows the owner.
+    pub(super) fn makes_files_of(&self, owner: u32) -> bool {
+        let overflow = || {
+            let set = fs::read_to_string("/proc/sys/kernel/overflowuid").ok();
+            set.and_then(|set| set.trim().parse().ok()).unwrap_or(OVERFLOW_UID)
+        };
+        self.id == owner || (self.id == 0 && self.gives_files && owner != overflow())
     }
 
     /// Whether the permission bits let this user do all of `what`.
