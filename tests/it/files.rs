@@ -299,8 +299,8 @@ fn what_root_leaves_is_the_owners() {
                 server
                     .post(br#"{"jsonrpc":"2.0","id":1,"method":"job.cleanup_by_tag","params":{"tags":["codescaler"]}}"#)
             });
-            // Not at the very moment when it is made: SQLite gives it away by a second call.
-            let there = |name: &&str| fs::metadata(sample.file(name)).is_ok_and(|file| file.len() > 0);
+            // Not at the very moment when it is made: SQLite gives it away right after.
+            let there = |name: &&str| fs::metadata(sample.file(name)).is_ok_and(|file| file.uid() == DAEMON);
             while !left.iter().all(there) && !caller.is_finished() {
                 std::thread::yield_now();
             }
