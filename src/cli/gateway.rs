@@ -37,10 +37,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
     admin: Vec<String>,
     /// How long hero_proc may take to answer: 250, 250ms, 3s, 10m, 2h or 7d
-    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse_limit)]
     timeout: i64,
     /// How long a client may take to send a request, and to take each 256 KiB of its answer
-    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse_limit, hide = true)]
     client_timeout: i64,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "60s", value_parser = age::parse)]
     stop_timeout: i64,
     /// How long a client may take to send a request, and to take each 256 KiB of its answer
-    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse_limit, hide = true)]
     client_timeout: i64,
 }
 

@@ -49,7 +49,7 @@ impl PeerGate {
         for user in users {
             let uid = match get_user_by_name(user) {
                 Some(found) => found.uid(),
-                None => user.parse().map_err(|_| GateError::UnknownUser(user.to_owned()))?,
+                None => id(user).ok_or_else(|| GateError::UnknownUser(user.to_owned()))?,
             };
             if uid == *OVERFLOW_UID {
                 return Err(GateError::OverflowUid(user.to_owned()));
@@ -91,6 +91,11 @@ impl Peer {
         }
         caller
     }
+}
+
+/// The number of a user or a group. The highest is -1, by which the system means nobody, or that something stays as it is.
+pub(super) fn id(number: &str) -> Option<u32> {
+    number.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// The uid that the kernel reports for every user whom this user namespace does not map.

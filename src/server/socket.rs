@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use uzers::get_group_by_name;
 
-use super::admin::own_uid;
+use super::admin::{id, own_uid};
 use super::directory;
 use crate::client::short_path;
 
@@ -109,7 +109,7 @@ impl Listener {
     ///
     /// As [`bind`](Self::bind); if there is no such group, or if this user may not give it the socket.
     pub fn bind_for(path: &Path, group: &str) -> Result<Self, BindError> {
-        let gid = get_group_by_name(group).map(|group| group.gid()).or_else(|| group.parse().ok());
+        let gid = get_group_by_name(group).map(|group| group.gid()).or_else(|| id(group));
         Self::bind_for_gid(path, Some(gid.ok_or_else(|| BindError::UnknownGroup(group.to_owned()))?))
     }
 

@@ -368,14 +368,34 @@ fn a_gateway_that_is_killed_leaves_the_outcome_unknown() {
 #[test]
 fn an_unknown_admin_is_an_error_at_the_start() {
     let directory = TempDir::new().unwrap();
-    let output = Command::new(BINARY)
-        .args(["gateway", "--admin", "nobody-of-that-name", "--socket"])
-        .arg(directory.path().join("gateway.sock"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody-of-that-name"));
-    assert!(!directory.path().join("gateway.sock").exists());
+    // The number is -1, by which the system means nobody.
+    for name in ["nobody-of-that-name", "4294967295"] {
+        let output = Command::new(BINARY)
+            .args(["gateway", "--admin", name, "--socket"])
+            .arg(directory.path().join("gateway.sock"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("there is no user \"{name}\"")));
+        assert!(!directory.path().join("gateway.sock").exists());
+    }
+}
+
+/// In no time at all each call would be sent, and none answered.
+#[test]
+fn a_server_without_any_time_is_an_error_at_the_start() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("rpc.sock");
+    for arguments in [
+        &["gateway", "--timeout", "0"][..],
+        &["gateway", "--client-timeout", "0ms"],
+        &["serve", "--store", "store.db", "--client-timeout", "0"],
+    ] {
+        let output = Command::new(BINARY).args(arguments).arg("--socket").arg(&socket).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("must be above 0"), "{output:?}");
+        assert!(!socket.exists(), "{arguments:?}");
+    }
 }
 
 /// Real users, by the kernel's word: the daemon is refused, and hears nothing; as an admin, it is let in.

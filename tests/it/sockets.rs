@@ -248,6 +248,11 @@ fn a_group_that_cannot_be_given_the_socket_is_an_error() {
     command.args(["--socket-group", "no such group"]);
     assert_says(command, 2, "there is no group \"no such group\"");
     assert!(!socket.exists());
+    // To the system it means that the group stays as it is.
+    let mut command = serve(&sample.path, &socket);
+    command.args(["--socket-group", "4294967295"]);
+    assert_says(command, 2, "there is no group \"4294967295\"");
+    assert!(!socket.exists());
     let directory = TempDir::new().unwrap();
     let socket = directory.path().join("rpc.sock");
     let mut command = serve(&sample.path, &socket);
