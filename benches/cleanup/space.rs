@@ -167,7 +167,7 @@ pub(crate) fn lock_with_a_journal(stores: &Stores, jobs: usize) -> (f64, f64) {
 pub(crate) fn writer_beside_it(stores: &Stores, jobs: usize) -> (f64, f64) {
     let store = halved(stores, jobs);
     let (host, request) = just_in_time(&store);
-    let waits = waits(&store, || drop(give_back(store.as_path(), &host, &request).unwrap()));
+    let waits = waits(&store, || _ = give_back(store.as_path(), &host, &request).unwrap());
     (waits[waits.len() - 1], request.within.as_secs_f64() * 1000.0)
 }
 

@@ -121,8 +121,8 @@ fn a_smaller_batch_is_asked_about_where_a_disk_is_full() {
     }));
     gateway.reports(planned(8));
     terminal.types("y\n");
-    terminal.until("a batch of 8 jobs is next");
-    terminal.until("Delete 8 jobs? [yes/no] ");
+    let shown = terminal.until("Delete 8 jobs? [yes/no] ");
+    assert!(shown.contains("has no room for that at once: a batch of 8 jobs is next."), "{shown}");
     gateway.reports(planned(8));
     terminal.types("y\n");
     assert_eq!(terminal.end().0, Some(0));
