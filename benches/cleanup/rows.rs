@@ -70,8 +70,12 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("giving space back | VACUUM and checkpoint, ms", space::JOBS, 1.15, false, space::against_vacuum);
     row("file and WAL after it | what is live, MB", space::JOBS, 1.5, false, space::file);
     row("locks of a cleanup and of giving space back | 400 ms", space::JOBS, 1.0, false, space::both_locks);
-    row("lock of giving space back, 290 MB live | within_ms, ms", 4_000, 1.25, false, space::long_lock);
-    row("worst wait of a writer beside it | its lock, ms", 4_000, 1.2, false, space::writer_beside_it);
+    row("lock of giving space back, jobs of 145 KB | within_ms", 4_000, 1.25, false, space::lock_of_large_rows);
+    row("lock of giving space back, jobs of 1 KB | within_ms", 100_000, 1.25, false, space::lock_of_rows);
+    row("lock of giving space back, many indexes | within_ms", 100_000, 1.25, false, space::lock_of_many_indexes);
+    row("lock of giving space back, a journal | within_ms", 100_000, 1.25, false, space::lock_with_a_journal);
+    row("too little is free, in ms | 10 ms", 4_000, 1.0, false, space::skip);
+    row("worst wait of a writer beside it | within_ms", 4_000, 1.25, false, space::writer_beside_it);
     row("one core: three narrow tags | a bare scan, ms", 100_000, 2.0, false, narrow_on_one_core);
     row("one core: dry run, limit 1M | a bare scan, ms", 1_000_000, 4.0, false, dry_run_on_one_core);
     row("one core: dry run, limit 1M | its columns, ms", 1_000_000, 1.5, false, dry_run_and_its_columns);

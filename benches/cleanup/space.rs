@@ -1,10 +1,11 @@
 //! Giving space back, on a store in hero_proc#131's shape: jobs of 145 KB, of which all but four go.
 
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hero_proc_cleanup::{
-    CLEANUP_BY_TAG, Guard, Host, ReclaimOutcome, ReclaimReason, ReclaimRequest, Reclaimed, Report, reclaim as give_back,
+    CLEANUP_BY_TAG, Guard, Host, ReclaimMode, ReclaimOutcome, ReclaimReason, ReclaimRequest, Reclaimed, Report,
+    reclaim as give_back,
 };
 use rusqlite::{Connection, params};
 use serde_json::json;
@@ -14,6 +15,8 @@ use crate::stores::{Like, Stores};
 
 /// As many jobs as the store has that hero_proc#131 tells of.
 pub(crate) const JOBS: usize = 2_429;
+/// The most jobs of 145 KB in a store.
+const MOST_LARGE: usize = 4_000;
 /// Those that stay.
 const STAY: usize = 4;
 /// Actions that no job refers to.
@@ -53,7 +56,7 @@ fn clean(store: &Path) -> Report {
 
 fn reclaim(store: &Path, within_ms: u64) -> Reclaimed {
     let mut request = ReclaimRequest::default();
-    request.within = std::time::Duration::from_millis(within_ms);
+    request.within = Duration::from_millis(within_ms);
     let reclaimed = give_back(store, &host(), &request).unwrap();
     // On a machine that is busy enough, it is given up in time.
     let given_up = reclaimed.reason == Some(ReclaimReason::LockTooLong) && within_ms > 1000;
@@ -76,7 +79,7 @@ fn bare(store: &Path) -> f64 {
 }
 
 /// A store of which most has been deleted.
-fn cleaned(stores: &Stores, jobs: usize) -> (std::path::PathBuf, Report) {
+fn cleaned(stores: &Stores, jobs: usize) -> (PathBuf, Report) {
     let store = stores.copy_of(jobs.min(JOBS), Like::Large);
     let report = clean(&store);
     assert_eq!(report.jobs_deleted as usize, jobs.min(JOBS) - STAY);
@@ -101,23 +104,77 @@ pub(crate) fn both_locks(stores: &Stores, jobs: usize) -> (f64, f64) {
     (report.lock_ms + reclaim(&store, 1000).lock_ms.unwrap(), 400.0)
 }
 
-/// A store of which half has been deleted.
-fn halved(stores: &Stores, jobs: usize) -> std::path::PathBuf {
-    let store = stores.copy_of(jobs.min(4_000), Like::Large);
-    let connection = Connection::open(&store).unwrap();
-    connection.execute_batch("DELETE FROM jobs WHERE id % 2; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+/// A store of jobs of 145 KB, of which half have been deleted.
+fn halved(stores: &Stores, jobs: usize) -> PathBuf {
+    without(stores.copy_of(jobs.min(MOST_LARGE), Like::Large), "DELETE FROM jobs WHERE id % 2")
+}
+
+/// The store at `path`, once `deletion` is done.
+fn without(path: PathBuf, deletion: &str) -> PathBuf {
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(&format!("{deletion}; PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
     drop(connection);
     rustix::fs::sync();
-    store
+    path
 }
 
-pub(crate) fn long_lock(stores: &Stores, jobs: usize) -> (f64, f64) {
-    (reclaim(&halved(stores, jobs), 2000).lock_ms.unwrap(), 2000.0)
+/// A request to give space back in the shortest time for which that is begun at all, and the host that allows it.
+fn just_in_time(store: &Path) -> (Host, ReclaimRequest) {
+    let (mut host, mut request) = (host(), ReclaimRequest::default());
+    host.longest_lock = Duration::from_secs(60);
+    (request.min_free_percent, request.min_free_bytes) = (0, 0);
+    (request.mode, request.within) = (ReclaimMode::DryRun, host.longest_lock);
+    let expected = give_back(store, &host, &request).unwrap().expected_lock_ms.unwrap();
+    request.within = Duration::from_millis(expected.ceil() as u64).max(Duration::from_millis(10));
+    request.mode = ReclaimMode::Reclaim;
+    (host, request)
 }
 
+/// The lock, and `within_ms`.
+fn lock(store: &Path) -> (f64, f64) {
+    let (host, request) = just_in_time(store);
+    // On a machine that is busy enough, it is given up in time.
+    let reclaimed = give_back(store, &host, &request).unwrap();
+    assert!(reclaimed.lock_ms.unwrap() > 0.0, "{reclaimed:?}");
+    (reclaimed.lock_ms.unwrap(), request.within.as_secs_f64() * 1000.0)
+}
+
+pub(crate) fn lock_of_large_rows(stores: &Stores, jobs: usize) -> (f64, f64) {
+    lock(&halved(stores, jobs))
+}
+
+/// Rows of 1 KB, with hero_proc's indexes.
+pub(crate) fn lock_of_rows(stores: &Stores, jobs: usize) -> (f64, f64) {
+    lock(&without(stores.copy_of(jobs, Like::Newest), "DELETE FROM jobs WHERE id % 2"))
+}
+
+/// Rows that are hardly more than their entries in ten more indexes.
+pub(crate) fn lock_of_many_indexes(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let indexes: String = (0..10)
+        .map(|number| format!("CREATE INDEX of_{number} ON jobs (phase, created_at_ms * {}, id);", 7919 + number))
+        .collect();
+    let small = "DELETE FROM jobs WHERE id % 2; UPDATE jobs SET spec_json = '{}', script = NULL; DELETE FROM actions";
+    lock(&without(stores.copy_of(jobs, Like::Newest), &format!("{indexes} {small}")))
+}
+
+/// The same rows of 1 KB, with a rollback journal.
+pub(crate) fn lock_with_a_journal(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let deletion = "PRAGMA journal_mode = delete; DELETE FROM jobs WHERE id % 2";
+    lock(&without(stores.copy_of(jobs, Like::Newest), deletion))
+}
+
+/// SQLite's own busy handler looks for the lock every 100 ms in the end: that is part of the wait.
 pub(crate) fn writer_beside_it(stores: &Stores, jobs: usize) -> (f64, f64) {
     let store = halved(stores, jobs);
-    let mut lock = 0.0;
-    let waits = waits(&store, || lock = reclaim(&store, 2000).lock_ms.unwrap());
-    (waits[waits.len() - 1], lock)
+    let (host, request) = just_in_time(&store);
+    let waits = waits(&store, || _ = give_back(store.as_path(), &host, &request).unwrap());
+    (waits[waits.len() - 1], request.within.as_secs_f64() * 1000.0)
+}
+
+/// Where six jobs have been deleted, the call is over before anything is touched.
+pub(crate) fn skip(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let store = without(stores.copy_of(jobs.min(MOST_LARGE), Like::Large), "DELETE FROM jobs WHERE id <= 6");
+    let skipped = give_back(store.as_path(), &host(), &ReclaimRequest::default()).unwrap();
+    assert_eq!(skipped.reason, Some(ReclaimReason::TooLittleFree), "{skipped:?}");
+    (skipped.duration_ms, 10.0)
 }

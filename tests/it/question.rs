@@ -107,6 +107,31 @@ fn all_is_answered_once() {
     assert_eq!(calls, [(&yes, &null), (&null, &plan), (&null, &null), (&null, &null)]);
 }
 
+/// A disk that is too full for what was shown: the next question is about a batch that fits.
+#[test]
+fn a_smaller_batch_is_asked_about_where_a_disk_is_full() {
+    let gateway = Scripted::new();
+    let planned = |jobs: u64| json!({ "jobs_planned": jobs, "jobs_deleted": jobs, "plan": "none.7" });
+    gateway.reports(planned(90));
+    let mut terminal = Terminal::start(gateway.cleanup_as(Terminal::session(), &[]), 80, [Some(Stdio::piped()), None]);
+    terminal.until("Delete 90 jobs? [yes/no] ");
+    gateway.refuses(json!({
+        "code": -32026, "message": "there is no room on the disk",
+        "data": { "kind": "disk_full", "free_bytes": 9, "needed_bytes": 99, "limit": 8 },
+    }));
+    gateway.reports(planned(8));
+    terminal.types("y\n");
+    let shown = terminal.until("Delete 8 jobs? [yes/no] ");
+    assert!(shown.contains("has no room for that at once: a batch of 8 jobs is next."), "{shown}");
+    gateway.reports(planned(8));
+    terminal.types("y\n");
+    assert_eq!(terminal.end().0, Some(0));
+    let asked: Vec<Value> = (0..4).map(|_| gateway.asked()).collect();
+    let calls: Vec<_> = asked.iter().map(|call| (&call["dry_run"], &call["limit"], &call["expect_plan"])).collect();
+    let (null, plan, yes, fits) = (json!(null), json!("none.7"), json!(true), json!(8));
+    assert_eq!(calls, [(&yes, &null, &null), (&null, &null, &plan), (&yes, &fits, &null), (&null, &fits, &plan)]);
+}
+
 /// Where no batch follows there is nothing that `a` could stand for.
 #[test]
 fn all_is_no_answer_to_one_call() {
