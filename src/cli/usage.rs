@@ -50,6 +50,7 @@ fn summary(text: &mut Lines, usage: &Usage) {
     let actions = number(usage.actions, "action weighs", "actions weigh");
     let leaked = HumanCount(usage.actions_leaked);
     text.line(format_args!("{actions} {}: {leaked} leaked.", DecimalBytes(usage.actions_bytes)));
+    text.line(format_args!("The store's file has {}.", DecimalBytes(usage.store.file_bytes)));
     if let (Some(oldest), Some(newest)) = (usage.oldest_ms, usage.newest_ms) {
         text.line(format_args!("The jobs were created from {} to {}.", day(oldest), day(newest)));
     }
@@ -123,7 +124,7 @@ fn file(usage: &Usage) -> List {
     if wal_bytes > 0 {
         entries.push(Entry::new("beside it: WAL", None, wal_bytes));
     }
-    List { title: format!("file: {}", DecimalBytes(file_bytes)), entries, whole: file_bytes }
+    List { title: "file".to_owned(), entries, whole: file_bytes }
 }
 
 /// The largest jobs, in a table of `width`.
@@ -179,9 +180,9 @@ impl Layout {
             oldest: (width >= ROOM_FOR_OLDEST).then_some(oldest),
             bar: 0,
         };
-        // Half of the room that the figures leave is for names, as far as they need it, and the rest for bars.
+        // Two thirds of the room that the figures leave are for names, as far as they need it, and the rest for bars.
         let room = width.saturating_sub(layout.width());
-        layout.name = names.min(room / 2).max(NAME);
+        layout.name = names.min(room / 3 * 2).max(NAME);
         layout.bar = room.saturating_sub(layout.name + 1).min(BAR.1);
         if layout.bar < BAR.0 {
             layout.bar = 0;

@@ -1,7 +1,7 @@
 //! What the pages under `docs/` say: their commands are carried out, their tables hold what the code has, and their links
 //! lead somewhere. Examples in Rust are compiled with the documentation, figures come from the bench.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::call::{all, call, dry_run};
 use crate::support::process::{BINARY, Running, entries};
 use crate::support::sample::{SCHEMA, Sample, dump};
+use crate::support::skipped;
 
 const ADOPTING: &str = include_str!("../../docs/adopting.md");
 const FAULTS: &str = include_str!("../../docs/faults.md");
@@ -173,7 +174,7 @@ fn trying_it_first_and_undoing_it() {
     if has(home, "sqlite3") {
         done(&backup);
     } else {
-        // Not everybody has that command, and it is no part of this crate.
+        skipped("the copy is not made as shown, since there is no sqlite3");
         sample.open().execute("VACUUM INTO ?1", [home.join("before.db").to_str()]).unwrap();
     }
     done(&dry_run.replace(" --dry-run", " --yes"));
@@ -192,8 +193,7 @@ fn trying_it_first_and_undoing_it() {
         lines
     };
     assert_eq!(sorted(&dump(&home.join("before.db"))), sorted(&rows), "the copy has it all");
-    let left = Command::new("find").arg(home).args(["-type", "s"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "no socket remains");
+    assert_eq!(sockets(home), [] as [PathBuf; 0], "no socket remains");
 }
 
 /// The schema, and what a store's file itself keeps of settings.
@@ -211,6 +211,15 @@ fn settings(store: &Path) -> Vec<String> {
     texts
 }
 
+/// The sockets in `directory`, and in those below it.
+fn sockets(directory: &Path) -> Vec<PathBuf> {
+    let of_entry = |path: PathBuf| {
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() { sockets(&path) } else { kind.is_socket().then_some(path).into_iter().collect() }
+    };
+    entries(directory).into_iter().flat_map(of_entry).collect()
+}
+
 /// `line` in a shell whose home is `home`, with the programs that lie there.
 fn shell(home: &Path, line: &str) -> Command {
     let mut command = Command::new("sh");
@@ -225,13 +234,14 @@ fn has(home: &Path, program: &str) -> bool {
     shell(home, &format!("command -v {program}")).stdout(Stdio::null()).status().unwrap().success()
 }
 
-/// One node cleaned as shown, one that has changed since, and one that is down. Where the machine has what the commands need.
+/// One node cleaned as shown, one that has changed since, one that is down, and one without a gateway. Where the machine
+/// has the programs that the commands need.
 #[test]
 fn many_nodes_are_cleaned_by_one_command() {
     let fleet = TempDir::new().unwrap();
     let home = fleet.path();
-    if !["xargs", "awk", "jq"].iter().all(|program| has(home, program)) {
-        return;
+    if let Some(missing) = ["xargs", "awk", "jq"].iter().find(|program| !has(home, program)) {
+        return skipped(&format!("many nodes can't be tried, since there is no {missing}"));
     }
     symlink(BINARY, home.join("hero_proc_cleanup")).unwrap();
     // A node is a directory here, and one without it is down.
@@ -246,7 +256,8 @@ fn many_nodes_are_cleaned_by_one_command() {
     "#;
     std::fs::write(&ssh, script).unwrap();
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(home.join("nodes"), "one\nthree\ntwo\n").unwrap();
+    std::fs::write(home.join("nodes"), "one\nthree\nfour\ntwo\n").unwrap();
+    std::fs::create_dir(home.join("node-four")).unwrap();
     let mut servers = Vec::new();
     let stores = ["one", "two"].map(|node| {
         let home = home.join(format!("node-{node}"));
@@ -273,8 +284,14 @@ fn many_nodes_are_cleaned_by_one_command() {
     let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap();
 
     done(preview);
-    assert_eq!(read("exits"), "one 0\nthree 255\ntwo 0\n");
-    assert!(done(wrong).starts_with("three 255\n"));
+    assert_eq!(read("exits"), "four 6\none 0\nthree 255\ntwo 0\n");
+    let wrong = done(wrong);
+    assert!(
+        wrong.starts_with("four 6\n")
+            && wrong.contains("\nerror: the gateway can't be reached")
+            && wrong.contains("\nthree 255\n"),
+        "{wrong}"
+    );
     let sum: Value = serde_json::from_str(&done(sum)).unwrap();
     assert_eq!(sum, json!({ "nodes": 2, "jobs": 6, "actions": 4, "kept": 2, "more": 0 }));
     stores[1].open().execute("UPDATE jobs SET phase = 'running' WHERE id = 1", ()).unwrap();
@@ -289,7 +306,7 @@ fn many_nodes_are_cleaned_by_one_command() {
 fn the_units_are_sound() {
     let directory = TempDir::new().unwrap();
     if !has(directory.path(), "systemd-analyze") {
-        return;
+        return skipped("the units can't be looked at, since there is no systemd-analyze");
     }
     let analyze = |arguments: &[&str], unit: &Path| {
         let output = Command::new("systemd-analyze").args(arguments).arg(unit).output().unwrap();

@@ -1,9 +1,10 @@
-//! JSON-RPC 2.0, as its specification has it: its own examples, and every id that it allows.
+//! JSON-RPC 2.0, as its specification has it: its own examples, and every id that it allows; and the times in answers.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::sample::Sample;
-use crate::support::server::Server;
+use crate::support::server::{METHOD, Server};
 
 const DRY_RUN: &str = r#""method":"job.cleanup_by_tag","params":{"tags":["codescaler"],"dry_run":true}"#;
 
@@ -139,4 +140,36 @@ fn the_specifications_examples_hold() {
         assert_eq!(brief, expected, "{sent}");
     }
     assert_eq!(sample.dump(), before);
+}
+
+/// Whatever was measured has at most three decimals, in answers as in the log.
+#[test]
+fn times_are_to_the_microsecond() {
+    let sample = Sample::new();
+    let server = serve(&sample);
+    let mut texts: Vec<String> = [
+        (METHOD, json!({ "tags": ["codescaler"], "dry_run": true })),
+        (METHOD, json!({ "tags": ["codescaler"] })),
+        ("store.reclaim", json!({ "min_free_percent": 0, "min_free_bytes": 0, "dry_run": true })),
+        ("store.reclaim", json!({ "min_free_percent": 0, "min_free_bytes": 0 })),
+    ]
+    .map(|(method, params)| server.call(method, &params).to_string().replace("\":", "="))
+    .into();
+    server.signal(Signal::TERM);
+    texts.push(server.end().1);
+    let mut times = 0;
+    for text in texts {
+        for name in ["duration_ms=", "lock_ms="] {
+            for rest in text.split(name).skip(1) {
+                let value = rest.split([',', '}', ' ', '\n']).next().unwrap();
+                let decimals = value.split_once('.').map_or("", |(_, decimals)| decimals);
+                assert!(
+                    value == "null" || value.parse::<f64>().is_ok() && decimals.len() <= 3,
+                    "{name}{value}: {text}"
+                );
+                times += 1;
+            }
+        }
+    }
+    assert!(times > 12, "{times}");
 }

@@ -19,6 +19,7 @@ mod flags;
 mod force;
 mod foreign_keys;
 mod gateway;
+mod generated_client;
 mod generic_client;
 mod grace;
 mod health;

@@ -194,7 +194,9 @@ fn directories_above_are_trusted_or_refused() {
     }
     chown(&above, Some(DAEMON), Some(DAEMON)).unwrap();
     assert_refused(&sample, &socket);
+    // A group that may swap names is trusted, as it may call.
     chown(&above, Some(0), Some(DAEMON)).unwrap();
+    mode(&above, 0o775);
     drop(Server::serve(&sample.path, &socket));
     // In a sticky directory each name is its owner's.
     mode(&open, 0o1777);

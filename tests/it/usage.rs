@@ -779,6 +779,7 @@ fn the_table_fits_the_terminal() {
         }
         for part in [
             "3 jobs weigh",
+            "The store's file has ",
             "(none)",
             "(empty)",
             "stderr",
@@ -788,6 +789,7 @@ fn the_table_fits_the_terminal() {
         ] {
             assert!(shown.contains(part), "{columns} {locale}: {part} is missing: {shown}");
         }
+        assert!(shown.lines().all(|line| !line.contains("file: ")), "a figure that can be cut: {shown}");
         assert_eq!(shown.contains("finished ┆") || shown.contains("finished |"), columns >= 80, "{shown}");
     }
 }
