@@ -135,6 +135,7 @@ async function look({ reclaim: space = true } = {}) {
 function changed() {
   stale();
   batches = null;
+  byId("auto").checked = false;
   usageView.press();
   clearTimeout(debounce);
   debounce = setTimeout(() => {
@@ -160,7 +161,6 @@ async function lookAtPreview() {
     say("preview-state", "The filter can’t be read");
     return null;
   }
-  say("preview-words", filterInWords(params));
   const looking = new AbortController();
   previewing = looking;
   try {
@@ -185,9 +185,8 @@ function showPreview() {
   say("preview-state", `as of ${new Date().toLocaleTimeString()}`);
   previewView.show(report, MAX_IDS);
   usageView.timeline.mark(report.cutoff_ms);
-  if (report.jobs_matched === 0 && report.actions_planned === 0 && all !== null) {
-    say("preview-words", `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}`);
-  }
+  const none = report.jobs_matched === 0 && report.actions_planned === 0 && all !== null;
+  say("preview-words", none ? `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}` : filterInWords(params));
   showButton();
   const goes = `${number(report.jobs_planned, "job")} and ${number(report.actions_planned, "action")} would go, ${bytes(report.bytes_planned)}.`;
   announce(`Preview: ${goes}`);
@@ -265,6 +264,7 @@ async function begin() {
   run = { stop: false };
   filter.locked = true;
   clear("preview-notice");
+  byId("outcome").hidden = true;
   showButton();
   byId("act").hidden = true;
   byId("run").hidden = false;
@@ -303,6 +303,8 @@ async function begin() {
 function ended() {
   run = null;
   filter.locked = false;
+  // The tick was for the batches that followed this one.
+  byId("auto").checked = false;
   byId("act").hidden = false;
   byId("run").hidden = true;
   stale();
@@ -341,9 +343,14 @@ async function explain(error, before) {
   if (error.kind === "plan_changed") {
     notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", { message: "Looking again." });
     const now = await lookAtPreview();
-    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", {
-      message: errorInWords(error).message, facts: now ? differences(before.report, now) : [], help: errorInWords(error).help,
-    });
+    if (now === null) return;
+    const { message, help } = errorInWords(error);
+    // A browser sends a call again by itself if its connection ends unanswered: the first one may have done its work.
+    const gone = listed(before.report).length > 0 && stillThere(before.report, now) === 0;
+    const title = gone
+      ? "The jobs of the preview are gone: another call deleted them, or this one, if the browser had to send it twice"
+      : "The jobs have changed since the preview: nothing was deleted";
+    notice("preview-notice", title, { message, facts: differences(before.report, now), help });
   } else if (error.kind === "outcome_unknown") {
     const title = "The answer was lost: the batch may have been deleted";
     notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
@@ -361,29 +368,36 @@ function differences(before, now) {
     ["jobs that match", before.jobs_matched, now.jobs_matched]];
   for (const [name, words] of JOBS_KEPT) rows.push([`stay: ${words}`, before.jobs_kept[name], now.jobs_kept[name]]);
   const changed = rows.filter(([, then, later]) => then !== later).map(([name, then, later]) => [name, `${count(then)}, now ${count(later)}`]);
-  const listed = (name, from, to) => {
+  const compare = (name, from, to) => {
     const known = new Set(to.job_ids);
     // Lists that were cut say nothing about what lies behind their end.
     const last = to.job_ids.at(-1) ?? 0;
     const gone = from.job_ids.filter((id) => !known.has(id) && (Number(id) < Number(last) || !to.ids_truncated));
     if (gone.length > 0) changed.push([name, gone.slice(0, 10).join(", ") + (gone.length > 10 ? `, and ${gone.length - 10} more` : "")]);
   };
-  listed("no longer among them", before, now);
-  listed("new among them", now, before);
+  compare("no longer among them", before, now);
+  compare("new among them", now, before);
   return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
 }
 
-/** What the lists of two previews tell about a deletion between them, whose answer was lost. It went whole, or not at all. */
+/** The names in a preview by which it is seen whether what it showed is still there. */
+const listed = (report) => (report.job_ids.length > 0 ? report.job_ids : report.action_ids);
+
+/** How many of the names that the preview `before` listed are listed `now`. */
+function stillThere(before, now) {
+  const known = new Set(before.job_ids.length > 0 ? now.job_ids : now.action_ids);
+  return listed(before).filter((name) => known.has(name)).length;
+}
+
+/** What two previews tell about a deletion between them whose answer was lost. It went whole, or not at all. */
 function whatIsGone(before, now) {
-  const [then, later] = before.job_ids.length > 0 ? [before.job_ids, now.job_ids] : [before.action_ids, now.action_ids];
-  const what = before.job_ids.length > 0 ? "jobs" : "actions";
-  const known = new Set(later);
-  const still = then.filter((id) => known.has(id)).length;
-  if (still === 0) return `Looked again: none of the ${count(then.length)} ${what} that the preview listed is there any more. The batch was deleted.`;
-  if (still === then.length) {
-    return `Looked again: all ${count(then.length)} ${what} that the preview listed are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
+  const [then, still] = [listed(before).length, stillThere(before, now)];
+  const what = `the ${count(then)} ${before.job_ids.length > 0 ? "jobs" : "actions"} that the preview listed`;
+  if (still === 0) return `Looked again: none of ${what} is there any more. The batch was deleted.`;
+  if (still === then) {
+    return `Looked again: all of ${what} are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
   }
-  return `Looked again: ${count(still)} of the ${count(then.length)} ${what} that the preview listed are still there. Others have changed them since.`;
+  return `Looked again: ${count(still)} of ${what} are still there. The batch was not deleted, but the store has changed since.`;
 }
 
 // --- The beginning

@@ -80,15 +80,16 @@ const list = (names, last) => names.map((name) => named(name)).join(", ").replac
 
 /** The params of a cleanup read aloud. Who reads "all" knows that no filter bounds what goes. */
 export function filterInWords(params) {
-  const { kind, target, actor, phases, keep_last: last } = params;
+  const { kind, target, actor, phases, force, keep_last: last } = params;
   const of = [kind && `of kind ${excerpt(kind)}`, target && `with target ${excerpt(target)}`, actor && `of actor ${excerpt(actor)}`];
-  const what = of.filter(Boolean).join(", ");
-  const parts = [what ? `Jobs ${what}` : "All of codescaler's jobs"];
+  const tags = of.filter(Boolean).join(", ");
+  const parts = [`${tags ? "Codescaler" : "All of codescaler"}’s ${force ? "jobs" : "finished jobs"}`];
+  if (tags) parts[0] += ` ${tags}`;
+  if (force) parts.push("finished or not");
   if (params.older_than_ms !== undefined) parts.push(`created and ended at least ${age(params.older_than_ms)} ago`);
   if (params.before_ms !== undefined) parts.push(`created and ended by ${moment(params.before_ms)}`);
   if (phases) parts.push(`in phase ${list(phases, "or")}`);
-  let text = parts.join(", ");
-  text += params.force ? ", also those that have not finished." : ", that have finished.";
+  let text = `${parts.join(", ")}.`;
   const stay = [];
   for (const [name, words] of [["except_kind", "kind"], ["except_target", "target"], ["except_actor", "actor"]]) {
     if (params[name]) stay.push(`those of ${words} ${list(params[name], "and")}`);
