@@ -90,4 +90,17 @@ export function notice(place, title, told = {}, again = null) {
   );
 }
 
+/** Joins each field of a form to what is said under it, and keeps the browser from guessing at names. */
+export function describeFields(form) {
+  for (const under of form.querySelectorAll(".problem, .hint")) {
+    const field = byId(under.id.replace(/-(problem|hint)$/, ""));
+    const others = field.getAttribute("aria-describedby");
+    field.setAttribute("aria-describedby", others ? `${others} ${under.id}` : under.id);
+  }
+  for (const field of form.querySelectorAll("input:not([type]), textarea")) {
+    field.autocomplete = "off";
+    field.spellcheck = false;
+  }
+}
+
 export const clear = (place) => byId(place).replaceChildren();

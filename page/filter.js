@@ -2,7 +2,7 @@
 //
 // A field's id is the name of its param, so that an error's `data.param` finds its place.
 
-import { byId, element, say } from "./dom.js";
+import { byId, describeFields, element, say } from "./dom.js";
 import { Unreadable, age, named, number, parseAge, parseMoment, printable } from "./format.js";
 
 const TAGS = ["kind", "target", "actor"];
@@ -20,6 +20,7 @@ export class Filter {
   /** `changed` is called after each change, by hand or by a bar that is clicked. */
   constructor(changed) {
     this.#changed = changed;
+    describeFields(byId("filter"));
     byId("filter").addEventListener("input", (event) => {
       // One cut-off at a time.
       if (event.target.id === "older_than_ms") byId("before_ms").value = "";
@@ -142,9 +143,10 @@ export class Filter {
     for (const field of byId("filter").querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
   }
 
-  /** While a deletion runs, the filter stays what it was. */
+  /** While a deletion runs, the filter stays what it was, and so do the bars that change it. */
   set locked(locked) {
     byId("filter-fields").disabled = locked;
+    for (const part of ["usage", "reclaim"]) byId(part).inert = locked;
   }
 
   #clear() {

@@ -87,14 +87,14 @@ function signedOut(error) {
   state("Not signed in", "bad");
   const again = "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
   const told = {
-    link_used: ["This link has already been used", `${again} If it was not you who used it, end that command first.`],
+    link_used: ["This link does not work any more", `${again} If it was not you who used this one, end that command first.`],
     signed_out: rpc.hasToken()
       ? ["This tab’s session has ended", again]
       : ["This tab is not signed in", `${again} On a dashboard, sign in there as an admin, and load this page again.`],
   };
   const [title, help] = told[error.kind];
   notice("connection-notice", title, { help });
-  byId("main").hidden = true;
+  byId("content").hidden = true;
 }
 
 /** Tells a screen reader what has come of it, once things rest. */
@@ -118,7 +118,7 @@ async function refresh() {
   } catch (error) {
     return error.kind === "link_used" ? signedOut(error) : disconnected(new rpc.CallError("unreachable", error.message));
   }
-  byId("main").hidden = false;
+  byId("content").hidden = false;
   await look();
 }
 
@@ -180,16 +180,21 @@ async function lookAtPreview() {
 }
 
 function showPreview() {
-  const { params, report } = preview;
+  const { report } = preview;
   delete byId("preview").dataset.stale;
   say("preview-state", `as of ${new Date().toLocaleTimeString()}`);
   previewView.show(report, MAX_IDS);
   usageView.timeline.mark(report.cutoff_ms);
-  const none = report.jobs_matched === 0 && report.actions_planned === 0 && all !== null;
-  say("preview-words", none ? `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}` : filterInWords(params));
+  showWords();
   showButton();
   const goes = `${number(report.jobs_planned, "job")} and ${number(report.actions_planned, "action")} would go, ${bytes(report.bytes_planned)}.`;
   announce(`Preview: ${goes}`);
+}
+
+function showWords() {
+  const { params, report } = preview;
+  const none = report.jobs_matched === 0 && report.actions_planned === 0 && all !== null;
+  say("preview-words", none ? `${filterInWords(params)} ${whatIsMissing(params, all, TOP)}` : filterInWords(params));
 }
 
 /** Looks what is there. The last look wins. */
@@ -205,6 +210,7 @@ async function lookAtUsage() {
       all = await ask("jobs.usage", { top: TOP }, options);
       showStore(all);
       filter.offer(all);
+      if (preview) showWords();
       filter.showPhases(all.by_phase.map((entry) => entry.value).filter(Boolean));
     }
     const these = Object.keys(tags).length === 0 ? all : await ask("jobs.usage", { ...tags, top: TOP }, options);
@@ -217,7 +223,7 @@ async function lookAtUsage() {
     if (error.name === "AbortError") return;
     say("usage-state", "Not known");
     // A problem of a field is said beside it, by the preview.
-    if (!error.data?.param) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
+    if (!error.data?.param && !rpc.isOfConnection(error)) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
   }
 }
 
@@ -228,7 +234,7 @@ function failed(error, title) {
     say("preview-state", "The filter is refused");
     return clear("preview-notice");
   }
-  if (["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind)) return clear("preview-notice");
+  if (rpc.isOfConnection(error)) return clear("preview-notice");
   notice("preview-notice", title, errorInWords(error), () => {
     clear("preview-notice");
     lookAtPreview();
@@ -251,7 +257,7 @@ function showButton() {
   }
   button.disabled = preview === null || run !== null || !goes;
   const follow = report ? batchesThatFollow(report) : "";
-  say("follow", follow || "No batch would follow.");
+  say("follow", report ? follow || "No batch would follow." : "–");
   byId("auto").disabled = follow === "" || run !== null;
   byId("force-warning").hidden = !force;
 }
@@ -323,10 +329,10 @@ function finish(follows) {
   const { sum, calls } = batches;
   const went = whatWent(sum);
   const of = calls > 1 ? `, in ${count(calls)} batches` : "";
-  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "some actions";
+  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "actions that no job refers to";
   const ends = {
-    again: `${left} more ${sum.jobs_kept.over_limit === 1 ? "is" : "are"} left: the preview shows the next batch.`,
-    stuck: `${left} more match, and none of them could go.`,
+    again: `Left for the next batch: ${left}.`,
+    stuck: `Left, because none of them could go: ${left}.`,
     failed: "The last batch failed: what the batches before it deleted is gone.",
     done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
   };

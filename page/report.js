@@ -21,15 +21,15 @@ export class ReportView {
 
   /** `of` names what is reported in the labels of lists: `preview` or `report`. */
   constructor(of) {
-    const list = (title, make = text) => {
-      const paged = new Paged(`${title}, ${of}`, PAGE, make);
+    const list = (title, make = text, pageLength = PAGE) => {
+      const paged = new Paged(`${title}, ${of}`, pageLength, make);
       const heading = element("summary", {});
-      const details = element("details", {}, heading, paged.node);
+      const details = element("details", { hidden: true }, heading, paged.node);
       return { title, paged, heading, details };
     };
     this.#lists = {
       errors: list("Errors"),
-      jobs: list("Jobs", (id) => element("li", { class: "id" }, count(id).replaceAll(",", ""))),
+      jobs: list("Jobs", (id) => element("li", { class: "id" }, String(id)), 5 * PAGE),
       actions: list("Actions"),
       kept: list("Actions that stay", ({ action_id: name, reason, by }) =>
         element("li", {}, element("bdi", {}, excerpt(name)),

@@ -12,6 +12,9 @@ export class CallError extends Error {
   }
 }
 
+/** Whether an error is one of the way to hero_proc, or of this tab's session: the page says so once, at its top. */
+export const isOfConnection = (error) => ["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind);
+
 const TOKEN = "hero_proc_cleanup.token";
 /** Where the browser lets pages keep nothing, the token lives as long as the page. */
 let memory = null;

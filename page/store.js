@@ -1,7 +1,8 @@
 // The store's file: what it holds, and how much of it can be given back to the file system.
 
-import { byId, clear, notice, say, setPart } from "./dom.js";
+import { byId, clear, describeFields, notice, say, setPart } from "./dom.js";
 import { Unreadable, bytes, count, parseAge, share, span } from "./format.js";
+import { isOfConnection } from "./rpc.js";
 import { errorInWords, reclaimReason } from "./words.js";
 
 /** Shows what the file holds, by the `usage` of all of codescaler's jobs. */
@@ -33,6 +34,7 @@ export class Reclaim {
   constructor(ask, done) {
     this.#ask = ask;
     this.#done = done;
+    describeFields(byId("reclaim"));
     let soon;
     byId("reclaim").addEventListener("input", () => {
       this.#stale();
@@ -114,6 +116,7 @@ export class Reclaim {
   #failed(error, title) {
     if (error.data?.param === "within_ms") return this.#problem(error.message.replace('param "within_ms" ', ""));
     say("reclaim-says", title);
+    if (isOfConnection(error)) return;
     if (error.kind === "outcome_unknown") title = "The answer was lost: space may have been given back";
     notice("reclaim-notice", title, errorInWords(error), () => {
       clear("reclaim-notice");

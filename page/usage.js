@@ -42,7 +42,7 @@ export class UsageView {
       this.#list(field, entries, field in tags && Object.keys(tags).length > 0 ? "of all jobs" : "");
     }
     this.#list("phases", these.by_phase.map((entry) => ({ ...this.#entry(entry, these), none: "no text" })));
-    this.#list("older_than_ms", these.by_age.map((entry) => this.#entry({ ...entry, value: entry.older_than_ms }, these)));
+    this.#list("older_than_ms", these.by_age.filter((entry) => entry.jobs > 0).map((entry) => this.#entry({ ...entry, value: entry.older_than_ms }, these)));
     this.#list("column", these.by_column.map((entry) => this.#entry(entry, these)));
     const largest = these.largest[0]?.bytes ?? 1;
     this.#list("largest", these.largest.map((job) => ({
