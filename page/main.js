@@ -329,10 +329,11 @@ function finish(follows) {
   const { sum, calls } = batches;
   const went = whatWent(sum);
   const of = calls > 1 ? `, in ${count(calls)} batches` : "";
-  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "actions that no job refers to";
+  const waiting = sum.jobs_kept.over_limit;
+  const left = waiting > 0 ? number(waiting, "job is", "jobs are") : "Actions that no job refers to are";
   const ends = {
-    again: `Left for the next batch: ${left}.`,
-    stuck: `Left, because none of them could go: ${left}.`,
+    again: `${left} left for the next batch.`,
+    stuck: `${left} left, and none of them could go.`,
     failed: "The last batch failed: what the batches before it deleted is gone.",
     done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
   };
