@@ -158,9 +158,14 @@ const ARGUMENTS = [
   "--disable-sync", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
 ];
 
-/** The browser, ended after the tests of this file. `args` are further arguments. */
+/** The browser, with further arguments. */
+export function launch(...args) {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...ARGUMENTS, ...args] });
+}
+
+/** The same, ended after the tests of this file. */
 export async function browser(...args) {
-  const started = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...ARGUMENTS, ...args] });
+  const started = await launch(...args);
   after(() => started.close());
   return started;
 }
