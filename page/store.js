@@ -113,7 +113,10 @@ export class Reclaim {
   }
 
   #failed(error, title) {
-    if (error.data?.param === "within_ms") return this.#problem(error.message.replace('param "within_ms" ', ""));
+    if (error.data?.param === "within_ms") {
+      say("reclaim-says", "–");
+      return this.#problem(error.message.replace('param "within_ms" ', ""));
+    }
     say("reclaim-says", title);
     if (isOfConnection(error)) return;
     if (error.kind === "outcome_unknown") title = "The answer was lost: space may have been given back";
