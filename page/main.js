@@ -86,7 +86,7 @@ function signedOut(error) {
   state("Not signed in", "bad");
   const again = "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
   const told = {
-    link_used: ["This link does not work any more", `${again} If it was not you who used this one, end that command first.`],
+    link_used: ["This link has already been used, or is not whole", `${again} If it was not you who used it, end that command first.`],
     signed_out: rpc.hasToken()
       ? ["This tab’s session has ended", again]
       : ["This tab is not signed in", `${again} On a dashboard, sign in there as an admin, and load this page again.`],
