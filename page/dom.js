@@ -39,7 +39,9 @@ export class Paged {
     this.list = element("ul", { "aria-label": label, role: "list" });
     this.where = element("span", {});
     const turn = (by) => () => {
-      this.#first += by;
+      const first = this.#first + by;
+      if (first < 0 || first >= this.#entries.length) return;
+      this.#first = first;
       this.#draw();
     };
     this.back = element("button", { type: "button", "aria-label": `${label}: previous page`, click: turn(-pageLength) }, "‹");
@@ -72,7 +74,6 @@ export class Paged {
       button.setAttribute("aria-disabled", String(!there));
       button.disabled = !there && button !== document.activeElement;
     }
-    this.#first = Math.min(this.#first, Math.max(this.#entries.length - 1, 0));
   }
 }
 

@@ -8,7 +8,6 @@ import { byId, clear, notice, say } from "./dom.js";
 import { Filter } from "./filter.js";
 import { bytes, count, number } from "./format.js";
 import { ReportView } from "./report.js";
-import { showRetention } from "./retention.js";
 import * as rpc from "./rpc.js";
 import { Reclaim, showStore } from "./store.js";
 import { TOP, UsageView, usageInWords } from "./usage.js";
@@ -25,7 +24,7 @@ const filter = new Filter(changed);
 const usageView = new UsageView(filter);
 const previewView = new ReportView("preview");
 const outcomeView = new ReportView("report");
-const reclaim = new Reclaim(ask, () => look({ reclaim: false }).then(() => reclaim.look()));
+const reclaim = new Reclaim(ask, look);
 
 /** The preview that the button stands for; null while it is not of the filter as it stands. */
 let preview = null;
@@ -122,13 +121,13 @@ async function refresh() {
   await look();
 }
 
-async function look({ reclaim: space = true } = {}) {
+async function look() {
   all = null;
-  // The preview comes first: it is what the button waits for.
-  if (run === null) await lookAtPreview();
-  await lookAtUsage();
-  if (space) await reclaim.look();
-  await rpc.retention().then(showRetention, () => showRetention(null));
+  // The preview comes first: it is what the button waits for. Where nobody answers, one attempt is enough.
+  for (const part of [lookAtPreview, lookAtUsage, () => reclaim.look(), lookAtRetention]) {
+    if (part !== lookAtPreview || run === null) await part();
+    if (attempts > 0) break;
+  }
 }
 
 /** The filter has changed: what is shown is of another one. */
@@ -227,6 +226,13 @@ async function lookAtUsage() {
   }
 }
 
+/** Looks what retention does. Where there is none, its module is not even loaded. */
+async function lookAtRetention() {
+  const status = await rpc.retention().catch(() => null);
+  byId("retention").hidden = !status;
+  if (status) (await import("./retention.js")).showRetention(status);
+}
+
 /** Says what went wrong: beside its field, or above the preview. */
 function failed(error, title) {
   const { param } = error.data ?? {};
@@ -278,16 +284,18 @@ async function begin() {
   byId("stop").removeAttribute("aria-disabled");
   progress(report.jobs_planned + report.jobs_kept.over_limit);
   byId(auto ? "stop" : "run").focus();
+  // What is known of the batch that runs: the preview that it was shown by, or how many jobs the one before it left.
+  let before = { report };
+  let next = { ...params, expect_plan: report.plan };
+  let follows;
+  let error = null;
   try {
-    let next = { ...params, expect_plan: report.plan };
     for (;;) {
       const done = await ask("jobs.cleanup", { ...next, max_ids: MAX_IDS }, { changes: true });
-      const follows = batches.add(done);
-      progress(batches.sum.jobs_deleted + done.jobs_kept.over_limit);
-      if (follows !== "again" || !auto || run.stop) {
-        finish(follows);
-        break;
-      }
+      follows = batches.add(done);
+      before = { left: done.jobs_kept.over_limit };
+      progress(batches.sum.jobs_deleted + before.left);
+      if (follows !== "again" || !auto || run.stop) break;
       // What follows is bounded by the cut-off that was shown, however long it takes.
       next = { ...params };
       if (done.cutoff_ms !== null && next.older_than_ms !== undefined) {
@@ -295,15 +303,15 @@ async function begin() {
         next.before_ms = done.cutoff_ms;
       }
     }
-    ended();
-    await look();
-  } catch (error) {
-    ended();
-    if (batches.calls > 0) finish("failed");
-    else batches = null;
-    await explain(error, { params, report });
-    await lookAtUsage();
+  } catch (thrown) {
+    error = thrown instanceof rpc.CallError ? thrown : new rpc.CallError("outcome_unknown", `the answer can't be read: ${thrown.message}`);
   }
+  ended();
+  if (batches.calls > 0) finish(error === null ? follows : "failed");
+  else batches = null;
+  if (error === null) return look();
+  await explain(error, before);
+  await lookAtUsage();
 }
 
 function ended() {
@@ -329,11 +337,12 @@ function finish(follows) {
   const { sum, calls } = batches;
   const went = whatWent(sum);
   const of = calls > 1 ? `, in ${count(calls)} batches` : "";
-  const left = sum.jobs_kept.over_limit > 0 ? number(sum.jobs_kept.over_limit, "job") : "actions that no job refers to";
+  const waiting = sum.jobs_kept.over_limit;
+  const left = waiting > 0 ? number(waiting, "job is", "jobs are") : "Actions that no job refers to are";
   const ends = {
-    again: `Left for the next batch: ${left}.`,
-    stuck: `Left, because none of them could go: ${left}.`,
-    failed: "The last batch failed: what the batches before it deleted is gone.",
+    again: `${left} left for the next batch.`,
+    stuck: `${left} left, and none of them could go.`,
+    failed: "The last batch is not among them: see below.",
     done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
   };
   byId("outcome").hidden = false;
@@ -361,7 +370,7 @@ async function explain(error, before) {
     const title = "The answer was lost: the batch may have been deleted";
     notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
     const now = await lookAtPreview();
-    if (now) notice("preview-notice", title, { message: errorInWords(error).message, help: whatIsGone(before.report, now) });
+    if (now) notice("preview-notice", title, { message: errorInWords(error).message, help: before.report ? whatIsGone(before.report, now) : whatIsLeft(before.left, now) });
   } else {
     await lookAtPreview();
     failed(error, batches ? "The next batch failed" : "Nothing was deleted");
@@ -384,6 +393,13 @@ function differences(before, now) {
   compare("no longer among them", before, now);
   compare("new among them", now, before);
   return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
+}
+
+/** What the number of jobs that are left tells about a deletion whose answer was lost, and of which there was no preview. */
+function whatIsLeft(before, now) {
+  const left = now.jobs_planned + now.jobs_kept.over_limit;
+  const numbers = `Looked again: ${number(before, "job was", "jobs were")} left before this batch, and ${count(left)} would go now.`;
+  return `${numbers} ${left < before ? "It was deleted." : "It was not deleted, unless it still runs: refresh before you try again."}`;
 }
 
 /** The names in a preview by which it is seen whether what it showed is still there. */
@@ -425,7 +441,9 @@ byId("stop").addEventListener("click", () => {
   say("run-says", "Stopping: the batch that runs is completed, and no other begins.");
 });
 // A new link that is pasted into this tab changes nothing but the fragment.
-addEventListener("hashchange", () => refresh());
+addEventListener("hashchange", () => {
+  if (rpc.secretOfLink() !== null) refresh();
+});
 addEventListener("beforeunload", (event) => {
   if (run !== null) event.preventDefault();
 });

@@ -1,4 +1,4 @@
-// Retention's state: what the last pass of `retain` did, and whether it is in time. Shown where the server knows it.
+// Retention's state: what the last pass of `retain` did, and whether it is in time. Loaded where the server knows it.
 //
 // Its form is that of `History` (src/policy/history.rs). A member that is missing is not shown.
 
@@ -14,10 +14,8 @@ const ENDS = {
   unconfirmed: "The policy has to be confirmed: nothing was deleted.",
 };
 
-/** Shows `status`; null where the server has none. */
+/** Shows `status`. */
 export function showRetention(status) {
-  byId("retention").hidden = !status;
-  if (!status) return;
   const [mood, state] = stateOf(status, Date.now());
   say("retention-state", state);
   byId("retention-state").dataset.mood = mood;

@@ -1,6 +1,6 @@
 // The store's file: what it holds, and how much of it can be given back to the file system.
 
-import { byId, clear, describeFields, notice, say, setPart } from "./dom.js";
+import { byId, clear, describeFields, notice, say } from "./dom.js";
 import { Unreadable, bytes, count, parseAge, share, span } from "./format.js";
 import { isOfConnection } from "./rpc.js";
 import { errorInWords, reclaimReason } from "./words.js";
@@ -11,15 +11,14 @@ export function showStore(usage) {
   say("fact-jobs", count(usage.jobs));
   say("fact-finished", `${count(usage.finished)} finished`);
   say("fact-actions", count(usage.actions));
-  say("fact-leaked", `${count(usage.actions_leaked)} that no job refers to`);
+  say("fact-leaked", `${count(usage.actions_leaked)} leaked`);
   say("fact-file", bytes(file));
   say("fact-wal", wal > 0 ? `and a WAL of ${bytes(wal)}` : "and no WAL");
   say("fact-free", bytes(free));
   say("fact-free-share", `${share(free, file)} of the file`);
   const rest = Math.max(file - usage.bytes - usage.actions_bytes - free, 0);
   for (const [name, part] of Object.entries({ jobs: usage.bytes, actions: usage.actions_bytes, free, rest })) {
-    const bar = byId("file-stack").querySelector(`.${name}`);
-    if (bar) setPart(bar, file > 0 ? part / file : 0);
+    byId("file-stack").style.setProperty(`--${name}`, file > 0 ? (part / file).toFixed(4) : "0");
     byId("file-legend").querySelector(`.${name} b`).textContent = bytes(part);
   }
 }
@@ -114,7 +113,10 @@ export class Reclaim {
   }
 
   #failed(error, title) {
-    if (error.data?.param === "within_ms") return this.#problem(error.message.replace('param "within_ms" ', ""));
+    if (error.data?.param === "within_ms") {
+      say("reclaim-says", "–");
+      return this.#problem(error.message.replace('param "within_ms" ', ""));
+    }
     say("reclaim-says", title);
     if (isOfConnection(error)) return;
     if (error.kind === "outcome_unknown") title = "The answer was lost: space may have been given back";
