@@ -44,6 +44,8 @@ let shown = null;
 let run = null;
 /** The batches that went with the filter as it stands. */
 let batches = null;
+/** A batch whose answer was lost; null once a preview of the same filter has told what became of it. */
+let unanswered = null;
 /** The usage of all of codescaler's jobs, once it is known. */
 let all = null;
 
@@ -151,6 +153,7 @@ async function look() {
 function changed() {
   stale();
   batches = null;
+  unanswered = null;
   byId("auto").checked = false;
   usageView.press();
   clearTimeout(debounce);
@@ -190,11 +193,13 @@ async function lookAtPreview() {
     shown = preview;
     clear("preview-notice");
     showPreview();
+    if (unanswered !== null) showUnanswered(report);
     return report;
   } catch (error) {
     if (error.name === "AbortError") return null;
     say("preview-state", "No preview");
     failed(error, "There is no preview");
+    if (unanswered !== null) showUnanswered(null);
     return null;
   }
 }
@@ -337,6 +342,7 @@ async function begin() {
   else batches = null;
   if (error === null) return look();
   await explain(error, before);
+  byId("preview-notice").focus();
   await lookAtUsage();
 }
 
@@ -369,7 +375,7 @@ function finish(follows) {
   const ends = {
     again: `${left} left for the next batch.`,
     stuck: `${left} left, and none of them could go.`,
-    failed: "The last batch is not among them: see below.",
+    failed: "The last batch is not among them: see above.",
     done:
       sum.errors.length > 0
         ? "Some jobs stay that should have gone: the errors say why."
@@ -381,6 +387,17 @@ function finish(follows) {
   say("outcome-says", `${went.replace(/^n/, "N")}${of}. ${ends[follows]}`);
   outcomeView.show(sum, MAX_IDS);
   byId("outcome-title").focus();
+}
+
+/** Says that a batch was not answered, and, once there is a preview `now`, what became of the batch. */
+function showUnanswered(now) {
+  const { report, left, message } = unanswered;
+  let help = "The next preview tells whether it was.";
+  if (now !== null) {
+    help = report ? whatIsGone(report, now) : whatIsLeft(left, now);
+    unanswered = null;
+  }
+  notice("preview-notice", "The answer was lost: the batch may have been deleted", { message, help });
 }
 
 /** Says why a batch failed, looks again, and says what has changed or gone. */
@@ -399,12 +416,8 @@ async function explain(error, before) {
       : "The jobs have changed since the preview: nothing was deleted";
     notice("preview-notice", title, { message, facts: differences(before.report, now), help });
   } else if (error.kind === "outcome_unknown") {
-    const title = "The answer was lost: the batch may have been deleted";
-    notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
-    const now = await lookAtPreview();
-    if (now === null) return;
-    const help = before.report ? whatIsGone(before.report, now) : whatIsLeft(before.left, now);
-    notice("preview-notice", title, { message: errorInWords(error).message, help });
+    unanswered = { ...before, message: errorInWords(error).message };
+    await lookAtPreview();
   } else {
     await lookAtPreview();
     failed(error, batches ? "The next batch failed" : "Nothing was deleted");

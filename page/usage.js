@@ -142,7 +142,7 @@ export class UsageView {
 
 const unseen = (text) => element("span", { class: "unseen" }, text);
 
-/** How old the figures are, and what they are of. */
+/** The jobs of a usage and what they weigh, in words. */
 export function usageInWords(usage) {
   return `${number(usage.jobs, "job")}, ${bytes(usage.bytes)}`;
 }

@@ -152,8 +152,8 @@ export function differences(before, now) {
 /** What the number of jobs that are left tells about a deletion without a preview, whose answer was lost. */
 export function whatIsLeft(before, now) {
   const left = now.jobs_planned + now.jobs_kept.over_limit;
-  const numbers = `Looked again: ${number(before, "job was", "jobs were")} left before this batch, and ${count(left)} would go now.`;
-  return `${numbers} ${left < before ? "It was deleted." : `It was not deleted, ${UNLESS_IT_RUNS}.`}`;
+  const then = `${number(before, "job was", "jobs were")} left before this batch`;
+  return `Looked again: ${then}, and ${count(left)} would go now. ${left < before ? "It was deleted." : `It was not deleted, ${UNLESS_IT_RUNS}.`}`;
 }
 
 /** The names in a preview by which it is seen whether what it showed is still there. */
@@ -176,7 +176,10 @@ export function whatIsGone(before, now) {
   if (still === then) {
     return `Looked again: all of ${what} are still there. The batch was not deleted, ${UNLESS_IT_RUNS}.`;
   }
-  return `Looked again: ${count(still)} of ${what} are still there. The batch was not deleted, but the store has changed since.`;
+  return (
+    `Looked again: ${count(still)} of ${what} are still there. ` +
+    "The batch was not deleted, but the store has changed since."
+  );
 }
 
 const UNLESS_IT_RUNS = "unless it still runs: refresh before you try again";
