@@ -281,7 +281,7 @@ function showButton() {
   const button = byId("delete");
   const report = (preview ?? shown)?.report;
   const goes = report && (report.jobs_planned > 0 || report.actions_planned > 0);
-  const force = (preview ?? shown)?.params.force;
+  const force = (preview ?? shown)?.params.force && report.jobs_planned > 0;
   if (goes) {
     const what =
       report.jobs_planned > 0 ? number(report.jobs_planned, "job") : number(report.actions_planned, "action");

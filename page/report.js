@@ -71,7 +71,7 @@ export class ReportView {
         report ? count(report.actions_planned) : "–",
         report?.actions_leaked > 0
           ? `${count(report.actions_leaked)} that no job refers to`
-          : report
+          : report?.actions_planned > 0
             ? "all of these jobs"
             : " ",
       ),

@@ -146,7 +146,7 @@ export function differences(before, now) {
   };
   compare("no longer among them", before, now);
   compare("new among them", now, before);
-  return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
+  return changed.length > 0 ? changed : [["in the same numbers", "a job or an action was set anew"]];
 }
 
 /** What the number of jobs that are left tells about a deletion without a preview, whose answer was lost. */

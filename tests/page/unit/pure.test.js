@@ -309,7 +309,7 @@ test("two previews are told apart by their numbers, and by the jobs that both ca
     ["new among them", "4"],
   ]);
   assert.deepEqual(differences(preview([5]), preview([5])), [
-    ["the same numbers", "but a job or an action was set anew"],
+    ["in the same numbers", "a job or an action was set anew"],
   ]);
 });
 
