@@ -1,12 +1,14 @@
-//! A server in codescalers' shape that has mounted `jobs.cleanup` behind its own `require_admin`, and calls of it, all
-//! the way to hero_proc's store and back.
+//! A server in codescalers' shape that has mounted `jobs.cleanup` and the page for admins behind its own
+//! `require_admin`, and calls of it, all the way to hero_proc's store and back.
 //!
 //! ```text
 //! cargo run --example codescalers
+//! cargo run --example codescalers -- serve
 //! ```
 //!
-//! What stands between the marks is what there is to copy. It needs the feature `client` alone. In hero_proc's
-//! place stands a server that knows one method.
+//! The second command serves until its stdin ends, for a proxy with a browser in front. What stands between the marks is
+//! what there is to copy. It needs the feature `client` alone. In hero_proc's place stands a server that knows the
+//! extension's methods.
 #![expect(clippy::print_stdout, reason = "it tells people what it does")]
 
 use std::collections::BTreeSet;
@@ -17,7 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::State;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::routing::post;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
@@ -25,6 +29,7 @@ use hero_proc_cleanup::{Guard, Host, Kind, RpcError, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
@@ -118,7 +123,30 @@ async fn rpc(
     })
 }
 
-/// In hero_proc's place: the one method, on a store of hero_proc's.
+// mounting the page: begin
+/// A file of the page under `/cleanup/`, for admins. Its calls go to `/cleanup/rpc`, which is `rpc`.
+async fn page(State(codescalers): State<Arc<Codescalers>>, ConnectInfo(user): ConnectInfo<User>, uri: Uri) -> Response {
+    let path = uri.path().strip_prefix("/cleanup/").unwrap_or_default();
+    let mut response = match (codescalers.require_admin(&user.name), hero_proc_cleanup::page::file(path)) {
+        (Err(error), _) => (StatusCode::FORBIDDEN, error.message).into_response(),
+        (Ok(()), None) => StatusCode::NOT_FOUND.into_response(),
+        (Ok(()), Some(file)) => ([(header::CONTENT_TYPE, file.content_type)], file.bytes).into_response(),
+    };
+    for (name, value) in hero_proc_cleanup::page::HEADERS {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The page's addresses are relative, so `/cleanup` leads to `/cleanup/`, behind a proxy as well.
+async fn to_page(headers: HeaderMap) -> Response {
+    let prefix = headers.get("x-forwarded-prefix").and_then(|prefix| prefix.to_str().ok());
+    let location = hero_proc_cleanup::page::with_slash("/cleanup", prefix);
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+}
+// mounting the page: end
+
+/// In hero_proc's place: the extension's methods, on a store of hero_proc's.
 async fn hero_proc(State(store): State<Arc<Path>>, Json(call): Json<Call>) -> Json<Value> {
     let Call { id, method, params } = call;
     let report = tokio::task::spawn_blocking(move || {
@@ -179,7 +207,15 @@ async fn run() -> Outcome {
 
     let socket = path.join("codescalers.sock");
     let codescalers = Arc::new(Codescalers { hero_proc: upstream.clone(), admins: Mutex::default() });
-    let router = Router::new().route("/rpc", post(rpc)).with_state(Arc::clone(&codescalers));
+    let router = Router::new()
+        .route("/rpc", post(rpc))
+        // mounting the page: begin
+        .route("/cleanup", get(to_page))
+        .route("/cleanup/", get(page))
+        .route("/cleanup/{file}", get(page))
+        .route("/cleanup/rpc", post(rpc))
+        // mounting the page: end
+        .with_state(Arc::clone(&codescalers));
     let (end, ends) = oneshot::channel::<()>();
     let serve = axum::serve(UnixListener::bind(&socket)?, router.into_make_service_with_connect_info::<User>());
     let runs = tokio::spawn(
@@ -192,7 +228,11 @@ async fn run() -> Outcome {
 
     println!("A server in codescalers' shape listens on {},", socket.display());
     println!("in front of job.cleanup_by_tag on {}.\n", upstream.display());
-    let told = tell(&codescalers, &socket, &store).await;
+    let told = if std::env::args().nth(1).as_deref() == Some("serve") {
+        serve_on(&codescalers, &socket).await
+    } else {
+        tell(&codescalers, &socket, &store).await
+    };
     // If they have ended by themselves, their results say why.
     let _ = (end.send(()), end_upstream.send(()));
     runs.await??;
@@ -200,6 +240,15 @@ async fn run() -> Outcome {
     dir.close()?;
     told?;
     holds(!path.exists(), "nothing is left on the disk")
+}
+
+/// Lets this user in, until stdin ends.
+async fn serve_on(codescalers: &Codescalers, socket: &Path) -> Outcome {
+    let user = User::of(&UnixStream::connect(socket).await?).name;
+    codescalers.admins().insert(user);
+    println!("serving the page under /cleanup/ on {}", socket.display());
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    Ok(())
 }
 
 async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome {
@@ -217,9 +266,11 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
     let refused = client.call_raw("admin.list", &json!({})).await.err().ok_or("a call was not refused")?;
     holds(refused.code == -32002, "as does every other method behind require_admin")?;
     holds(jobs(store)? == all, "every job is still there")?;
+    let answer = fetch(socket, "/cleanup/", "").await?;
+    holds(answer.starts_with("HTTP/1.1 403") && !answer.contains("<html"), "the page is for admins only")?;
 
     println!("\n{user} is made an admin, and calls:");
-    codescalers.admins().insert(user);
+    codescalers.admins().insert(user.clone());
     params.options.dry_run = Some(true);
     let preview = client.jobs_cleanup(&params).await?;
     println!("  the dry run would delete jobs {:?} and actions {:?}", preview.job_ids, preview.action_ids);
@@ -231,11 +282,28 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
     holds((report.jobs_deleted, report.actions_deleted) == (3, 3), "hero_proc's report comes back")?;
     holds(jobs(store)? == [4, 5], "ana's jobs are gone, ben's and the one that is not codescaler's are there")?;
 
+    println!("\n{user} opens the page:");
+    let answer = fetch(socket, "/cleanup/", "").await?;
+    holds(answer.starts_with("HTTP/1.1 200") && answer.contains("<html"), "it is served under the host's prefix")?;
+    holds(answer.contains("default-src 'none'"), "and nothing is loaded but the page's own files")?;
+    let answer = fetch(socket, "/cleanup", "x-forwarded-prefix: /apps\r\n").await?;
+    holds(answer.contains("\r\nlocation: /apps/cleanup/\r\n"), "a proxy's prefix is kept where a slash is added")?;
+
     println!("\nWhat hero_proc refuses comes back as it is:");
     let wrong =
         client.call_raw("jobs.cleanup", &json!({ "expect_plan": "x" })).await.err().ok_or("a call was not refused")?;
     println!("  {} {}: {}", wrong.code, wrong.data, wrong.message);
     holds(wrong.code == -32602 && wrong.data["param"] == "expect_plan", "code, message and data")
+}
+
+/// The whole answer to a GET, with one more `header`.
+async fn fetch(socket: &Path, path: &str, header: &str) -> Outcome<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// A store in hero_proc's layout: four finished jobs of codescaler's, each with an action of its own, and another's.

@@ -13,7 +13,8 @@ export class CallError extends Error {
 }
 
 /** Whether an error is one of the way to hero_proc, or of this tab's session: the page says so once, at its top. */
-export const isOfConnection = (error) => ["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind);
+export const isOfConnection = (error) =>
+  ["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind);
 
 const TOKEN = "hero_proc_cleanup.token";
 /** Where the browser lets pages keep nothing, the token lives as long as the page. */
@@ -41,16 +42,19 @@ export function hasToken() {
   return token() !== null;
 }
 
-/**
- * Trades the secret in the address's fragment for a token, and takes it out of the address. A link works once.
- *
- * A fragment that names a place in the page is no secret.
- */
+/** The secret in the address's fragment; null if there is none, or if the fragment names a place in the page. */
+export function secretOfLink() {
+  const fragment = location.hash.slice(1);
+  return fragment === "" || document.getElementById(fragment) !== null ? null : fragment;
+}
+
+/** Trades the secret of the link, if there is one, for a token, and takes it out of the address. A link works once. */
 export async function signIn() {
-  const secret = location.hash.slice(1);
-  if (secret === "" || document.getElementById(secret) !== null) return;
+  const secret = secretOfLink();
+  if (secret === null) return;
   const answer = await send("./session", { secret }, {});
-  if (answer.status !== 403 && !answer.ok) throw new CallError("unreachable", `the page's server answered ${answer.status}`);
+  if (answer.status !== 403 && !answer.ok)
+    throw new CallError("unreachable", `the page's server answered ${answer.status}`);
   history.replaceState(null, "", location.pathname + location.search);
   if (answer.status === 403) throw new CallError("link_used", "this link has already been used");
   keepToken((await answer.json()).token);

@@ -1,6 +1,6 @@
 // The store's file: what it holds, and how much of it can be given back to the file system.
 
-import { byId, clear, describeFields, notice, say, setPart } from "./dom.js";
+import { byId, clear, describeFields, notice, say } from "./dom.js";
 import { Unreadable, bytes, count, parseAge, share, span } from "./format.js";
 import { isOfConnection } from "./rpc.js";
 import { errorInWords, reclaimReason } from "./words.js";
@@ -11,15 +11,14 @@ export function showStore(usage) {
   say("fact-jobs", count(usage.jobs));
   say("fact-finished", `${count(usage.finished)} finished`);
   say("fact-actions", count(usage.actions));
-  say("fact-leaked", `${count(usage.actions_leaked)} that no job refers to`);
+  say("fact-leaked", `${count(usage.actions_leaked)} leaked`);
   say("fact-file", bytes(file));
   say("fact-wal", wal > 0 ? `and a WAL of ${bytes(wal)}` : "and no WAL");
   say("fact-free", bytes(free));
   say("fact-free-share", `${share(free, file)} of the file`);
   const rest = Math.max(file - usage.bytes - usage.actions_bytes - free, 0);
   for (const [name, part] of Object.entries({ jobs: usage.bytes, actions: usage.actions_bytes, free, rest })) {
-    const bar = byId("file-stack").querySelector(`.${name}`);
-    if (bar) setPart(bar, file > 0 ? part / file : 0);
+    byId("file-stack").style.setProperty(`--${name}`, file > 0 ? (part / file).toFixed(4) : "0");
     byId("file-legend").querySelector(`.${name} b`).textContent = bytes(part);
   }
 }
@@ -70,8 +69,14 @@ export class Reclaim {
     say("reclaim-says", "Giving space back: hero_proc can’t write meanwhile.");
     try {
       const done = await this.#ask("jobs.reclaim", params, { changes: true });
-      const took = done.lock_ms === null ? "" : `In ${span(done.duration_ms)}, with the write lock held for ${span(done.lock_ms)}.`;
-      notice("reclaim-notice", done.outcome === "skipped" ? "Nothing was done" : "Space was given back", { message: `${words(done)} ${took}`, calm: true });
+      const took =
+        done.lock_ms === null
+          ? ""
+          : `In ${span(done.duration_ms)}, with the write lock held for ${span(done.lock_ms)}.`;
+      notice("reclaim-notice", done.outcome === "skipped" ? "Nothing was done" : "Space was given back", {
+        message: `${words(done)} ${took}`,
+        calm: true,
+      });
     } catch (error) {
       this.#failed(error, "Space was not given back");
     }
@@ -87,7 +92,10 @@ export class Reclaim {
   #show(would) {
     const gives = Math.max(would.file_bytes_before - would.file_bytes_after, 0);
     const can = would.outcome !== "skipped";
-    const lock = would.expected_lock_ms === null ? "" : ` Giving it back would hold the write lock for about ${would.expected_lock_ms.toFixed(0)} ms.`;
+    const lock =
+      would.expected_lock_ms === null
+        ? ""
+        : ` Giving it back would hold the write lock for about ${would.expected_lock_ms.toFixed(0)} ms.`;
     say("reclaim-says", words(would) + lock);
     say("reclaim-button", can && gives > 0 ? `Give ${bytes(gives)} back` : "Give it back");
     byId("reclaim-button").disabled = !can;
@@ -114,7 +122,10 @@ export class Reclaim {
   }
 
   #failed(error, title) {
-    if (error.data?.param === "within_ms") return this.#problem(error.message.replace('param "within_ms" ', ""));
+    if (error.data?.param === "within_ms") {
+      say("reclaim-says", "–");
+      return this.#problem(error.message.replace('param "within_ms" ', ""));
+    }
     say("reclaim-says", title);
     if (isOfConnection(error)) return;
     if (error.kind === "outcome_unknown") title = "The answer was lost: space may have been given back";
@@ -129,8 +140,13 @@ export class Reclaim {
 function words(reclaimed) {
   const { dry_run: dry, outcome, reason } = reclaimed;
   const [before, after] = [bytes(reclaimed.file_bytes_before), bytes(reclaimed.file_bytes_after)];
-  let text = dry ? `The file would stay ${before} long: ${reclaimReason(reason)}.` : `The file stays ${before} long: ${reclaimReason(reason)}.`;
-  if (outcome === "done") text = dry ? `The file would be about ${after} long; now: ${before}.` : `The file is now ${after} long; before: ${before}.`;
+  let text = dry
+    ? `The file would stay ${before} long: ${reclaimReason(reason)}.`
+    : `The file stays ${before} long: ${reclaimReason(reason)}.`;
+  if (outcome === "done")
+    text = dry
+      ? `The file would be about ${after} long; now: ${before}.`
+      : `The file is now ${after} long; before: ${before}.`;
   if (outcome === "partly") text = `The file is now ${after} long; before: ${before}. ${reclaimReason(reason)}.`;
   if (reclaimed.wal_bytes_after > 0 && !dry) text += ` Its WAL has ${bytes(reclaimed.wal_bytes_after)}.`;
   if (reason === "disk_too_full") {

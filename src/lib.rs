@@ -19,8 +19,9 @@
 //!
 //! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
 //! `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
-//! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log), `server`
-//! (all of them over HTTP on a Unix socket), `cli` (the binary).
+//! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log; `page`,
+//! the files of the page for admins), `server` (all of them over HTTP on a Unix socket, and the page on loopback), `cli` (the
+//! binary).
 //!
 //! # Where a change begins
 //!

@@ -229,6 +229,8 @@ async fn add_headers(request: Request, next: Next) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
+    // A browser repeats even a POST whose connection, used before, ends without an answer. On a new connection it does not.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

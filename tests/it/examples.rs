@@ -47,7 +47,11 @@ fn codescalers_tells_its_story() {
         "holds: jobs.cleanup refuses with -32002",
         "holds: every job is still there",
         "holds: hero_proc's report comes back",
+        "holds: the page is for admins only",
         "holds: ana's jobs are gone, ben's and the one that is not codescaler's are there",
+        "holds: it is served under the host's prefix",
+        "holds: and nothing is loaded but the page's own files",
+        "holds: a proxy's prefix is kept where a slash is added",
         "holds: nothing is left on the disk",
     ] {
         assert!(told.lines().any(|told| told == line), "{line:?} is missing in:\n{told}");

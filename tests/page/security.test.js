@@ -179,7 +179,7 @@ test("a link works once: whoever comes second is told, and so is the terminal", 
   const notice = admin.locator("#connection-notice .notice");
   await notice.waitFor();
   assert.match(await notice.innerText(), /already been used[^]*not you who used it, end that command/);
-  assert.ok(!(await admin.locator("main").isVisible()));
+  assert.ok(!(await admin.locator("#content").isVisible()));
   assert.ok(!admin.url().includes("#"), "a secret that is used up leaves the address as well");
   await hero.page.says("the link was used a second time");
   await hero.page.end("SIGINT");
@@ -209,7 +209,7 @@ test("the secret and the token stand nowhere but in the tab", () => inFrontOf(ma
   const other = await page.context().newPage();
   await other.goto(hero.base);
   await other.locator("#connection-notice .notice", { hasText: "not signed in" }).waitFor();
-  assert.ok(!(await other.locator("main").isVisible()));
+  assert.ok(!(await other.locator("#content").isVisible()));
 }));
 
 test("names in the store are text, whatever they hold", async () => {

@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const BINARY = process.env.HERO_PROC_CLEANUP ?? join(root, "target/debug/hero_proc_cleanup");
+export const BINARY = process.env.HERO_PROC_CLEANUP ?? join(root, "target/debug/hero_proc_cleanup");
 const SCHEMA = readFileSync(join(root, "schema/hero_proc.sql"), "utf8");
 /** How long anything may take before a test gives up. */
 export const PATIENCE = 30_000;
