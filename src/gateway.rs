@@ -13,18 +13,18 @@ use serde_json::{Map, Value};
 
 use crate::audit::audit;
 use crate::client::Client;
-use crate::method::{CLEANUP_BY_TAG, Params, RECLAIM};
+use crate::method::{self, CLEANUP_BY_TAG, Params, RECLAIM};
 use crate::rpc::{Kind, RpcError};
-use crate::tag::{Guard, MAX_TAGS, codescaler_tags};
+use crate::tag::{Guard, KIND_PREFIX, MAX_TAGS, TARGET_PREFIX, codescaler_tags};
 
 /// The name of the method that deletes.
-pub const JOBS_CLEANUP: &str = "jobs.cleanup";
+pub const JOBS_CLEANUP: &str = method::JOBS_CLEANUP;
 
 /// The name of the method that says what jobs weigh.
 pub const JOBS_USAGE: &str = "jobs.usage";
 
 /// The name of the method that gives space back.
-pub const JOBS_RECLAIM: &str = "jobs.reclaim";
+pub const JOBS_RECLAIM: &str = method::JOBS_RECLAIM;
 
 /// The names of all methods of codescalers' side.
 pub const METHODS: &[&str] = &[JOBS_CLEANUP, JOBS_USAGE, JOBS_RECLAIM];
@@ -160,11 +160,6 @@ fn tags(actor: &str, kind: &str, target: &str) -> Result<Vec<String>, RpcError> 
     codescaler_tags(actor, kind, target)
         .map_err(|error| RpcError::new(Kind::InvalidParams, error).with("param", error.field()))
 }
-
-/// What the tag of a job's kind begins with.
-const KIND_PREFIX: &str = "codescaler_kind_";
-/// What the tag of a job's target begins with.
-const TARGET_PREFIX: &str = "codescaler_target_";
 
 fn prefix_of(field: &str) -> Result<String, RpcError> {
     match field {

@@ -42,6 +42,12 @@ pub const USAGE_BY_TAG: &str = "job.usage_by_tag";
 /// The name of the method that gives space back.
 pub const RECLAIM: &str = "store.reclaim";
 
+/// The name that codescalers' side has for the method that deletes.
+pub(crate) const JOBS_CLEANUP: &str = "jobs.cleanup";
+
+/// The name that codescalers' side has for the method that gives space back.
+pub(crate) const JOBS_RECLAIM: &str = "jobs.reclaim";
+
 /// The names of all methods of the extension.
 pub const METHODS: &[&str] = &[CLEANUP_BY_TAG, USAGE_BY_TAG, RECLAIM];
 

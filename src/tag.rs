@@ -11,6 +11,12 @@ pub(crate) const MAX_TAGS: usize = 16;
 /// The root tag of everything that hero_codescalers enqueues.
 pub const CODESCALER: &str = "codescaler";
 
+/// The prefix of the tag of a job's kind.
+pub(crate) const KIND_PREFIX: &str = "codescaler_kind_";
+
+/// The prefix of the tag of a job's target.
+pub(crate) const TARGET_PREFIX: &str = "codescaler_target_";
+
 /// The host's bound on what callers may name, built once from one root tag.
 ///
 /// A tag is inside the guard if it is the root itself or begins with the root and `_`. Whatever a caller asks, only
