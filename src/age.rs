@@ -34,9 +34,6 @@ pub(crate) enum AgeError {
     Malformed,
     #[error("this age is longer than 2^63-1 ms")]
     TooLong,
-    #[cfg(feature = "cli")]
-    #[error("this must be above 0")]
-    Zero,
 }
 
 #[cfg(test)]
