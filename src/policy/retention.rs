@@ -62,8 +62,6 @@ pub struct Retention {
     /// A pass is due, whatever the history says.
     due_now: bool,
     running: Option<Running>,
-    /// What the host has still to be told.
-    tell: Option<Step>,
 }
 
 /// The step that is next.
@@ -100,7 +98,6 @@ impl Retention {
             not_before: None,
             due_now: false,
             running: None,
-            tell: None,
         }
     }
 
@@ -147,9 +144,6 @@ impl Retention {
     /// The next step at `now`.
     pub fn next(&mut self, now: DateTime<Utc>) -> Step {
         let now = now.timestamp_millis();
-        if let Some(step) = self.tell.take() {
-            return step;
-        }
         self.notice_the_clock(now);
         let mut running = match self.running.take() {
             Some(running) if running.asked.is_some() => {

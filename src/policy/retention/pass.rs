@@ -111,17 +111,18 @@ impl Retention {
 
     pub(super) fn end(&mut self, running: Running, now: i64) -> Step {
         let mut pass = running.pass;
-        pass.ended_ms = now;
+        // A pass that ended before it began would look like one that was ended by force.
+        pass.ended_ms = now.max(pass.started_ms);
         pass.end = match running.stage {
             Stage::Over(PassEnd::Done) if pass.error.is_some() => PassEnd::Failed,
             Stage::Over(end) => end,
             Stage::Preview { .. } | Stage::Rule { .. } | Stage::Reclaim => PassEnd::Failed,
         };
         let history = &mut self.history;
-        history.ended_ms = Some(now);
+        history.ended_ms = Some(pass.ended_ms);
         history.behind = pass.behind;
         if pass.end == PassEnd::Done {
-            history.succeeded_ms = Some(now);
+            history.succeeded_ms = Some(pass.ended_ms);
             history.failures = 0;
         } else {
             history.failures = history.failures.saturating_add(1);
