@@ -18,10 +18,10 @@
 //! ```
 //!
 //! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
-//! `inspect` says whether a store fits and what stands in it; `policy` says which calls retention makes, and when; `age` reads
-//! spans of time; `openrpc` describes the methods. In front of it, behind
-//! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log), `server`
-//! (all of them over HTTP on a Unix socket), `cli` (the binary).
+//! `inspect` says whether a store fits and what stands in it; `policy` says which calls retention makes, and when;
+//! `age` reads spans of time; `openrpc` describes the methods. In front of it, behind features: `client` (typed
+//! clients; `gateway`, the same methods for admins; `audit`, each call's line in the log), `server` (all of them over
+//! HTTP on a Unix socket), `cli` (the binary).
 //!
 //! # What always holds
 //!

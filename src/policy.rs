@@ -11,28 +11,31 @@
 //! history    what is remembered from pass to pass
 //! ```
 //!
-//! Nothing in here does any I/O, waits, or reads a clock: a host asks [`Retention::next`] on its own tick, carries out the
-//! call that it gets, and says how it ended.
+//! Nothing in here does any I/O, waits, or reads a clock: a host asks [`Retention::next`] on its own tick, carries out
+//! the call that it gets, and says how it ended.
 //!
 //! # What a policy takes
 //!
-//! Each rule is one cleanup of finished jobs, by kind, target, actor, phase and age. A job goes if a rule takes it and nothing
-//! at the top of the policy keeps it. Nothing is forced: a job that has not finished stays. Without a policy nothing goes.
+//! Each rule is one cleanup of finished jobs, by kind, target, actor, phase and age. A job goes if a rule takes it and
+//! nothing at the top of the policy keeps it. Nothing is forced: a job that has not finished stays. Without a policy
+//! nothing goes.
 //!
 //! # What the top keeps, and what a rule keeps
 //!
-//! `keep_last` counts in groups of finished jobs, whatever their phase and age. One call counts in one way, and counts only
-//! the jobs that its rule's kind, target and actor name. A rule is therefore refused if one call can't keep exactly the jobs
-//! that its own `keep_last` and the top's keep: see [`keep`]. No rule ever takes a job that the top keeps.
+//! `keep_last` counts in groups of finished jobs, whatever their phase and age. One call counts in one way, and counts
+//! only the jobs that its rule's kind, target and actor name. A rule is therefore refused if one call can't keep exactly
+//! the jobs that its own `keep_last` and the top's keep. It is accepted if the rule's own groups are by the same fields
+//! or more, with at least as many in each; or if the top's are so, and the rule names no actor and no field by which the
+//! top does not group. No rule ever takes a job that the top keeps.
 //!
 //! # What always holds
 //!
-//! * A policy that was never in force, or that has changed, deletes nothing before dry runs have shown that it takes at most
-//!   half of all jobs, or a human has confirmed it.
-//! * The lock is held for at most 2 % of the time: after a call that held it for `t`, nothing that may take it is called
-//!   for `49 t`.
-//! * A pass ends: the cut-off of each rule stays where it was when the pass began, so a pass takes no job that came of age
-//!   since.
+//! * A policy that was never in force, or that has changed, deletes nothing before dry runs have shown that it takes at
+//!   most half of all jobs, or a human has confirmed it.
+//! * The lock is held for at most 2 % of the time: after a call that held it for `t`, nothing that may take it is
+//!   called for `49 t`.
+//! * A pass ends: the cut-off of each rule stays where it was when the pass began, so a pass takes no job that came of
+//!   age since.
 //! * A call whose outcome is unknown is not made again. The next pass finds what is left.
 
 mod call;

@@ -28,8 +28,8 @@ const MOST_KEPT: i64 = 10_000;
 
 /// A policy as somebody has written it: its keys are known, its values are not checked yet.
 ///
-/// It is read from any self-describing format. [`check`](Self::check) then says which key of which rule is wrong, so that the
-/// reader of a file can say in which line.
+/// It is read from any self-describing format. [`check`](Self::check) then says which key of which rule is wrong, so
+/// that the reader of a file can say in which line.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyDraft {
@@ -216,7 +216,8 @@ impl Place {
                 shown(&value)
             )
         };
-        // Digits alone would be milliseconds on the command line; whoever writes them into a file may mean seconds or days.
+        // Digits alone would be milliseconds on the command line; whoever writes them into a file may mean seconds or
+        // days.
         let text = value.as_str().filter(|text| !text.ends_with(|last: char| last.is_ascii_digit()));
         let ms = text.and_then(|text| age::parse(text).ok()).filter(|ms| *ms >= least);
         ms.map(Some).ok_or_else(|| self.wrong(key, problem()))

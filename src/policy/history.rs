@@ -18,9 +18,9 @@ pub(super) const SMALL_STEP: i64 = 60_000;
 
 /// What retention remembers from pass to pass. Times are in milliseconds since the Unix epoch.
 ///
-/// It changes with each [`Retention::next`](super::Retention::next) and [`Retention::answered`](super::Retention::answered).
-/// A host that writes it down after each answer forgets nothing, wherever it is ended. A host that loses it begins anew: the
-/// policy then counts as new.
+/// It changes with each [`Retention::next`](super::Retention::next) and
+/// [`Retention::answered`](super::Retention::answered). A host that writes it down after each answer forgets nothing,
+/// wherever it is ended. A host that loses it begins anew: the policy then counts as new.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -230,7 +230,8 @@ impl History {
         serde_json::to_string_pretty(&Versioned { version: VERSION, history: self }).unwrap_or_default()
     }
 
-    /// When the next pass of `policy` is due; none if one is due at any time: none has ended yet, or one was ended by force.
+    /// When the next pass of `policy` is due; none if one is due at any time: none has ended yet, or one was ended by
+    /// force.
     #[must_use]
     pub fn due(&self, policy: &Policy) -> Option<DateTime<Utc>> {
         self.due_ms(policy).and_then(DateTime::from_timestamp_millis)
@@ -264,7 +265,8 @@ impl History {
     }
 }
 
-/// How long to wait after `failures` passes in a row that were put off: a minute, then twice as long each time, up to an hour.
+/// How long to wait after `failures` passes in a row that were put off: a minute, then twice as long each time, up to
+/// an hour.
 fn backoff(failures: u32) -> i64 {
     60_000_i64.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(3_600_000)
 }

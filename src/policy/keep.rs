@@ -1,17 +1,20 @@
 //! `keep_last` at the top of a policy and in a rule, and the one of both that a call can carry.
 //!
-//! A group is a set of kinds, of targets, or of both. Of two ways to group, the *finer* is the one by more fields: each of its
-//! groups lies within one group of the other. The last 10 of each fine group then hold the last 10 of each coarse group: a job
-//! with fewer than 10 newer ones in the coarse group has fewer than 10 newer ones in its fine group.
+//! A group is a set of kinds, of targets, or of both. Of two ways to group, the *finer* is the one by more fields: each
+//! of its groups lies within one group of the other. The last 10 of each fine group then hold the last 10 of each
+//! coarse group: a job with fewer than 10 newer ones in the coarse group has fewer than 10 newer ones in its fine
+//! group.
 //!
-//! A call counts only the jobs that carry the tags of its rule. If the rule names a field by which is not grouped, or an actor,
-//! a call of the rule counts in a part of each group, and would keep more than the groups' last jobs.
+//! A call counts only the jobs that carry the tags of its rule. If the rule names a field by which is not grouped, or
+//! an actor, a call of the rule counts in a part of each group, and would keep more than the groups' last jobs.
 //!
 //! So one call keeps exactly the jobs that the top or the rule keeps, in two cases:
 //!
-//! * The rule's own groups are as fine as the top's, and it keeps at least as many of each: the rule's count holds the top's.
-//! * The top's groups are as fine as the rule's, and it keeps at least as many of each, or the rule keeps none; and each field
-//!   that the rule names is one by which the top groups: the top's count holds the rule's, and is not narrowed by the rule.
+//! * The rule's own groups are as fine as the top's, and it keeps at least as many of each: the rule's count holds the
+//!   top's.
+//! * The top's groups are as fine as the rule's, and it keeps at least as many of each, or the rule keeps none; and
+//!   each field that the rule names is one by which the top groups: the top's count holds the rule's, and is not
+//!   narrowed by the rule.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -90,8 +93,8 @@ pub(super) enum Apart {
     Crossed,
 }
 
-/// What one call of a rule must keep, if the policy keeps `top` and the rule `own`. `named` are the fields that the rule names;
-/// `actor` says whether it names an actor.
+/// What one call of a rule must keep, if the policy keeps `top` and the rule `own`. `named` are the fields that the
+/// rule names; `actor` says whether it names an actor.
 pub(super) fn both(top: Option<Keep>, own: Option<Keep>, named: Fields, actor: bool) -> Result<Option<Keep>, Apart> {
     let Some(top) = top else { return Ok(own) };
     let whole = top.by.hold(named) && !actor;

@@ -1,16 +1,16 @@
 //! How many jobs a batch takes, found from how long batches held the lock.
 //!
-//! A batch of `n` jobs holds the lock for a part that is the same whatever its size (the store is read anew under the lock if
-//! others have written since the plan), and a part for each job: `fixed + n × each`. Two sizes tell the parts apart. The time
-//! aimed at is 100 ms, or two and a half times the fixed part if that is more: three fifths of it are then spent deleting, and
-//! half of it where the parts were misjudged.
+//! A batch of `n` jobs holds the lock for a part that is the same whatever its size (the store is read anew under the
+//! lock if others have written since the plan), and a part for each job: `fixed + n × each`. Two sizes tell the parts
+//! apart. The time aimed at is 100 ms, or two and a half times the fixed part if that is more: three fifths of it are
+//! then spent deleting, and half of it where the parts were misjudged.
 //!
-//! Batches are remembered by size, in classes of a factor of four, each with the mean of what was seen lately. A line through
-//! the classes, the recent ones weighing more, has the two parts as its height and its slope.
+//! Batches are remembered by size, in classes of a factor of four, each with the mean of what was seen lately. A line
+//! through the classes, the recent ones weighing more, has the two parts as its height and its slope.
 //!
-//! Times vary. If the line may be flatter than it seems, because its sizes are too close to each other to tell, the next batch
-//! is larger: this moves the sizes apart. Only a batch that was clearly too long, and clearly spent deleting, is followed by a
-//! smaller one without this caution.
+//! Times vary. If the line may be flatter than it seems, because its sizes are too close to each other to tell, the
+//! next batch is larger: this moves the sizes apart. Only a batch that was clearly too long, and clearly spent
+//! deleting, is followed by a smaller one without this caution.
 
 use serde::{Deserialize, Serialize};
 
@@ -122,8 +122,8 @@ impl Pace {
         self.batches = self.batches.saturating_add(1);
     }
 
-    /// The parts by a line that is flatter than the one seen by `caution` standard deviations; none as long as only one size
-    /// was seen.
+    /// The parts by a line that is flatter than the one seen by `caution` standard deviations; none as long as only one
+    /// size was seen.
     fn parts(&self, caution: f64) -> Option<Parts> {
         if self.sizes.len() < 2 {
             return None;

@@ -86,8 +86,8 @@ pub enum Step {
 impl Retention {
     /// Retention by `policy`, which goes on where `history` ends.
     ///
-    /// `jitter`, from 0 to 1, puts the first pass off by this share of a tenth of [`Policy::every`], or of five minutes if
-    /// that is less, so that hosts that start together don't all call together.
+    /// `jitter`, from 0 to 1, puts the first pass off by this share of a tenth of [`Policy::every`], or of five minutes
+    /// if that is less, so that hosts that start together don't all call together.
     #[must_use]
     pub fn new(policy: Policy, history: History, jitter: f64) -> Self {
         Self {
@@ -178,8 +178,8 @@ impl Retention {
         }
     }
 
-    /// Hears how the call ended that [`next`](Self::next) last gave: the result as it came, or the error. An answer to no call
-    /// is ignored.
+    /// Hears how the call ended that [`next`](Self::next) last gave: the result as it came, or the error. An answer to
+    /// no call is ignored.
     pub fn answered(&mut self, now: DateTime<Utc>, answer: Result<Box<RawValue>, RpcError>) {
         let now = now.timestamp_millis();
         let Some(mut running) = self.running.take() else { return };

@@ -1,7 +1,8 @@
-//! Retention as a host carries it out: when passes are due, how they end, what is remembered, and how long the lock rests.
+//! Retention as a host carries it out: when passes are due, how they end, what is remembered, and how long the lock
+//! rests.
 //!
-//! The answers are written here, so that they come at the moments and with the times that a test is about; `month` has answers
-//! of real stores.
+//! The answers are written here, so that they come at the moments and with the times that a test is about; `month` has
+//! answers of real stores.
 
 mod month;
 mod pace;
@@ -125,7 +126,8 @@ impl Host {
     }
 }
 
-/// A pass that finds nothing is one call for each rule, and takes no lock; until the next one is due, there is no call at all.
+/// A pass that finds nothing is one call for each rule, and takes no lock; until the next one is due, there is no call
+/// at all.
 #[test]
 fn idle_costs_nothing() {
     let mut host = Host::confirmed(two_rules());

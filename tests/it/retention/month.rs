@@ -1,5 +1,5 @@
-//! A month in a minute: random histories of jobs, a real store, a simulated clock, faults and restarts, against a model that
-//! knows nothing of the code: what must have gone is gone, what must stay has stayed.
+//! A month in a minute: random histories of jobs, a real store, a simulated clock, faults and restarts, against a model
+//! that knows nothing of the code: what must have gone is gone, what must stay has stayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! How many jobs a batch takes, and how long the lock rests, against stores of every speed: a batch holds the lock for a part
-//! that is the same whatever its size, and a part for each job.
+//! How many jobs a batch takes, and how long the lock rests, against stores of every speed: a batch holds the lock for
+//! a part that is the same whatever its size, and a part for each job.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -13,7 +13,8 @@ struct Store {
     backlog: f64,
     /// Jobs that come of age in a second.
     inflow: f64,
-    /// The part of the lock's time that is the same whatever the size of a batch, in milliseconds, and that for each job.
+    /// The part of the lock's time that is the same whatever the size of a batch, in milliseconds, and that for each
+    /// job.
     fixed_ms: f64,
     each_ms: f64,
     /// The shares by which batches differ, in turn.
@@ -83,8 +84,9 @@ fn every_ten_minutes() -> Host {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever comes in, and whatever a batch costs: from the beginning of each batch to that of the next one, the lock was
-    /// held for at most 2 % of the time. Once sizes were seen, full batches are neither too long nor too small.
+    /// Whatever comes in, and whatever a batch costs: from the beginning of each batch to that of the next one, the
+    /// lock was held for at most 2 % of the time. Once sizes were seen, full batches are neither too long nor too
+    /// small.
     #[test]
     fn the_lock_is_held_for_two_percent_of_the_time(
         backlog in 0.0..2e6_f64,
