@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The second command serves until its stdin ends, for a proxy with a browser in front. What stands between the marks is
-//! what there is to copy. It needs the feature `client` alone. In hero_proc's place stands a server that knows the
-//! extension's methods.
+//! what there is to copy: mounting the methods and the page, and running a policy. It needs the feature `client` alone. In
+//! hero_proc's place stands a server that knows the extension's methods.
 #![expect(clippy::print_stdout, reason = "it tells people what it does")]
 
 use std::collections::BTreeSet;
@@ -24,7 +24,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use chrono::Utc;
 use hero_proc_cleanup::client::{Client, JobsCleanupParams};
+use hero_proc_cleanup::policy::{History, Retention, Side, Step};
 use hero_proc_cleanup::{Guard, Host, Kind, RpcError, codescaler_tags};
 use rusqlite::{Connection, named_params};
 use serde::{Deserialize, Serialize};
@@ -103,6 +105,30 @@ impl hero_proc_cleanup::gateway::AdminGate for Codescalers {
     }
 }
 // mounting the extension: end
+
+/// The server itself, which carries out its policy. Nobody else has this gate.
+struct Itself;
+
+// running a policy: begin
+impl hero_proc_cleanup::gateway::AdminGate for Itself {
+    fn is_admin(&self, _: &hero_proc_cleanup::gateway::Caller) -> bool {
+        true
+    }
+}
+
+impl Codescalers {
+    /// Does what is due by the policy of `retention`: called on each tick.
+    async fn retain(&self, retention: &mut Retention) {
+        let hero_proc = hero_proc_cleanup::client::Client::new(&self.hero_proc);
+        let forwarder = hero_proc_cleanup::gateway::Forwarder::new(hero_proc);
+        let caller = hero_proc_cleanup::gateway::Caller::new("retention");
+        while let Step::Call(due) = retention.next(Utc::now()) {
+            let (method, params) = (due.method(Side::Codescalers), due.params(Side::Codescalers));
+            retention.answered(Utc::now(), forwarder.call(method, &Itself, &caller, &params).await);
+        }
+    }
+}
+// running a policy: end
 
 #[derive(Deserialize)]
 struct Call {
@@ -293,7 +319,22 @@ async fn tell(codescalers: &Codescalers, socket: &Path, store: &Path) -> Outcome
     let wrong =
         client.call_raw("jobs.cleanup", &json!({ "expect_plan": "x" })).await.err().ok_or("a call was not refused")?;
     println!("  {} {}: {}", wrong.code, wrong.data, wrong.message);
-    holds(wrong.code == -32602 && wrong.data["param"] == "expect_plan", "code, message and data")
+    holds(wrong.code == -32602 && wrong.data["param"] == "expect_plan", "code, message and data")?;
+
+    println!("\nA policy that keeps the last success takes the older one by itself, and asks nobody:");
+    let policy = json!({ "every": "1h", "rule": [{ "actor": "ben", "older_than": "14d", "keep_last": 1 }] });
+    let mut retention = Retention::new(serde_json::from_value(policy)?, History::default(), 0.0);
+    Connection::open(store)?.execute(
+        "INSERT INTO jobs (id, action, spec_json, phase, tags, created_at_ms)
+         SELECT 3, action, spec_json, phase, tags, 1700000000000 FROM jobs WHERE id = 4",
+        (),
+    )?;
+    // The job is half of all that are codescaler's: a policy may take as much without being confirmed.
+    while retention.history().succeeded_ms.is_none() {
+        codescalers.retain(&mut retention).await;
+        holds(retention.history().failures == 0, "each call was answered")?;
+    }
+    holds(jobs(store)? == [4, 5], "ben's old job is gone, his last one is there")
 }
 
 /// The whole answer to a GET, with one more `header`.

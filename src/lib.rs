@@ -18,8 +18,8 @@
 //! ```
 //!
 //! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
-//! `inspect` says whether a store fits and what stands in it; `openrpc` describes the methods. In front of it, behind
-//! features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log; `page`,
+//! `inspect` says whether a store fits and what stands in it; `policy` says which calls retention makes, and when; `age`
+//! reads spans of time; `openrpc` describes the methods. In front of it, behind features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log; `page`,
 //! the files of the page for admins), `server` (all of them over HTTP on a Unix socket, and the page on loopback), `cli` (the
 //! binary).
 //!
@@ -94,11 +94,13 @@ mod rpc;
 mod cleanup;
 mod inspect;
 mod plan;
+pub mod policy;
 mod reclaim;
 mod spec;
 mod store;
 mod usage;
 
+mod age;
 mod batches;
 mod host;
 mod phase;

@@ -2,6 +2,8 @@
 //!
 //! A client of the library: it uses nothing of it but what is public.
 
+// The library reads ages as well.
+mod age;
 mod cli;
 
 use std::process::ExitCode;

@@ -25,7 +25,8 @@ use crate::rpc::RpcError;
 use crate::store::StoreRef;
 use crate::usage::{Usage, usage};
 
-pub(crate) use names::{Method, Side};
+pub(crate) use names::Method;
+pub use names::Side;
 pub use params::MAX_LIMIT;
 #[cfg(feature = "client")]
 pub(crate) use params::MAX_PREFIXES;

@@ -8,6 +8,7 @@
 //! ```text
 //! story      what is shown, through the host's socket alone, and asserted
 //! server     JSON-RPC on a Unix socket; the extension is mounted between two marks    ← the lines to copy
+//! retention  what a policy says is due, on a tick of its own                         ← the lines to copy
 //! scheduler  the tick: writes the rows of what runs, starts what waits
 //! children   one process group for each job; `JobControl`                             ← what `force` needs
 //! census     every row of the store, to compare two moments
@@ -16,6 +17,7 @@
 
 mod census;
 mod children;
+mod retention;
 mod scheduler;
 mod server;
 mod story;
@@ -92,6 +94,7 @@ struct Host {
     /// Where it listens.
     socket: std::path::PathBuf,
     ticking: JoinHandle<()>,
+    retaining: JoinHandle<()>,
     serving: JoinHandle<std::io::Result<()>>,
     end: oneshot::Sender<()>,
 }
@@ -111,6 +114,7 @@ impl Host {
 
         let ticks = Arc::default();
         let ticking = tokio::spawn(scheduler::run(Arc::clone(&server), Arc::clone(&ticks)));
+        let retaining = tokio::spawn(retention::run(Arc::clone(&server)));
         let socket = dir.join("rpc.sock");
         let (end, ended) = oneshot::channel::<()>();
         let ended = async {
@@ -120,7 +124,7 @@ impl Host {
         let router = server::router(Arc::clone(&server));
         let serve = axum::serve(UnixListener::bind(&socket)?, router).with_graceful_shutdown(ended);
         let serving = tokio::spawn(serve.into_future());
-        Ok(Self { server, ticks, socket, ticking, serving, end })
+        Ok(Self { server, ticks, socket, ticking, retaining, serving, end })
     }
 
     /// Stops every child, starts nothing more, and answers no more calls.
@@ -128,6 +132,7 @@ impl Host {
         let children = Arc::clone(&self.server.children);
         tokio::task::spawn_blocking(move || children.close()).await?;
         self.ticking.abort();
+        self.retaining.abort();
         // If it has ended by itself, its result says why.
         let _ = self.end.send(());
         Ok(self.serving.await??)

@@ -1,11 +1,12 @@
 //! The host's server: JSON-RPC over HTTP on a Unix socket, a `match` on the method's name, one connection behind it all.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hero_proc_cleanup::policy::Retention;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub(crate) struct Server {
     pub(crate) children: Arc<Children>,
     /// The extension's settings, made once.
     pub(crate) cleanup: hero_proc_cleanup::Host,
+    /// What goes by itself: nothing, until a policy is given.
+    pub(crate) retention: Mutex<Option<Retention>>,
 }
 
 /// A JSON-RPC error object, as this host has them.
@@ -62,7 +65,7 @@ impl Server {
         let mut cleanup = hero_proc_cleanup::Host::new(hero_proc_cleanup::Guard::codescaler());
         cleanup.control = Some(children.clone());
         // mounting the extension: end
-        Self { path, store, children, cleanup }
+        Self { path, store, children, cleanup, retention: Mutex::default() }
     }
 
     async fn dispatch(&self, method: &str, params: Value) -> Result<Value, Failure> {

@@ -1,4 +1,4 @@
-//! What is shown: hero_codescalers#10, jobs that have to be stopped, and a host that does not stall.
+//! What is shown: hero_codescalers#10, jobs that have to be stopped, a host that does not stall, and a policy.
 //!
 //! Everything that the host can do is asked of it through its socket. Only what a host of today would find in an old
 //! store is written into the store beside it.
@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hero_proc_cleanup::client::Client;
+use hero_proc_cleanup::policy::{History, Retention};
 use hero_proc_cleanup::{
     CLEANUP_BY_TAG, CODESCALER, Guard, METHODS, RECLAIM, ReclaimOutcome, Reclaimed, Report, RpcError, codescaler_tags,
 };
@@ -20,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::census::{Census, Difference};
 use crate::children::{GRACE, Stopped, lock, now_ms};
+use crate::retention;
 use crate::scheduler::{MOST_CHILDREN, Measure, Measured, TICK};
 use crate::{Host, Outcome};
 
@@ -37,7 +39,8 @@ pub(crate) async fn tell(host: &Host, jobs: u32) -> Outcome {
     teller.issue_10().await?;
     teller.force(backup).await?;
     teller.without_the_mutex().await?;
-    teller.no_stall(jobs).await
+    teller.no_stall(jobs).await?;
+    teller.retention().await
 }
 
 /// Prints `claim`, or fails with it.
@@ -389,6 +392,53 @@ impl Teller<'_> {
         gone.sort_unstable();
         named.sort_unstable();
         holds(gone == named && other.is_empty(), "what the report names is gone, and every other row is untouched")
+    }
+
+    /// Jobs that go by themselves, by a policy, and not without one.
+    async fn retention(&self) -> Outcome {
+        println!("\n5. A policy\n");
+        const DAY: i64 = 86_400_000;
+        self.write(|store| {
+            for days in [20, 20, 20, 2, 2, 2, 2] {
+                store.execute(
+                    r#"INSERT INTO jobs (action, spec_json, phase, tags, created_at_ms)
+                       VALUES ('codescaler_old', '{}', 'succeeded', '["codescaler"]', :at)"#,
+                    named_params! { ":at": now_ms() - days * DAY },
+                )?;
+            }
+            Ok(())
+        })?;
+        sleep(5 * retention::TICK).await;
+        holds(self.list().await?.len() == 7, "without a policy nothing goes by itself, however old it is")?;
+
+        self.keep_to(json!({ "every": "1h", "rule": [{ "phases": ["succeeded"], "older_than": "14d" }] }))?;
+        self.until(|history| history.succeeded_ms.is_some()).await?;
+        holds(self.list().await?.len() == 4, "by a policy of 14 days, the 3 jobs of 20 days are gone")?;
+
+        self.keep_to(json!({ "every": "1h", "rule": [{ "older_than": "1h" }] }))?;
+        self.until(|history| history.waits_for.is_some()).await?;
+        holds(self.list().await?.len() == 4, "a policy that would take more than half is shown, and takes nothing")?;
+        if let Some(retention) = &mut *lock(&self.host.server.retention) {
+            retention.confirm();
+        }
+        self.until(|history| history.succeeded_ms.is_some()).await?;
+        holds(self.list().await?.is_empty(), "once it is confirmed, it takes them")
+    }
+
+    fn keep_to(&self, policy: Value) -> Outcome {
+        let retention = Retention::new(serde_json::from_value(policy)?, History::default(), 0.0);
+        *lock(&self.host.server.retention) = Some(retention);
+        Ok(())
+    }
+
+    /// Waits until retention remembers what `is` is about.
+    async fn until(&self, is: impl Fn(&History) -> bool) -> Outcome {
+        let done = async {
+            while !lock(&self.host.server.retention).as_ref().is_some_and(|retention| is(retention.history())) {
+                sleep(GLANCE).await;
+            }
+        };
+        Ok(timeout(PATIENCE, done).await?)
     }
 
     /// Writes into the store beside the host, which notices nothing.

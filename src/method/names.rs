@@ -14,13 +14,13 @@ pub(crate) enum Method {
     Reclaim,
 }
 
-/// The side on which a method is called.
+/// The side whose methods are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// hero_proc's, which holds the store.
+#[non_exhaustive]
+pub enum Side {
+    /// hero_proc's, which holds the store: `job.cleanup_by_tag`, `job.usage_by_tag`, `store.reclaim`.
     HeroProc,
-    /// codescalers', which lets admins in and forwards.
-    #[cfg(feature = "client")]
+    /// codescalers', which lets admins in and forwards: `jobs.cleanup`, `jobs.usage`, `jobs.reclaim`.
     Codescalers,
 }
 
@@ -39,11 +39,8 @@ impl Method {
             (Side::HeroProc, Self::Cleanup) => "job.cleanup_by_tag",
             (Side::HeroProc, Self::Usage) => "job.usage_by_tag",
             (Side::HeroProc, Self::Reclaim) => "store.reclaim",
-            #[cfg(feature = "client")]
             (Side::Codescalers, Self::Cleanup) => "jobs.cleanup",
-            #[cfg(feature = "client")]
             (Side::Codescalers, Self::Usage) => "jobs.usage",
-            #[cfg(feature = "client")]
             (Side::Codescalers, Self::Reclaim) => "jobs.reclaim",
         }
     }

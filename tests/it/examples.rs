@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 const ADOPTING: &str = include_str!("../../docs/adopting.md");
 const HOST: &str = include_str!("../../examples/host/server.rs");
+const RETENTION: &str = include_str!("../../examples/host/retention.rs");
 const CODESCALERS: &str = include_str!("../../examples/codescalers.rs");
 
 /// The most lines that adopting the crate may take.
@@ -30,6 +31,10 @@ fn the_host_tells_its_story() {
         "holds: every one of codescaler's jobs is gone",
         "holds: no row has changed",
         "holds: the file is shorter, or the result says why not",
+        "holds: without a policy nothing goes by itself, however old it is",
+        "holds: by a policy of 14 days, the 3 jobs of 20 days are gone",
+        "holds: a policy that would take more than half is shown, and takes nothing",
+        "holds: once it is confirmed, it takes them",
         "holds: nothing of it is left on the disk",
         "holds: none of its processes is left",
     ] {
@@ -52,6 +57,7 @@ fn codescalers_tells_its_story() {
         "holds: it is served under the host's prefix",
         "holds: and nothing is loaded but the page's own files",
         "holds: a proxy's prefix is kept where a slash is added",
+        "holds: ben's old job is gone, his last one is there",
         "holds: nothing is left on the disk",
     ] {
         assert!(told.lines().any(|told| told == line), "{line:?} is missing in:\n{told}");
@@ -88,13 +94,29 @@ fn a_host_that_ends_early_leaves_nothing() {
 #[test]
 fn mounting_takes_few_lines_and_the_docs_show_them() {
     for (name, source) in [("host", HOST), ("codescalers", CODESCALERS)] {
-        let regions = marked(source);
+        let regions = marked(source, "mounting the extension");
         let lines: usize = regions.iter().map(Vec::len).sum();
         assert!((1..=MOST_LINES).contains(&lines), "{name}: {lines} lines");
-        let regions: Vec<String> = regions.iter().map(|region| dedented(region)).collect();
-        let block = format!("```rust,ignore\n{}\n```\n", regions.join("\n\n"));
-        assert!(ADOPTING.contains(&block), "docs/adopting.md does not show the lines of {name}:\n{block}");
+        assert_shown(name, &regions);
     }
+}
+
+/// What a host needs to run a policy is shown as well.
+#[test]
+fn running_a_policy_takes_few_lines_and_the_docs_show_them() {
+    for (name, source) in [("host", RETENTION), ("codescalers", CODESCALERS)] {
+        let regions = marked(source, "running a policy");
+        let lines: usize = regions.iter().map(Vec::len).sum();
+        assert!((1..=20).contains(&lines), "{name}: {lines} lines");
+        assert_shown(name, &regions);
+    }
+}
+
+#[track_caller]
+fn assert_shown(name: &str, regions: &[Vec<&str>]) {
+    let regions: Vec<String> = regions.iter().map(|region| dedented(region)).collect();
+    let block = format!("```rust,ignore\n{}\n```\n", regions.join("\n\n"));
+    assert!(ADOPTING.contains(&block), "docs/adopting.md does not show the lines of {name}:\n{block}");
 }
 
 /// What the example `name` prints, once it has ended well, leaving nothing in its temporary directory.
@@ -117,12 +139,13 @@ fn example(name: &str) -> PathBuf {
     example
 }
 
-/// The lines between each pair of marks.
-fn marked(source: &str) -> Vec<Vec<&str>> {
+/// The lines between each pair of marks that say `what`.
+fn marked<'s>(source: &'s str, what: &str) -> Vec<Vec<&'s str>> {
+    let (begin, end) = (format!("// {what}: begin"), format!("// {what}: end"));
     let mut regions = Vec::new();
     let mut lines = source.lines();
-    while lines.by_ref().any(|line| line.trim() == "// mounting the extension: begin") {
-        regions.push(lines.by_ref().take_while(|line| line.trim() != "// mounting the extension: end").collect());
+    while lines.by_ref().any(|line| line.trim() == begin) {
+        regions.push(lines.by_ref().take_while(|line| line.trim() != end).collect());
     }
     regions
 }
