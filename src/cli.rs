@@ -17,6 +17,7 @@ mod moment;
 mod output;
 mod processes;
 mod question;
+mod retain;
 mod running;
 mod serve;
 mod sockets;
@@ -90,7 +91,7 @@ Exit codes:
   1  failed
   2  usage
   3  done, but the report's errors are not empty, or not all space was given back
-  4  the set is no longer that of the plan; nothing was deleted
+  4  the set is no longer that of the plan, or a policy waits for a human; nothing was deleted
   5  refused: the guard, no admin, or no permission on the socket
   6  unreachable, busy, or the outcome is unknown
 
@@ -122,6 +123,8 @@ enum Command {
     JobsUsage(jobs_usage::Args),
     /// Give the space of deleted jobs back to the file system
     JobsReclaim(jobs_reclaim::Args),
+    /// Delete what a policy says, again and again, without anybody who remembers
+    Retain(retain::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -148,6 +151,7 @@ impl Command {
     fn log(&self) -> (&'static str, Writing) {
         match self {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
+            Self::Retain(args) => args.log(),
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)
@@ -176,6 +180,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::JobsCleanup(args) => limits::for_client()?.block_on(jobs_cleanup::run(&args)),
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::JobsReclaim(args) => limits::for_client()?.block_on(jobs_reclaim::run(&args)),
+        Command::Retain(args) => limits::for_client()?.block_on(retain::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

@@ -21,9 +21,9 @@ pub(crate) const GATEWAY: &str = "hero_codescalers_cleanup";
 /// The command `cli` with help that names the default sockets in full, for people. What is generated for packages must
 /// not name the home of whoever built it.
 pub(crate) fn in_help(cli: Command) -> Command {
-    [("serve", SERVE), ("gateway", GATEWAY), ("jobs-cleanup", GATEWAY), ("jobs-usage", GATEWAY)].into_iter().fold(
-        cli,
-        |cli, (name, service)| {
+    [("serve", SERVE), ("gateway", GATEWAY), ("jobs-cleanup", GATEWAY), ("jobs-usage", GATEWAY), ("retain", GATEWAY)]
+        .into_iter()
+        .fold(cli, |cli, (name, service)| {
             let default = printable(path(None, service).display());
             cli.mut_subcommand(name, |command| {
                 command.mut_arg("socket", |arg| {
@@ -33,8 +33,7 @@ pub(crate) fn in_help(cli: Command) -> Command {
                     arg.help(help)
                 })
             })
-        },
-    )
+        })
 }
 
 /// `given`, else the socket of `service` in the directory of sockets.

@@ -9,8 +9,8 @@ use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 9] =
-    ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "jobs-reclaim", "check", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "jobs-reclaim", "retain", "check", "completions", "man"];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {
