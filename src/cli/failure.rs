@@ -48,7 +48,7 @@ pub(crate) enum Failure {
     PassRuns,
     /// A human has to confirm a policy.
     #[error(
-        "the policy is new or has changed, and would take {takes} of {jobs} jobs, which is more than half: nothing was deleted"
+        "the policy is new or has changed, and would take {takes} of {jobs} jobs, more than half: nothing was deleted"
     )]
     Waits {
         takes: u64,

@@ -48,12 +48,12 @@ use state::State;
 #[command(
     group = ArgGroup::new("mode"),
     after_help = "\
-Without a mode this is a daemon. It makes a pass each time that `every` of the policy has gone by, and reads the policy's \
-file again before each. SIGTERM, SIGINT and SIGHUP end it after the running batch.
+Without a mode this is a daemon. It makes a pass each time that `every` of the policy has gone by, and reads the \
+policy's file again before each. SIGTERM, SIGINT and SIGHUP end it after the running batch.
 
-If the first pass of a policy that is new, or has changed, would take more than half of all of codescaler's jobs, it deletes \
-nothing, and shows what it would take: --once exits with 4. Then --once --yes, or the policy's digest as `confirmed` in the \
-policy, lets it delete.
+If the first pass of a policy that is new, or has changed, would take more than half of all of codescaler's jobs, it \
+deletes nothing, and shows what it would take: --once exits with 4. Then --once --yes, or the policy's digest as \
+`confirmed` in the policy, lets it delete.
 
 Examples:
   hero_proc_cleanup retain --policy retention.toml --dry-run
@@ -89,7 +89,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// What is logged unless `RUST_LOG` says otherwise, and who writes it. What the client would log, the line of the pass says.
+    /// What is logged unless `RUST_LOG` says otherwise, and who writes it. A pass has a line that says what the client
+    /// would log.
     pub(super) fn log(&self) -> (&'static str, Writing) {
         let writing = if self.dry_run || self.once || self.status { Writing::AtOnce } else { Writing::Apart };
         ("info,hero_proc_cleanup::client=off", writing)

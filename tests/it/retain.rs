@@ -419,8 +419,8 @@ fn a_state_that_cannot_be_read_makes_every_policy_new() {
     node.ends(&["--once"], 4);
 }
 
-/// A disk without room, a limit of file sizes, a place that may not be written to: the pass is made, and the state is said
-/// to be lost.
+/// A disk without room, a limit of file sizes, a place that may not be written to: the pass is made, and the state is
+/// said to be lost.
 #[test]
 fn a_state_that_cannot_be_written_stops_no_pass() {
     let node = Node::with(3, 10, OLD);

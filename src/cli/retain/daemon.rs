@@ -11,7 +11,7 @@ use hero_proc_cleanup::policy::{Policy, Retention, Step};
 use super::log::Reason;
 use super::pass::{self, Due, End, Kept};
 use super::place::NotLocked;
-use super::session::{Interrupted, Session};
+use super::session::Session;
 use super::state::Refused;
 use super::{file, log};
 use crate::cli::failure::Failure;
@@ -34,19 +34,11 @@ pub(super) async fn run(session: &mut Session, mut kept: Kept, path: &Path, poli
     let end = passes(session, &mut kept, path, policy).await;
     tell(STOPPING);
     tracing::info!("retention ends");
-    match end {
-        // A signal is how a daemon ends.
-        Ok(Interrupted) => Ok(()),
-        Err(failure) => Err(failure),
-    }
+    end
 }
 
-async fn passes(
-    session: &mut Session,
-    kept: &mut Kept,
-    path: &Path,
-    mut policy: Policy,
-) -> Result<Interrupted, Failure> {
+/// Makes passes until a signal comes, which is how a daemon ends.
+async fn passes(session: &mut Session, kept: &mut Kept, path: &Path, mut policy: Policy) -> Result<(), Failure> {
     let history = &kept.state.history;
     // The human whom the last pass waited for may have answered.
     let confirmed = history.waits_for.is_some() && policy.confirmed() == Some(&policy.digest());
@@ -59,7 +51,7 @@ async fn passes(
         if let Step::Wait { until } = timer.next(session.now()) {
             say_next(until);
             if session.wait(until, LONGEST_SLEEP).await.is_err() {
-                return Ok(Interrupted);
+                return Ok(());
             }
             continue;
         }
@@ -74,7 +66,7 @@ async fn passes(
                     ),
                 }
                 if session.wait(session.now() + LONGEST_SLEEP, LONGEST_SLEEP).await.is_err() {
-                    return Ok(Interrupted);
+                    return Ok(());
                 }
                 timer = Retention::new(policy.clone(), kept.state.history.clone(), 0.0);
                 continue;
@@ -89,12 +81,12 @@ async fn passes(
             return Err(Failure::of_call(error, &session.client.socket));
         }
         if let End::Interrupted = made.end {
-            return Ok(Interrupted);
+            return Ok(());
         }
         due = Due::ByTime;
         timer = Retention::new(policy.clone(), kept.state.history.clone(), 0.0);
         if session.go_on().await.is_err() {
-            return Ok(Interrupted);
+            return Ok(());
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn pass(made: &Made, reason: Reason) {
              `retain --once --yes` or `confirmed` in the policy lets it delete"
         ),
         End::Interrupted if reason == Reason::InTheLine => {
-            tracing::warn!(outcome = "interrupted", "pass: {}; the next pass goes on", made.what_went());
+            tracing::info!(outcome = "interrupted", "pass: {}; the next pass goes on", made.what_went());
         }
         End::Waits(_) | End::Interrupted => {}
         End::NotDue => tracing::debug!("no pass is due"),

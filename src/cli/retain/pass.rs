@@ -109,8 +109,8 @@ impl Kept {
         Self { place, state: State::default(), written: true, said: false }
     }
 
-    /// Reads the state anew: another process may have made a pass. A state that this process could not write down stays in
-    /// its memory.
+    /// Reads the state anew: another process may have made a pass. A state that this process could not write down stays
+    /// in its memory.
     pub(super) fn load(&mut self, socket: &Path) {
         let (state, problem) = State::load(&self.place, socket);
         if let Some(problem) = problem {
@@ -130,7 +130,10 @@ impl Kept {
             Err(error) if !self.said => {
                 self.said = true;
                 let state = self.place.file.display();
-                tracing::warn!(%error, "the state {state} can't be written; passes go on, and after the next start every policy is new");
+                tracing::warn!(
+                    %error,
+                    "the state {state} can't be written: passes go on, and after the next start every policy is new"
+                );
             }
             Err(_) => {}
             Ok(()) => self.said = false,

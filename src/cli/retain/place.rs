@@ -92,8 +92,8 @@ impl Place {
     }
 }
 
-/// `$XDG_STATE_HOME/hero_proc_cleanup`, else the one under `~/.local/state`. A relative path counts as unset, as the XDG
-/// Base Directory Specification has it.
+/// `$XDG_STATE_HOME/hero_proc_cleanup`, else the one under `~/.local/state`. A relative path counts as unset, as the
+/// XDG Base Directory Specification has it.
 fn states() -> PathBuf {
     let set = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     set.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".local/state")).join(STATES)

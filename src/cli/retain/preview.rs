@@ -17,7 +17,7 @@ pub(super) struct Shown {
     pub(super) policy: String,
     /// All jobs with the root tag.
     pub(super) jobs: u64,
-    /// The jobs that go, each counted once; if they are too many to be listed, each counted by every rule that takes it.
+    /// The jobs that go, each counted once; if they are too many to be listed, once for each rule that takes it.
     pub(super) takes: u64,
     /// Whether the policy is new, or has changed, and a human has to confirm it.
     pub(super) waits: bool,

@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Makes `call`. A dry run ends at the first signal. Any other call goes on to its end, unless a second signal comes.
+    /// Makes `call`. A dry run ends at the first signal. Any other call goes on to its end, or to a second signal.
     pub(super) async fn call(&mut self, call: &Call) -> Result<Result<Box<RawValue>, RpcError>, Interrupted> {
         self.go_on().await?;
         let (method, params) = (call.method(Side::Codescalers), call.params(Side::Codescalers));

@@ -35,7 +35,9 @@ pub(super) fn preview(shown: &Shown, screen: Screen) -> String {
         count(shown.jobs)
     ));
     if shown.waits {
-        text.line("That is more than half, and the policy is new or has changed: the first pass waits for somebody to confirm it.");
+        text.line(
+            "That is more than half, and the policy is new or has changed: the first pass waits to be confirmed.",
+        );
     }
     text.line(format_args!("The digest of this policy: {}", shown.policy));
     text.into()

@@ -1,7 +1,7 @@
 //! What is kept from pass to pass: the library's history, and what this command adds to it.
 //!
-//! The file is replaced as a whole, so it is never half of two states. A state that can't be read counts as none: no policy
-//! is known then, and the first pass is that of a new policy.
+//! The file is replaced as a whole, so it is never half of two states. A state that can't be read counts as none: no
+//! policy is known then, and the first pass is that of a new policy.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

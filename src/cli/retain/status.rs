@@ -114,17 +114,20 @@ fn problems(
     match (status.overdue, status.last_success_ms) {
         (true, None) => problems.push("No pass has succeeded yet.".to_owned()),
         (true, Some(last)) if last > now => problems.push(format!(
-            "By this clock the last pass succeeded in the future, at {}: the clock has gone back, and nobody knows how long ago that was.",
+            "By this clock the last pass will succeed at {}: the clock has gone back.",
             moment::text(last)
         )),
         (true, Some(last)) => {
-            problems.push(format!("No pass has succeeded for three times `every`: the last did at {}.", moment::text(last)));
+            problems.push(format!(
+                "No pass has succeeded for three times `every`: the last did at {}.",
+                moment::text(last)
+            ));
         }
         (false, _) => {}
     }
     if let Some(waits) = &status.waits {
         problems.push(format!(
-            "The policy {} waits for somebody to confirm it: it would take more than half of all {} jobs. `retain --once --yes` \
+            "The policy {} waits to be confirmed: it would take more than half of all {} jobs. `retain --once --yes` \
              confirms it, or confirmed = \"{}\" in the policy.",
             waits.digest, waits.jobs_total, waits.digest
         ));
