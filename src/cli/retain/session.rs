@@ -86,7 +86,7 @@ impl Session {
     pub(super) async fn call(&mut self, call: &Call) -> Result<Result<Box<RawValue>, RpcError>, Interrupted> {
         self.go_on().await?;
         let (method, params) = (call.method(Side::Codescalers), call.params(Side::Codescalers));
-        if call.is_dry_run() { self.ask(method, &params).await } else { Ok(self.to_its_end(method, &params).await) }
+        if call.is_dry_run() { self.ask(method, &params).await } else { Ok(self.finish(method, &params).await) }
     }
 
     /// Asks what changes nothing. A signal ends it at once.
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    async fn to_its_end(&mut self, method: &str, params: &Value) -> Result<Box<RawValue>, RpcError> {
+    async fn finish(&mut self, method: &str, params: &Value) -> Result<Box<RawValue>, RpcError> {
         let mut call = pin!(self.client.call_raw(method, params));
         loop {
             tokio::select! {
