@@ -19,6 +19,7 @@ mod output;
 mod page;
 mod processes;
 mod question;
+mod retain;
 mod running;
 mod serve;
 mod sockets;
@@ -92,7 +93,7 @@ Exit codes:
   1  failed
   2  usage
   3  done, but the report's errors are not empty, or not all space was given back
-  4  the set is no longer that of the plan; nothing was deleted
+  4  the set is no longer that of the plan, or a policy waits for a human; nothing was deleted
   5  refused: the guard, no admin, or no permission on the socket
   6  unreachable, busy, or the outcome is unknown
 
@@ -126,6 +127,8 @@ enum Command {
     JobsReclaim(jobs_reclaim::Args),
     /// Serve the page for admins on loopback: look, preview, confirm
     Page(page::Args),
+    /// Delete what a policy says, again and again, without anybody who remembers
+    Retain(retain::Args),
     /// Say whether a store fits, and what stands in it
     Check(check::Args),
     /// Print a completion script for a shell
@@ -154,6 +157,7 @@ impl Command {
             Self::Serve(_) | Self::Gateway(_) => ("info", Writing::Apart),
             // A call that does not reach the gateway is an error that the page shows.
             Self::Page(_) => ("warn,hero_proc_cleanup::client=error", Writing::Apart),
+            Self::Retain(args) => args.log(),
             Self::Demo(_)
             | Self::JobsCleanup(_)
             | Self::JobsUsage(_)
@@ -183,6 +187,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::JobsUsage(args) => limits::for_client()?.block_on(jobs_usage::run(&args)),
         Command::JobsReclaim(args) => limits::for_client()?.block_on(jobs_reclaim::run(&args)),
         Command::Page(args) => limits::for_server()?.block_on(page::run(args)),
+        Command::Retain(args) => limits::for_client()?.block_on(retain::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => output::print(&completions(shell)).map(drop),
         Command::Man { dir } => man(&dir),

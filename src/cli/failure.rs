@@ -43,6 +43,22 @@ pub(crate) enum Failure {
     /// The store that was asked about does not fit.
     #[error("the store does not fit")]
     Unfit,
+    /// Another process makes a pass of retention on the same gateway.
+    #[error("another pass is running on this gateway: nothing was asked of it")]
+    PassRuns,
+    /// A human has to confirm a policy.
+    #[error(
+        "the policy is new or has changed, and would take {takes} of {jobs} jobs, more than half: nothing was deleted"
+    )]
+    Waits {
+        takes: u64,
+        jobs: u64,
+        /// The policy's.
+        digest: String,
+    },
+    /// Retention has not done its work for too long.
+    #[error("no pass has succeeded for three times `every`")]
+    Overdue,
     /// The command line asks for what can't be.
     #[error("{0}")]
     Usage(String),
@@ -65,6 +81,14 @@ impl Failure {
             Self::NoPermission(error)
         } else {
             Self::Call(error)
+        }
+    }
+
+    /// The failure `error` of a dry run at `socket`.
+    pub(crate) fn of_dry_run(error: RpcError, socket: &Path) -> Self {
+        match error.kind() {
+            Some(Kind::OutcomeUnknown) => Self::NotShown(error),
+            _ => Self::of_call(error, socket),
         }
     }
 
@@ -92,11 +116,14 @@ impl Failure {
                 )
                 | None => 1,
             },
-            Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Failed { .. } => 1,
+            Self::Interrupted { .. } | Self::Unfit | Self::NotReported { .. } | Self::Overdue | Self::Failed { .. } => {
+                1
+            }
             Self::Usage(_) => 2,
             Self::WithErrors | Self::NotReclaimed { .. } => 3,
+            Self::Waits { .. } => 4,
             Self::NoPermission(_) => 5,
-            Self::NotShown(_) => 6,
+            Self::NotShown(_) | Self::PassRuns => 6,
         }
     }
 
@@ -118,6 +145,11 @@ impl Failure {
             for (name, value) in error.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind") {
                 lines.push(format!("  {}: {}", printable(name), json(&value.to_string())));
             }
+        }
+        if let Self::Waits { digest, .. } = self {
+            lines
+                .push("To let it delete: the same command with --once --yes, or, at the top of the policy:".to_owned());
+            lines.push(printable(format_args!("  confirmed = \"{digest}\"")));
         }
         lines.extend(self.help().map(ToOwned::to_owned));
         lines

@@ -315,10 +315,7 @@ impl<'a> Session<'a> {
             answer = self.client.jobs_cleanup(&params) => answer,
             () = self.interrupts.next() => return Err(self.interrupted()),
         };
-        answer.map_err(|error| match error.kind() {
-            Some(Kind::OutcomeUnknown) => Failure::NotShown(error),
-            _ => Failure::of_call(error, &self.client.socket),
-        })
+        answer.map_err(|error| Failure::of_dry_run(error, &self.client.socket))
     }
 
     /// One call that deletes. The first signal lets it end, the second leaves it.

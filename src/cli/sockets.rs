@@ -22,7 +22,7 @@ pub(crate) const GATEWAY: &str = "hero_codescalers_cleanup";
 /// not name the home of whoever built it.
 pub(crate) fn in_help(cli: Command) -> Command {
     let commands = [("serve", SERVE), ("gateway", GATEWAY)];
-    let of_gateway = ["jobs-cleanup", "jobs-usage", "jobs-reclaim", "page"].map(|name| (name, GATEWAY));
+    let of_gateway = ["jobs-cleanup", "jobs-usage", "jobs-reclaim", "retain", "page"].map(|name| (name, GATEWAY));
     commands.into_iter().chain(of_gateway).fold(cli, |cli, (name, service)| {
         let default = printable(path(None, service).display());
         cli.mut_subcommand(name, |command| {

@@ -326,7 +326,8 @@ fn the_units_are_sound() {
     for unit in &units {
         assert_eq!(analyze(&["verify", "--man=no", "--recursive-errors=no"], &here(unit)), "");
     }
-    for name in ["hero_codescalers_cleanup.service", "hero_proc_cleanup.service"] {
+    for name in ["hero_codescalers_cleanup.service", "hero_proc_cleanup.service", "hero_codescalers_retention.service"]
+    {
         // In tenths: at most 2 of 10 whatever the version, as newer ones rate more.
         let told =
             analyze(&["security", "--offline=yes", "--no-pager", "--threshold=20"], &directory.path().join(name));
@@ -334,7 +335,7 @@ fn the_units_are_sound() {
         let stated = OPERATING.split(&format!("`{name}` at ")).nth(1).unwrap();
         assert!(!rated || stated.starts_with(exposure), "{name}: {exposure}");
     }
-    assert_eq!(units.len(), 4);
+    assert_eq!(units.len(), 7);
 }
 
 /// Of a store with rows as large as hero_proc#131's: the file stays as long as it was, what is written to the WAL is a

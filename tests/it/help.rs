@@ -9,8 +9,19 @@ use crate::support::process::{binary, entries, run, text};
 use crate::support::scripted::path_text;
 use crate::terminal::Terminal;
 
-const COMMANDS: [&str; 10] =
-    ["demo", "serve", "gateway", "jobs-cleanup", "jobs-usage", "jobs-reclaim", "page", "check", "completions", "man"];
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "serve",
+    "gateway",
+    "jobs-cleanup",
+    "jobs-usage",
+    "jobs-reclaim",
+    "retain",
+    "page",
+    "check",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_is_wrapped_to_the_terminal() {

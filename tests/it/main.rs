@@ -45,6 +45,7 @@ mod readme;
 mod reclaim;
 mod reclaim_command;
 mod reclaim_faults;
+mod retain;
 mod retention;
 mod rights;
 mod room;
