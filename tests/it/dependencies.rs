@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::docs::rows;
+use crate::docs::{between, rows};
 use crate::support::process::entries;
 use crate::support::skipped;
 
@@ -162,17 +162,22 @@ fn the_package_holds_what_its_tests_need() {
     }
     let list = cargo(&["package", "--list", "--allow-dirty"]);
     let packed: BTreeSet<&str> = list.lines().collect();
-    // Packages of their own and what calls them stay out, as does what git and cargo keep here.
-    let stays =
-        |name: &str| ["Cargo.toml", "fuzz"].contains(&name) || name.starts_with(['.']) || name.starts_with("target");
+    // What Cargo.toml excludes stays out, as does what git and cargo keep here.
+    let manifest = include_str!("../../Cargo.toml");
+    let excluded: Vec<&str> = between(manifest, "\nexclude = [\"/", "\"]").split("\", \"/").collect();
+    let stays = |name: &str| {
+        excluded.contains(&name) || name == "Cargo.toml" || name.starts_with(['.']) || name.starts_with("target")
+    };
     let name = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
     let mut found: BTreeSet<String> = BTreeSet::new();
-    let mut paths: Vec<PathBuf> = entries(root).into_iter().filter(|path| !stays(&name(path))).collect();
+    let mut paths: Vec<PathBuf> = entries(root);
     while let Some(path) = paths.pop() {
-        if path.is_dir() {
-            paths.extend(entries(&path));
-        } else {
-            found.insert(name(&path));
+        match name(&path) {
+            name if stays(&name) => {}
+            _ if path.is_dir() => paths.extend(entries(&path)),
+            name => {
+                found.insert(name);
+            }
         }
     }
     // What cargo itself writes.
