@@ -1,5 +1,7 @@
 //! A month in a minute: random histories of jobs, a real store, a simulated clock, faults and restarts, against a model
 //! that knows nothing of the code: what must have gone is gone, what must stay has stayed.
+//!
+//! The long form: `PROPTEST_CASES=1000 cargo test --release month`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -378,7 +380,7 @@ fn simulate(month: &Month, policy: &Policy) -> u64 {
 
 #[test]
 fn a_month_in_a_minute() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, max_global_rejects: 10_000, ..Config::default() });
     let started = Utc::now();
