@@ -18,6 +18,7 @@
 
 mod april;
 mod heavy;
+mod retention;
 mod rows;
 mod space;
 mod stores;

@@ -16,7 +16,7 @@ use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::stores::{Like, Stores};
-use crate::{april, heavy, space, usage};
+use crate::{april, heavy, retention, space, usage};
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
 pub(crate) struct Row {
@@ -67,6 +67,9 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("peak memory of usage, 1M values | 100 MB", 1_000_000, 1.0, false, usage::memory);
     row("peak memory of a dry run, limit 1M | 100 MB", 1_000_000, 1.0, false, dry_run_memory);
     row("peak memory of a cleanup, all ids | 250 MB", 1_000_000, 1.0, false, cleanup_memory);
+    row("a backlog worked off by a policy | 2 % of the floor, s", 1_000_000, 3.0, false, retention::backlog);
+    row("worst wait of a writer beside a policy | longest lock, ms", 1_000_000, 1.1, false, retention::worst_wait);
+    row("a writer's p95 beside a policy | alone, ms", 100_000, 2.0, false, retention::writer);
     row("giving space back | VACUUM and checkpoint, ms", space::JOBS, 1.15, false, space::against_vacuum);
     row("file and WAL after it | what is live, MB", space::JOBS, 1.5, false, space::file);
     row("locks of a cleanup and of giving space back | 400 ms", space::JOBS, 1.0, false, space::both_locks);
@@ -97,7 +100,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     rows
 }
 
-const ALL: usize = 1_000_000;
+pub(crate) const ALL: usize = 1_000_000;
 
 fn params(dry_run: bool, limit: usize) -> Value {
     json!({ "tags": ["codescaler"], "dry_run": dry_run, "limit": limit, "max_ids": ALL })
@@ -140,7 +143,7 @@ fn against_april(stores: &Stores, jobs: usize) -> (f64, f64) {
 }
 
 /// The bare deletion of what a dry run names: how long the lock is held, and how long it takes with the checkpoint.
-fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
+pub(crate) fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
     let store = stores.copy_of(jobs, Like::Newest);
     let plan = call(&store, &params(true, limit));
     let mut connection = Connection::open(&store).unwrap();

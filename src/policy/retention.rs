@@ -44,7 +44,8 @@ const LONGEST_JITTER: i64 = 300_000;
 ///         }
 ///         Step::NeedsConfirmation(preview) => println!("{} would go: to be confirmed", preview.jobs_planned),
 ///         Step::Ended(pass) => println!("{} jobs went", pass.jobs),
-///         Step::Wait { .. } | Step::Unanswered => break,
+///         // To be asked again on the next tick.
+///         _ => break,
 ///     }
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -82,7 +82,7 @@ fn every_ten_minutes() -> Host {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever comes in, and whatever a batch costs: from the beginning of each batch to that of the next one, the
     /// lock was held for at most 2 % of the time. Once sizes were seen, full batches are neither too long nor too
