@@ -658,6 +658,23 @@ fn a_policy_that_becomes_bad_leaves_the_old_one_in_force() {
     assert!(node.state()["rules"]["older than 30d"].is_object());
 }
 
+/// Nor does a policy that is refused make the last success any older.
+#[test]
+fn a_policy_that_is_refused_is_told_in_the_status() {
+    let node = Node::with(0, 10, OLD);
+    node.ends(&["--once"], 0);
+    node.policy(&OLD.replace("older_than", "older_then"));
+    let (status, said) = node.ends(&["--status"], 0);
+    assert_eq!(
+        (&status["overdue"], &status["policy"], &status["every_ms"]),
+        (&json!(false), &Value::Null, &json!(3_600_000))
+    );
+    assert!(status["problems"].to_string().contains("line 3: unknown field `older_then`"), "{status}");
+    assert_eq!((&status["rules"][0]["rule"], said.as_str()), (&json!("older than 14d"), ""));
+    node.change_state(|state| state["succeeded_ms"] = json!(1_790_000_000_000_i64));
+    node.ends(&["--status"], 1);
+}
+
 /// A policy that waits under a daemon is let in by another process, or by its digest.
 #[test]
 fn a_daemon_waits_for_a_human() {

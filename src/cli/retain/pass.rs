@@ -144,6 +144,7 @@ impl Kept {
 /// Makes a pass by `policy`, if it is due. Whoever calls this has the lock for as long as it lasts.
 pub(super) async fn make(session: &mut Session, kept: &mut Kept, policy: &Policy, due: Due, _lock: &Lock) -> Made {
     let mut made = Made::new(policy.rules().len());
+    kept.state.every_ms = i64::try_from(policy.every().as_millis()).ok();
     let mut retention = Retention::new(policy.clone(), kept.state.history.clone(), 0.0);
     match due {
         Due::ByTime => {}

@@ -21,6 +21,8 @@ const MOST_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) history: History,
+    /// `every` of the policy of the last pass, in milliseconds.
+    pub(super) every_ms: Option<i64>,
     /// Why the policy's file, as it was when it was last read, is not in force.
     pub(super) refused: Option<Refused>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Refused {
 struct Added {
     /// The gateway's socket.
     socket: String,
+    #[serde(default)]
+    every_ms: Option<i64>,
     #[serde(default)]
     refused: Option<Refused>,
 }
@@ -58,7 +62,7 @@ impl State {
             (_, Ok(added)) if added.socket != name(socket) => {
                 none(format!("is that of another gateway, {}", added.socket))
             }
-            (Ok(history), Ok(added)) => (Self { history, refused: added.refused }, None),
+            (Ok(history), Ok(added)) => (Self { history, every_ms: added.every_ms, refused: added.refused }, None),
         }
     }
 
@@ -66,6 +70,7 @@ impl State {
     pub(super) fn save(&self, place: &Place, socket: &Path) -> io::Result<()> {
         let mut text: Value = serde_json::from_str(&self.history.to_json()).map_err(io::Error::other)?;
         text["socket"] = name(socket).into();
+        text["every_ms"] = self.every_ms.into();
         text["refused"] = serde_json::to_value(&self.refused).map_err(io::Error::other)?;
         let text = serde_json::to_vec_pretty(&text).map_err(io::Error::other)?;
         place.make()?;

@@ -68,6 +68,8 @@ impl Status {
     fn new(place: &Place, socket: &Path, state: &State, policy: Option<&Policy>, now: DateTime<Utc>) -> Self {
         let history = &state.history;
         let digest = policy.map(Policy::digest);
+        // A policy that is refused leaves the one of the last pass in force.
+        let every_ms = policy.map_or(state.every_ms, |policy| i64::try_from(policy.every().as_millis()).ok());
         let names: Vec<String> = match policy {
             Some(policy) => policy.rules().iter().map(ToString::to_string).collect(),
             None => history.rules.keys().cloned().collect(),
@@ -82,10 +84,10 @@ impl Status {
             accepted: digest.is_some()
                 && (digest == history.accepted || policy.and_then(Policy::confirmed) == digest.as_ref()),
             policy: digest.map(|digest| digest.to_string()),
-            every_ms: policy.map(every_ms),
+            every_ms,
             last_success_ms: history.succeeded_ms,
             next_ms: policy.and_then(|policy| history.due(policy)).map(|due| due.timestamp_millis()),
-            overdue: history.succeeded_ms.is_none() || policy.is_none_or(|policy| history.overdue(policy, now)),
+            overdue: overdue(history.succeeded_ms, every_ms, now.timestamp_millis()),
             behind: history.behind,
             waits: history.waits_for.clone(),
             problems: Vec::new(),
@@ -96,8 +98,13 @@ impl Status {
     }
 }
 
-fn every_ms(policy: &Policy) -> i64 {
-    i64::try_from(policy.every().as_millis()).unwrap_or(i64::MAX)
+/// Whether no pass has succeeded for three times `every`: also if none ever has, or if the last one is still to come.
+fn overdue(succeeded_ms: Option<i64>, every_ms: Option<i64>, now_ms: i64) -> bool {
+    /// Clocks are set by seconds every day.
+    const SMALL_STEP: i64 = 60_000;
+    let (Some(succeeded), Some(every)) = (succeeded_ms, every_ms) else { return true };
+    let since = now_ms.saturating_sub(succeeded);
+    since < -SMALL_STEP || since > every.saturating_mul(3)
 }
 
 /// What is wrong, the gravest first.
