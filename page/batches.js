@@ -40,8 +40,15 @@ export class Batches {
 function append(earlier, later) {
   const sum = { ...later, asked: earlier.asked, dry_run: earlier.dry_run && later.dry_run };
   const added = [
-    "jobs_planned", "jobs_deleted", "actions_planned", "actions_deleted", "actions_leaked",
-    "bytes_planned", "bytes_freed", "duration_ms", "lock_ms",
+    "jobs_planned",
+    "jobs_deleted",
+    "actions_planned",
+    "actions_deleted",
+    "actions_leaked",
+    "bytes_planned",
+    "bytes_freed",
+    "duration_ms",
+    "lock_ms",
   ];
   for (const name of added) sum[name] = earlier[name] + later[name];
   sum.jobs_matched = sum.jobs_planned + Object.values(later.jobs_kept).reduce((all, jobs) => all + jobs, 0);
@@ -51,9 +58,12 @@ function append(earlier, later) {
   sum.errors = [...new Set([...earlier.errors, ...later.errors])];
   // A map, since a table may be called `__proto__`.
   const dependents = new Map(Object.entries(earlier.dependents));
-  for (const [table, rows] of Object.entries(later.dependents)) dependents.set(table, (dependents.get(table) ?? 0) + rows);
+  for (const [table, rows] of Object.entries(later.dependents))
+    dependents.set(table, (dependents.get(table) ?? 0) + rows);
   sum.dependents = Object.fromEntries(dependents);
-  sum.cutoff_ms = [earlier.cutoff_ms, later.cutoff_ms].reduce((a, b) => (a === null ? b : b === null ? a : Math.max(a, b)));
+  sum.cutoff_ms = [earlier.cutoff_ms, later.cutoff_ms].reduce((a, b) =>
+    a === null ? b : b === null ? a : Math.max(a, b),
+  );
   return sum;
 }
 

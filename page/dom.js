@@ -44,7 +44,11 @@ export class Paged {
       this.#first = first;
       this.#draw();
     };
-    this.back = element("button", { type: "button", "aria-label": `${label}: previous page`, click: turn(-pageLength) }, "‹");
+    this.back = element(
+      "button",
+      { type: "button", "aria-label": `${label}: previous page`, click: turn(-pageLength) },
+      "‹",
+    );
     this.on = element("button", { type: "button", "aria-label": `${label}: next page`, click: turn(pageLength) }, "›");
     this.pages = element("div", { class: "pages" }, this.back, this.where, this.on);
     this.node = element("div", { class: "paged" }, this.list, this.pages);
@@ -65,10 +69,14 @@ export class Paged {
     const key = this.list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
     const end = Math.min(this.#first + this.pageLength, this.#entries.length);
     this.list.replaceChildren(...this.#entries.slice(this.#first, end).map((entry) => this.make(entry)));
-    if (key !== undefined) [...this.list.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key)?.focus();
+    if (key !== undefined)
+      [...this.list.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key)?.focus();
     const several = this.#entries.length > this.pageLength;
     this.where.textContent = several ? `${this.#first + 1}–${end} of ${this.#entries.length}${this.note}` : this.note;
-    for (const [button, there] of [[this.back, this.#first > 0], [this.on, end < this.#entries.length]]) {
+    for (const [button, there] of [
+      [this.back, this.#first > 0],
+      [this.on, end < this.#entries.length],
+    ]) {
       button.hidden = !several;
       // A button that is disabled would lose the focus in the middle of turning pages.
       button.setAttribute("aria-disabled", String(!there));
@@ -82,12 +90,15 @@ export function notice(place, title, told = {}, again = null) {
   const { message = "", facts = [], help = "", calm = false } = told;
   const list = facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
   byId(place).replaceChildren(
-    element("div", { class: calm ? "notice calm" : "notice", role: calm ? "status" : "alert" },
+    element(
+      "div",
+      { class: calm ? "notice calm" : "notice", role: calm ? "status" : "alert" },
       element("strong", {}, title),
       message && element("p", {}, message),
       list.length > 0 ? element("dl", { class: "plain" }, ...list) : "",
       help && element("p", {}, help),
-      again ? element("button", { type: "button", click: again }, "Try again") : ""),
+      again ? element("button", { type: "button", click: again }, "Try again") : "",
+    ),
   );
 }
 

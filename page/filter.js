@@ -39,7 +39,9 @@ export class Filter {
       if (byId(name).value !== "") params[name] = byId(name).value;
     }
     for (const name of EXCEPT) {
-      const lines = byId(name).value.split("\n").filter((line) => line !== "");
+      const lines = byId(name)
+        .value.split("\n")
+        .filter((line) => line !== "");
       if (lines.length > 0) params[name] = lines;
     }
     let readable = true;
@@ -58,7 +60,8 @@ export class Filter {
     read("before_ms", (text) => parseMoment(text, Date.now()));
     read("keep_last", parseCount);
     read("limit", parseCount);
-    if (params.keep_last !== undefined) params.keep_by = ["kind", "target"].filter((name) => byId(`keep_by-${name}`).checked);
+    if (params.keep_last !== undefined)
+      params.keep_by = ["kind", "target"].filter((name) => byId(`keep_by-${name}`).checked);
     if (this.#phases.length > 0) params.phases = [...this.#phases];
     if (!byId("leaked").checked) params.leaked = false;
     if (byId("force").checked) params.force = true;
@@ -87,7 +90,9 @@ export class Filter {
       this.#phases = has ? this.#phases.filter((phase) => !sameText(phase, value)) : [...this.#phases, value];
       this.showPhases(this.#known);
     } else if (EXCEPT.includes(field)) {
-      const lines = byId(field).value.split("\n").filter((line) => line !== "" && line !== value);
+      const lines = byId(field)
+        .value.split("\n")
+        .filter((line) => line !== "" && line !== value);
       byId(field).value = (has ? lines : [...lines, value]).join("\n");
     } else {
       byId(field).value = has ? "" : field === "older_than_ms" ? age(value) : value;
@@ -117,13 +122,15 @@ export class Filter {
     const chosen = this.#phases.filter((phase) => !phases.some((known) => sameText(known, phase)));
     const chips = byId("phases-chips");
     const focused = chips.contains(document.activeElement) ? document.activeElement.value : undefined;
-    chips.replaceChildren(...[...phases, ...chosen].map((phase) => {
-      const input = element("input", { type: "checkbox", value: phase, change: () => this.toggle("phases", phase) });
-      input.checked = this.has("phases", phase);
-      // The form hears of the phase by `toggle`.
-      input.addEventListener("input", (event) => event.stopPropagation());
-      return element("label", { class: "chip" }, input, element("bdi", {}, named(phase)));
-    }));
+    chips.replaceChildren(
+      ...[...phases, ...chosen].map((phase) => {
+        const input = element("input", { type: "checkbox", value: phase, change: () => this.toggle("phases", phase) });
+        input.checked = this.has("phases", phase);
+        // The form hears of the phase by `toggle`.
+        input.addEventListener("input", (event) => event.stopPropagation());
+        return element("label", { class: "chip" }, input, element("bdi", {}, named(phase)));
+      }),
+    );
     if (focused !== undefined) [...chips.querySelectorAll("input")].find((input) => input.value === focused)?.focus();
   }
 
@@ -151,7 +158,12 @@ export class Filter {
 
   #clear() {
     for (const name of [...TAGS, ...MORE, "older_than_ms", "before_ms"]) byId(name).value = "";
-    for (const [name, checked] of [["leaked", true], ["force", false], ["keep_by-kind", true], ["keep_by-target", false]]) {
+    for (const [name, checked] of [
+      ["leaked", true],
+      ["force", false],
+      ["keep_by-kind", true],
+      ["keep_by-target", false],
+    ]) {
       byId(name).checked = checked;
     }
     this.#phases = [];

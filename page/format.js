@@ -2,7 +2,7 @@
 //
 // Everything here is pure: text in, text out.
 
-/** Characters that do not show as themselves, or that change how others are shown: see `is_hidden` in src/cli/text.rs. */
+/** Characters that do not show as themselves, or change how others are shown: `is_hidden` in src/cli/text.rs. */
 const HIDDEN =
   /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}\p{Grapheme_Extend}\u115f\u1160\u3164\uffa0\u2800]|(?! )\p{Zs}/gu;
 /** The most characters of a name or an error. */

@@ -1,7 +1,7 @@
 // The page's course: sign in, look, preview while the filter changes, delete what the preview showed, look again.
 //
-// The button that deletes is enabled only while the preview is of the filter as it stands. It sends the preview's plan, so
-// that exactly what was shown goes, or nothing.
+// The button that deletes is enabled only while the preview is of the filter as it stands. It sends the preview's plan,
+// so that exactly what was shown goes, or nothing.
 
 import { Batches } from "./batches.js";
 import { byId, clear, notice, say } from "./dom.js";
@@ -11,7 +11,17 @@ import { ReportView } from "./report.js";
 import * as rpc from "./rpc.js";
 import { Reclaim, showStore } from "./store.js";
 import { TOP, UsageView, usageInWords } from "./usage.js";
-import { JOBS_KEPT, batchesThatFollow, errorInWords, filterInWords, whatIsMissing, whatWent } from "./words.js";
+import {
+  batchesThatFollow,
+  differences,
+  errorInWords,
+  filterInWords,
+  isGone,
+  whatIsGone,
+  whatIsLeft,
+  whatIsMissing,
+  whatWent,
+} from "./words.js";
 
 /** The most ids, and entries of every other list, that a report names. */
 const MAX_IDS = 200;
@@ -34,6 +44,8 @@ let shown = null;
 let run = null;
 /** The batches that went with the filter as it stands. */
 let batches = null;
+/** A batch whose answer was lost; null once a preview of the same filter has told what became of it. */
+let unanswered = null;
 /** The usage of all of codescaler's jobs, once it is known. */
 let all = null;
 
@@ -68,7 +80,8 @@ function connected() {
 
 function disconnected(error) {
   if (attempts === 0) {
-    const title = error.kind === "unreachable" ? "The page’s server can’t be reached" : "The gateway, or hero_proc behind it, can’t be reached";
+    const who = error.kind === "unreachable" ? "The page’s server" : "The gateway, or hero_proc behind it,";
+    const title = `${who} can’t be reached`;
     notice("connection-notice", title, errorInWords(error), () => refresh());
   }
   state("Not connected", "bad");
@@ -84,9 +97,13 @@ function state(text, mood) {
 
 function signedOut(error) {
   state("Not signed in", "bad");
-  const again = "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
+  const again =
+    "Start “hero_proc_cleanup page” again, and open the link that it prints: each link works once, in one tab.";
   const told = {
-    link_used: ["This link does not work any more", `${again} If it was not you who used this one, end that command first.`],
+    link_used: [
+      "This link has already been used, or is not whole",
+      `${again} If it was not you who used it, end that command first.`,
+    ],
     signed_out: rpc.hasToken()
       ? ["This tab’s session has ended", again]
       : ["This tab is not signed in", `${again} On a dashboard, sign in there as an admin, and load this page again.`],
@@ -115,7 +132,9 @@ async function refresh() {
   try {
     await rpc.signIn();
   } catch (error) {
-    return error.kind === "link_used" ? signedOut(error) : disconnected(new rpc.CallError("unreachable", error.message));
+    return error.kind === "link_used"
+      ? signedOut(error)
+      : disconnected(new rpc.CallError("unreachable", error.message));
   }
   byId("content").hidden = false;
   await look();
@@ -134,6 +153,7 @@ async function look() {
 function changed() {
   stale();
   batches = null;
+  unanswered = null;
   byId("auto").checked = false;
   usageView.press();
   clearTimeout(debounce);
@@ -163,17 +183,23 @@ async function lookAtPreview() {
   const looking = new AbortController();
   previewing = looking;
   try {
-    const report = await ask("jobs.cleanup", { ...params, max_ids: MAX_IDS, dry_run: true }, { signal: looking.signal });
+    const report = await ask(
+      "jobs.cleanup",
+      { ...params, max_ids: MAX_IDS, dry_run: true },
+      { signal: looking.signal },
+    );
     if (looking.signal.aborted) return null;
     preview = { params, report };
     shown = preview;
     clear("preview-notice");
     showPreview();
+    if (unanswered !== null) showUnanswered(report);
     return report;
   } catch (error) {
     if (error.name === "AbortError") return null;
     say("preview-state", "No preview");
     failed(error, "There is no preview");
+    if (unanswered !== null) showUnanswered(null);
     return null;
   }
 }
@@ -186,8 +212,8 @@ function showPreview() {
   usageView.timeline.mark(report.cutoff_ms);
   showWords();
   showButton();
-  const goes = `${number(report.jobs_planned, "job")} and ${number(report.actions_planned, "action")} would go, ${bytes(report.bytes_planned)}.`;
-  announce(`Preview: ${goes}`);
+  const [jobs, actions] = [number(report.jobs_planned, "job"), number(report.actions_planned, "action")];
+  announce(`Preview: ${jobs} and ${actions} would go, ${bytes(report.bytes_planned)}.`);
 }
 
 function showWords() {
@@ -222,7 +248,8 @@ async function lookAtUsage() {
     if (error.name === "AbortError") return;
     say("usage-state", "Not known");
     // A problem of a field is said beside it, by the preview.
-    if (!error.data?.param && !rpc.isOfConnection(error)) notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
+    if (error.data?.param || rpc.isOfConnection(error)) return;
+    notice("usage-notice", "Nobody knows what is there", errorInWords(error), () => lookAtUsage());
   }
 }
 
@@ -254,10 +281,13 @@ function showButton() {
   const button = byId("delete");
   const report = (preview ?? shown)?.report;
   const goes = report && (report.jobs_planned > 0 || report.actions_planned > 0);
-  const force = (preview ?? shown)?.params.force;
+  const force = (preview ?? shown)?.params.force && report.jobs_planned > 0;
   if (goes) {
-    const what = report.jobs_planned > 0 ? number(report.jobs_planned, "job") : number(report.actions_planned, "action");
-    say("delete", `${force ? "Stop and delete" : "Delete"} ${batches && report.jobs_planned > 0 ? "the next " : ""}${what} · ${bytes(report.bytes_planned)}`);
+    const what =
+      report.jobs_planned > 0 ? number(report.jobs_planned, "job") : number(report.actions_planned, "action");
+    const verb = force ? "Stop and delete" : "Delete";
+    const next = batches !== null && report.jobs_planned > 0 ? "the next " : "";
+    say("delete", `${verb} ${next}${what} · ${bytes(report.bytes_planned)}`);
   } else {
     say("delete", report ? "Nothing to delete" : "Delete");
   }
@@ -304,13 +334,15 @@ async function begin() {
       }
     }
   } catch (thrown) {
-    error = thrown instanceof rpc.CallError ? thrown : new rpc.CallError("outcome_unknown", `the answer can't be read: ${thrown.message}`);
+    const unread = () => new rpc.CallError("outcome_unknown", `the answer can't be read: ${thrown.message}`);
+    error = thrown instanceof rpc.CallError ? thrown : unread();
   }
   ended();
   if (batches.calls > 0) finish(error === null ? follows : "failed");
   else batches = null;
   if (error === null) return look();
   await explain(error, before);
+  byId("preview-notice").focus();
   await lookAtUsage();
 }
 
@@ -329,7 +361,8 @@ function progress(most) {
   const deleted = sum?.jobs_deleted ?? 0;
   byId("progress").max = Math.max(most, 1);
   byId("progress").value = deleted;
-  say("run-says", sum === null ? "The first batch is being deleted." : `${count(deleted)} of ${number(most, "job")} deleted; the next batch is being deleted.`);
+  const done = sum === null ? "The first batch" : `${count(deleted)} of ${number(most, "job")} deleted; the next batch`;
+  say("run-says", `${done} is being deleted.`);
 }
 
 /** Shows the sum of the batches, and why it ended. */
@@ -342,8 +375,11 @@ function finish(follows) {
   const ends = {
     again: `${left} left for the next batch.`,
     stuck: `${left} left, and none of them could go.`,
-    failed: "The last batch is not among them: see below.",
-    done: sum.errors.length > 0 ? "Some jobs stay that should have gone: the errors say why." : "Nothing that was asked for is left.",
+    failed: "The last batch is not among them: see above.",
+    done:
+      sum.errors.length > 0
+        ? "Some jobs stay that should have gone: the errors say why."
+        : "Nothing that was asked for is left.",
   };
   byId("outcome").hidden = false;
   byId("outcome").dataset.mood = follows === "done" && sum.errors.length === 0 ? "good" : "warn";
@@ -353,73 +389,39 @@ function finish(follows) {
   byId("outcome-title").focus();
 }
 
+/** Says that a batch was not answered, and, once there is a preview `now`, what became of the batch. */
+function showUnanswered(now) {
+  const { report, left, message } = unanswered;
+  let help = "The next preview tells whether it was.";
+  if (now !== null) {
+    help = report ? whatIsGone(report, now) : whatIsLeft(left, now);
+    unanswered = null;
+  }
+  notice("preview-notice", "The answer was lost: the batch may have been deleted", { message, help });
+}
+
 /** Says why a batch failed, looks again, and says what has changed or gone. */
 async function explain(error, before) {
   if (error.kind === "plan_changed") {
-    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", { message: "Looking again." });
+    notice("preview-notice", "The jobs have changed since the preview: nothing was deleted", {
+      message: "Looking again.",
+    });
     const now = await lookAtPreview();
     if (now === null) return;
     const { message, help } = errorInWords(error);
     // A browser sends a call again by itself if its connection ends unanswered: the first one may have done its work.
-    const gone = listed(before.report).length > 0 && stillThere(before.report, now) === 0;
+    const gone = isGone(before.report, now);
     const title = gone
       ? "The jobs of the preview are gone: another call deleted them, or this one, if the browser had to send it twice"
       : "The jobs have changed since the preview: nothing was deleted";
     notice("preview-notice", title, { message, facts: differences(before.report, now), help });
   } else if (error.kind === "outcome_unknown") {
-    const title = "The answer was lost: the batch may have been deleted";
-    notice("preview-notice", title, { message: errorInWords(error).message, help: "Looking again." });
-    const now = await lookAtPreview();
-    if (now) notice("preview-notice", title, { message: errorInWords(error).message, help: before.report ? whatIsGone(before.report, now) : whatIsLeft(before.left, now) });
+    unanswered = { ...before, message: errorInWords(error).message };
+    await lookAtPreview();
   } else {
     await lookAtPreview();
     failed(error, batches ? "The next batch failed" : "Nothing was deleted");
   }
-}
-
-/** What two previews of the same filter differ in: `jobs that go: 12, now 10`. */
-function differences(before, now) {
-  const rows = [["jobs that go", before.jobs_planned, now.jobs_planned], ["actions that go", before.actions_planned, now.actions_planned],
-    ["jobs that match", before.jobs_matched, now.jobs_matched]];
-  for (const [name, words] of JOBS_KEPT) rows.push([`stay: ${words}`, before.jobs_kept[name], now.jobs_kept[name]]);
-  const changed = rows.filter(([, then, later]) => then !== later).map(([name, then, later]) => [name, `${count(then)}, now ${count(later)}`]);
-  const compare = (name, from, to) => {
-    const known = new Set(to.job_ids);
-    // Lists that were cut say nothing about what lies behind their end.
-    const last = to.job_ids.at(-1) ?? 0;
-    const gone = from.job_ids.filter((id) => !known.has(id) && (Number(id) < Number(last) || !to.ids_truncated));
-    if (gone.length > 0) changed.push([name, gone.slice(0, 10).join(", ") + (gone.length > 10 ? `, and ${gone.length - 10} more` : "")]);
-  };
-  compare("no longer among them", before, now);
-  compare("new among them", now, before);
-  return changed.length > 0 ? changed : [["the same numbers", "but a job or an action was set anew"]];
-}
-
-/** What the number of jobs that are left tells about a deletion whose answer was lost, and of which there was no preview. */
-function whatIsLeft(before, now) {
-  const left = now.jobs_planned + now.jobs_kept.over_limit;
-  const numbers = `Looked again: ${number(before, "job was", "jobs were")} left before this batch, and ${count(left)} would go now.`;
-  return `${numbers} ${left < before ? "It was deleted." : "It was not deleted, unless it still runs: refresh before you try again."}`;
-}
-
-/** The names in a preview by which it is seen whether what it showed is still there. */
-const listed = (report) => (report.job_ids.length > 0 ? report.job_ids : report.action_ids);
-
-/** How many of the names that the preview `before` listed are listed `now`. */
-function stillThere(before, now) {
-  const known = new Set(before.job_ids.length > 0 ? now.job_ids : now.action_ids);
-  return listed(before).filter((name) => known.has(name)).length;
-}
-
-/** What two previews tell about a deletion between them whose answer was lost. It went whole, or not at all. */
-function whatIsGone(before, now) {
-  const [then, still] = [listed(before).length, stillThere(before, now)];
-  const what = `the ${count(then)} ${before.job_ids.length > 0 ? "jobs" : "actions"} that the preview listed`;
-  if (still === 0) return `Looked again: none of ${what} is there any more. The batch was deleted.`;
-  if (still === then) {
-    return `Looked again: all of ${what} are still there. The batch was not deleted, unless it still runs: refresh before you try again.`;
-  }
-  return `Looked again: ${count(still)} of ${what} are still there. The batch was not deleted, but the store has changed since.`;
 }
 
 // --- The beginning

@@ -32,15 +32,26 @@ export class ReportView {
       jobs: list("Jobs", (id) => element("li", { class: "id" }, String(id)), 5 * PAGE),
       actions: list("Actions"),
       kept: list("Actions that stay", ({ action_id: name, reason, by }) =>
-        element("li", {}, element("bdi", {}, excerpt(name)),
-          element("span", { class: "muted" }, `because of ${actionReason(reason)}${by ? `: ${excerpt(by)}` : ""}`))),
+        element(
+          "li",
+          {},
+          element("bdi", {}, excerpt(name)),
+          element("span", { class: "muted" }, `because of ${actionReason(reason)}${by ? `: ${excerpt(by)}` : ""}`),
+        ),
+      ),
       dependents: list("Rows of other tables", ([table, rows]) =>
-        element("li", {}, `${number(rows, "row")} of table `, element("bdi", {}, excerpt(table)))),
+        element("li", {}, `${number(rows, "row")} of table `, element("bdi", {}, excerpt(table))),
+      ),
       asked: list("Understood as"),
     };
     const title = element("h3", {}, "Why the others stay");
-    this.details.append(title, this.#reasons, this.#nothing, this.#facts,
-      ...Object.values(this.#lists).map((part) => part.details));
+    this.details.append(
+      title,
+      this.#reasons,
+      this.#nothing,
+      this.#facts,
+      ...Object.values(this.#lists).map((part) => part.details),
+    );
     this.show(null);
   }
 
@@ -50,16 +61,40 @@ export class ReportView {
     const figure = (name, figure, under) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, figure), element("dd", { class: "muted" }, under));
     this.figures.replaceChildren(
-      figure(goes ? "jobs deleted" : "jobs go", report ? count(report.jobs_planned) : "–", report ? `of ${count(report.jobs_matched)} that match` : " "),
-      figure(goes ? "actions deleted" : "actions go", report ? count(report.actions_planned) : "–",
-        report?.actions_leaked > 0 ? `${count(report.actions_leaked)} that no job refers to` : report ? "all of these jobs" : " "),
-      figure("in their rows", report ? bytes(report.bytes_planned) : "–", goes ? `${bytes(report.bytes_freed)} freed in the file` : "text and blobs"),
+      figure(
+        goes ? "jobs deleted" : "jobs go",
+        report ? count(report.jobs_planned) : "–",
+        report ? `of ${count(report.jobs_matched)} that match` : " ",
+      ),
+      figure(
+        goes ? "actions deleted" : "actions go",
+        report ? count(report.actions_planned) : "–",
+        report?.actions_leaked > 0
+          ? `${count(report.actions_leaked)} that no job refers to`
+          : report?.actions_planned > 0
+            ? "all of these jobs"
+            : " ",
+      ),
+      figure(
+        "in their rows",
+        report ? bytes(report.bytes_planned) : "–",
+        goes ? `${bytes(report.bytes_freed)} freed in the file` : "text and blobs",
+      ),
     );
     if (!report) return;
     const kept = JOBS_KEPT.filter(([name]) => report.jobs_kept[name] > 0);
-    this.#reasons.replaceChildren(...kept.map(([name, words, rule]) =>
-      element("div", {}, element("dt", {}, words, element("span", { class: "muted" }, rule)), element("dd", {}, count(report.jobs_kept[name])))));
-    this.#nothing.textContent = kept.length > 0 ? "" : report.jobs_matched > 0 ? "No other job matches." : "No job matches.";
+    this.#reasons.replaceChildren(
+      ...kept.map(([name, words, rule]) =>
+        element(
+          "div",
+          {},
+          element("dt", {}, words, element("span", { class: "muted" }, rule)),
+          element("dd", {}, count(report.jobs_kept[name])),
+        ),
+      ),
+    );
+    this.#nothing.textContent =
+      kept.length > 0 ? "" : report.jobs_matched > 0 ? "No other job matches." : "No job matches.";
     this.#facts.textContent = facts(report);
     const would = goes ? "that went" : "that go";
     this.#list("errors", report.errors, report.errors.length, "Errors", maxIds);
@@ -72,8 +107,8 @@ export class ReportView {
   }
 
   /**
-   * Shows a list of `all` entries of which `entries` are known, or hides it if there are none. With `most` entries there may
-   * be more that nobody has counted.
+   * Shows a list of `all` entries of which `entries` are known, or hides it if there are none. With `most` entries there
+   * may be more that nobody has counted.
    */
   #list(name, entries, all, title, most) {
     const { paged, heading, details } = this.#lists[name];
@@ -87,7 +122,8 @@ export class ReportView {
 /** The cut-off, and what the call took. */
 function facts(report) {
   const parts = [];
-  if (report.cutoff_ms !== null) parts.push(`Only jobs created and ended by ${moment(report.cutoff_ms)}, and actions set by then.`);
+  if (report.cutoff_ms !== null)
+    parts.push(`Only jobs created and ended by ${moment(report.cutoff_ms)}, and actions set by then.`);
   if (report.dry_run) parts.push(`Looked in ${span(report.duration_ms)}: nothing was deleted or locked.`);
   else parts.push(`In ${span(report.duration_ms)}, with the store’s write lock held for ${span(report.lock_ms)}.`);
   return parts.join(" ");

@@ -13,7 +13,8 @@ export class CallError extends Error {
 }
 
 /** Whether an error is one of the way to hero_proc, or of this tab's session: the page says so once, at its top. */
-export const isOfConnection = (error) => ["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind);
+export const isOfConnection = (error) =>
+  ["signed_out", "link_used", "unreachable", "upstream_unreachable"].includes(error.kind);
 
 const TOKEN = "hero_proc_cleanup.token";
 /** Where the browser lets pages keep nothing, the token lives as long as the page. */
@@ -52,7 +53,8 @@ export async function signIn() {
   const secret = secretOfLink();
   if (secret === null) return;
   const answer = await send("./session", { secret }, {});
-  if (answer.status !== 403 && !answer.ok) throw new CallError("unreachable", `the page's server answered ${answer.status}`);
+  if (answer.status !== 403 && !answer.ok)
+    throw new CallError("unreachable", `the page's server answered ${answer.status}`);
   history.replaceState(null, "", location.pathname + location.search);
   if (answer.status === 403) throw new CallError("link_used", "this link has already been used");
   keepToken((await answer.json()).token);

@@ -69,8 +69,14 @@ export class Reclaim {
     say("reclaim-says", "Giving space back: hero_proc can’t write meanwhile.");
     try {
       const done = await this.#ask("jobs.reclaim", params, { changes: true });
-      const took = done.lock_ms === null ? "" : `In ${span(done.duration_ms)}, with the write lock held for ${span(done.lock_ms)}.`;
-      notice("reclaim-notice", done.outcome === "skipped" ? "Nothing was done" : "Space was given back", { message: `${words(done)} ${took}`, calm: true });
+      const took =
+        done.lock_ms === null
+          ? ""
+          : `In ${span(done.duration_ms)}, with the write lock held for ${span(done.lock_ms)}.`;
+      notice("reclaim-notice", done.outcome === "skipped" ? "Nothing was done" : "Space was given back", {
+        message: `${words(done)} ${took}`,
+        calm: true,
+      });
     } catch (error) {
       this.#failed(error, "Space was not given back");
     }
@@ -86,7 +92,10 @@ export class Reclaim {
   #show(would) {
     const gives = Math.max(would.file_bytes_before - would.file_bytes_after, 0);
     const can = would.outcome !== "skipped";
-    const lock = would.expected_lock_ms === null ? "" : ` Giving it back would hold the write lock for about ${would.expected_lock_ms.toFixed(0)} ms.`;
+    const lock =
+      would.expected_lock_ms === null
+        ? ""
+        : ` Giving it back would hold the write lock for about ${would.expected_lock_ms.toFixed(0)} ms.`;
     say("reclaim-says", words(would) + lock);
     say("reclaim-button", can && gives > 0 ? `Give ${bytes(gives)} back` : "Give it back");
     byId("reclaim-button").disabled = !can;
@@ -131,8 +140,13 @@ export class Reclaim {
 function words(reclaimed) {
   const { dry_run: dry, outcome, reason } = reclaimed;
   const [before, after] = [bytes(reclaimed.file_bytes_before), bytes(reclaimed.file_bytes_after)];
-  let text = dry ? `The file would stay ${before} long: ${reclaimReason(reason)}.` : `The file stays ${before} long: ${reclaimReason(reason)}.`;
-  if (outcome === "done") text = dry ? `The file would be about ${after} long; now: ${before}.` : `The file is now ${after} long; before: ${before}.`;
+  let text = dry
+    ? `The file would stay ${before} long: ${reclaimReason(reason)}.`
+    : `The file stays ${before} long: ${reclaimReason(reason)}.`;
+  if (outcome === "done")
+    text = dry
+      ? `The file would be about ${after} long; now: ${before}.`
+      : `The file is now ${after} long; before: ${before}.`;
   if (outcome === "partly") text = `The file is now ${after} long; before: ${before}. ${reclaimReason(reason)}.`;
   if (reclaimed.wal_bytes_after > 0 && !dry) text += ` Its WAL has ${bytes(reclaimed.wal_bytes_after)}.`;
   if (reason === "disk_too_full") {

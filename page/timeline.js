@@ -18,7 +18,9 @@ export function bars(byDay) {
   const [first, last] = [Math.min(...moments), Math.max(...moments)];
   const days = Math.ceil(((last - first) / DAY_MS + 1) / BARS);
   const all = Array.from({ length: Math.floor((last - first) / (days * DAY_MS)) + 1 }, (_, index) => ({
-    from_ms: first + index * days * DAY_MS, jobs: 0, bytes: 0,
+    from_ms: first + index * days * DAY_MS,
+    jobs: 0,
+    bytes: 0,
   }));
   for (const entry of byDay) {
     const bar = all[Math.floor((entry.day_ms - first) / (days * DAY_MS))];
@@ -33,22 +35,51 @@ export class Timeline {
   #days = 1;
   #cutoff = null;
   #svg = svg("svg", { preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" });
-  #range = element("input", { type: "range", min: "0", max: "0", value: "0", step: "1", "aria-label": "Day of creation", disabled: true });
+  #range = element("input", {
+    type: "range",
+    min: "0",
+    max: "0",
+    value: "0",
+    step: "1",
+    "aria-label": "Day of creation",
+    disabled: true,
+  });
   #shown = element("p", { class: "readout" }, "–");
-  #ends = element("p", { class: "ends muted", "aria-hidden": "true" }, element("span", {}, "–"), element("span", {}, "–"));
+  #ends = element(
+    "p",
+    { class: "ends muted", "aria-hidden": "true" },
+    element("span", {}, "–"),
+    element("span", {}, "–"),
+  );
   #use = element("button", { type: "button", class: "quiet", disabled: true }, "Only older ones");
 
   /** `before` is called with a day that is to be the cut-off. */
   constructor(place, before) {
-    const head = element("div", { class: "title" }, element("h3", {}, "By day of creation"),
-      element("p", { class: "legend" }, element("span", { class: "up" }, "size, upwards"), element("span", { class: "down" }, "jobs, downwards")));
-    byId(place).append(head, element("div", { class: "drawing" }, this.#svg, this.#range), this.#ends,
-      element("div", { class: "line spread" }, this.#shown, this.#use));
+    const head = element(
+      "div",
+      { class: "title" },
+      element("h3", {}, "By day of creation"),
+      element(
+        "p",
+        { class: "legend" },
+        element("span", { class: "up" }, "size, upwards"),
+        element("span", { class: "down" }, "jobs, downwards"),
+      ),
+    );
+    byId(place).append(
+      head,
+      element("div", { class: "drawing" }, this.#svg, this.#range),
+      this.#ends,
+      element("div", { class: "line spread" }, this.#shown, this.#use),
+    );
     this.#range.addEventListener("input", () => this.#point(this.#range.valueAsNumber));
     // The pointer chooses the bar under it, which the range's own arithmetic may miss by one.
     const at = (event) => {
       const { left, width } = this.#range.getBoundingClientRect();
-      return Math.min(Math.max(Math.floor(((event.clientX - left) / width) * this.#bars.length), 0), this.#bars.length - 1);
+      return Math.min(
+        Math.max(Math.floor(((event.clientX - left) / width) * this.#bars.length), 0),
+        this.#bars.length - 1,
+      );
     };
     const choose = (event) => {
       if (this.#range.disabled || (event.type === "pointermove" && event.buttons === 0)) return;
@@ -100,7 +131,9 @@ export class Timeline {
     this.#svg.setAttribute("viewBox", `0 0 ${Math.max(this.#bars.length, 1)} ${UP + DOWN}`);
     this.#svg.replaceChildren(
       svg("rect", { class: "cursor", x: "-2", y: "0", width: "1", height: String(UP + DOWN) }),
-      ...Object.entries(paths).filter(([, d]) => d !== "").map(([name, d]) => svg("path", { class: name, d })),
+      ...Object.entries(paths)
+        .filter(([, d]) => d !== "")
+        .map(([name, d]) => svg("path", { class: name, d })),
     );
     if (this.#bars.length > 0) this.#point(this.#range.valueAsNumber);
   }

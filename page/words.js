@@ -53,7 +53,8 @@ export function reclaimReason(reason) {
 export function jobsAndActions(jobs, actions, leaked) {
   const own = Math.max(actions - leaked, 0);
   const words = [];
-  if (jobs > 0 && own > 0) words.push(`${number(jobs, "job")} and ${jobs === 1 ? "its" : "their"} ${number(own, "action")}`);
+  if (jobs > 0 && own > 0)
+    words.push(`${number(jobs, "job")} and ${jobs === 1 ? "its" : "their"} ${number(own, "action")}`);
   else if (jobs > 0) words.push(number(jobs, "job"));
   else if (own > 0) words.push(number(own, "action"));
   if (leaked > 0) words.push(`${number(leaked, "action")} that no job refers to`);
@@ -76,12 +77,20 @@ export function batchesThatFollow(report) {
   return `${batches === 1 ? "1 more batch" : `About ${count(batches)} more batches`} would follow, with ${number(left, "job")}.`;
 }
 
-const list = (names, last) => names.map((name) => named(name)).join(", ").replace(/, ([^,]*)$/, ` ${last} $1`);
+const list = (names, last) =>
+  names
+    .map((name) => named(name))
+    .join(", ")
+    .replace(/, ([^,]*)$/, ` ${last} $1`);
 
 /** The params of a cleanup read aloud. Who reads "all" knows that no filter bounds what goes. */
 export function filterInWords(params) {
   const { kind, target, actor, phases, force, keep_last: last } = params;
-  const of = [kind && `of kind ${excerpt(kind)}`, target && `with target ${excerpt(target)}`, actor && `of actor ${excerpt(actor)}`];
+  const of = [
+    kind && `of kind ${excerpt(kind)}`,
+    target && `with target ${excerpt(target)}`,
+    actor && `of actor ${excerpt(actor)}`,
+  ];
   const tags = of.filter(Boolean).join(", ");
   const parts = [`${tags ? "Codescaler" : "All of codescaler"}’s ${force ? "jobs" : "finished jobs"}`];
   if (tags) parts[0] += ` ${tags}`;
@@ -91,7 +100,11 @@ export function filterInWords(params) {
   if (phases) parts.push(`in phase ${list(phases, "or")}`);
   let text = `${parts.join(", ")}.`;
   const stay = [];
-  for (const [name, words] of [["except_kind", "kind"], ["except_target", "target"], ["except_actor", "actor"]]) {
+  for (const [name, words] of [
+    ["except_kind", "kind"],
+    ["except_target", "target"],
+    ["except_actor", "actor"],
+  ]) {
     if (params[name]) stay.push(`those of ${words} ${list(params[name], "and")}`);
   }
   if (last) stay.push(`the last ${count(last)} of each group`);
@@ -112,15 +125,76 @@ export function whatIsMissing(params, usage, top) {
   return "No job has all of this.";
 }
 
+/** What two previews of the same filter differ in: `jobs that go`, and `12, now 10`. */
+export function differences(before, now) {
+  const rows = [
+    ["jobs that go", before.jobs_planned, now.jobs_planned],
+    ["actions that go", before.actions_planned, now.actions_planned],
+    ["jobs that match", before.jobs_matched, now.jobs_matched],
+  ];
+  for (const [name, words] of JOBS_KEPT) rows.push([`stay: ${words}`, before.jobs_kept[name], now.jobs_kept[name]]);
+  const changed = rows
+    .filter(([, then, later]) => then !== later)
+    .map(([name, then, later]) => [name, `${count(then)}, now ${count(later)}`]);
+  const compare = (name, from, to) => {
+    const known = new Set(to.job_ids);
+    // Lists that were cut say nothing about what lies behind their end.
+    const last = to.job_ids.at(-1) ?? 0;
+    const gone = from.job_ids.filter((id) => !known.has(id) && (Number(id) < Number(last) || !to.ids_truncated));
+    const more = gone.length > 10 ? `, and ${gone.length - 10} more` : "";
+    if (gone.length > 0) changed.push([name, gone.slice(0, 10).join(", ") + more]);
+  };
+  compare("no longer among them", before, now);
+  compare("new among them", now, before);
+  return changed.length > 0 ? changed : [["in the same numbers", "a job or an action was set anew"]];
+}
+
+/** What the number of jobs that are left tells about a deletion without a preview, whose answer was lost. */
+export function whatIsLeft(before, now) {
+  const left = now.jobs_planned + now.jobs_kept.over_limit;
+  const then = `${number(before, "job was", "jobs were")} left before this batch`;
+  return `Looked again: ${then}, and ${count(left)} would go now. ${left < before ? "It was deleted." : `It was not deleted, ${UNLESS_IT_RUNS}.`}`;
+}
+
+/** The names in a preview by which it is seen whether what it showed is still there. */
+const listed = (report) => (report.job_ids.length > 0 ? report.job_ids : report.action_ids);
+
+/** How many of the names that the preview `before` listed are listed `now`. */
+function stillThere(before, now) {
+  const known = new Set(before.job_ids.length > 0 ? now.job_ids : now.action_ids);
+  return listed(before).filter((name) => known.has(name)).length;
+}
+
+/** Whether none of what the preview `before` listed is listed `now`. */
+export const isGone = (before, now) => listed(before).length > 0 && stillThere(before, now) === 0;
+
+/** What two previews tell about a deletion between them whose answer was lost. It went whole, or not at all. */
+export function whatIsGone(before, now) {
+  const [then, still] = [listed(before).length, stillThere(before, now)];
+  const what = `the ${count(then)} ${before.job_ids.length > 0 ? "jobs" : "actions"} that the preview listed`;
+  if (still === 0) return `Looked again: none of ${what} is there any more. The batch was deleted.`;
+  if (still === then) {
+    return `Looked again: all of ${what} are still there. The batch was not deleted, ${UNLESS_IT_RUNS}.`;
+  }
+  return (
+    `Looked again: ${count(still)} of ${what} are still there. ` +
+    "The batch was not deleted, but the store has changed since."
+  );
+}
+
+const UNLESS_IT_RUNS = "unless it still runs: refresh before you try again";
+
 /** What the reader of an error can do, by its kind. */
 const HELP = {
   plan_changed: "The preview below shows what would go now.",
   store_busy: "Somebody else writes to the store. Try again in a moment.",
-  not_admin: "The gateway knows its admins by their user: ask the operator of this node to start it with --admin and yours.",
+  not_admin:
+    "The gateway knows its admins by their user: ask the operator of this node to start it with --admin and yours.",
   force_unavailable: "Untick “Also jobs that have not finished”.",
   disk_full: "A smaller limit needs less room: it stands under “More filters”.",
   upstream_unreachable: "This page tries again by itself.",
-  unreachable: "Nothing answers at this page's address. Is the command that serves it still running? This page tries again by itself.",
+  unreachable:
+    "Nothing answers at this page's address. Is the command that serves it still running? This page tries again by itself.",
 };
 
 /** An error in the command's words: what went wrong, what its data adds, and what may help. */
