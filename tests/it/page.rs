@@ -162,13 +162,6 @@ fn the_files_are_served_as_they_are_and_nothing_else_is() {
     }
 }
 
-/// What a page sends at first: `docs/page.md` says that it is little.
-#[test]
-fn the_files_are_small() {
-    let bytes: usize = FILES.iter().map(|file| file.bytes.len()).sum();
-    assert!(bytes <= 100_000, "{bytes}");
-}
-
 /// Nothing in the files leads to another host, and each address is relative.
 #[test]
 fn the_files_name_nothing_outside() {

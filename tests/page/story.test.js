@@ -1,6 +1,8 @@
 // From the link to an empty store, and everything that can come in between.
 
 import assert from "node:assert/strict";
+import { chmodSync, chownSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { after, describe, test } from "node:test";
 
 import { Hero, browser, job, many, open, previewed, tab } from "./support.js";
@@ -167,6 +169,41 @@ story("a gateway that is gone is told, and comes back by itself", many(20), asyn
   assert.ok(hero.count("jobs") < jobs);
 });
 
+story("a call whose answer is lost is sent once, and what became of it is looked up", many(40), async (page, hero) => {
+  // In front of the page's server, as `ssh -L` is: it passes a deletion on, and ends the connection instead of answering.
+  const port = Number(new URL(hero.base).port);
+  let deletions = 0;
+  const tunnel = createServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    near.on("error", () => far.destroy());
+    far.on("error", () => near.destroy());
+    let lost = false;
+    near.on("data", (bytes) => {
+      if (bytes.includes("expect_plan")) {
+        deletions += 1;
+        lost = true;
+      }
+      far.write(bytes);
+    });
+    far.on("data", (bytes) => (lost ? near.destroy() : near.write(bytes)));
+    far.on("close", () => near.end());
+  }).listen(0, "127.0.0.1");
+  await new Promise((listens) => tunnel.once("listening", listens));
+  const direct = hero.base;
+  hero.base = `http://127.0.0.1:${tunnel.address().port}/`;
+  hero.link = hero.link.replace(direct, hero.base);
+  await open(page, hero);
+  await page.locator("#clear").click();
+  await page.locator("#delete:enabled", { hasText: "Delete 38 jobs" }).waitFor();
+  await previewed(page);
+  await page.locator("#delete").click();
+  await page.locator("#preview-notice .notice", { hasText: /The batch was deleted/ }).waitFor();
+  assert.match(await text(page, "#preview-notice"), /answer was lost/);
+  assert.equal(deletions, 1);
+  assert.equal(hero.count("jobs"), 2);
+  tunnel.close();
+});
+
 story("a page whose server has ended says so", many(20), async (page, hero) => {
   await open(page, hero);
   await hero.page.end("SIGINT");
@@ -223,9 +260,7 @@ describe("whoever is no admin", { skip: process.getuid() === 0 ? false : "needs 
   test("sees that, and nothing else", async () => {
     const hero = new Hero();
     after(() => hero.end());
-    const { chmodSync, chownSync } = await import("node:fs");
-    hero.write(`PRAGMA journal_mode = wal;`);
-    hero.write((await import("node:fs")).readFileSync(new URL("../../schema/hero_proc.sql", import.meta.url), "utf8") + many(20));
+    hero.make(many(20));
     chmodSync(hero.directory, 0o755);
     await hero.serve();
     await hero.startGateway();

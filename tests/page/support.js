@@ -61,11 +61,16 @@ export class Hero {
   /** A store with the tables of hero_proc's newest layout, and what `sql` adds, in front of which everything runs. */
   static async with(sql, { serve = [], ...options } = {}) {
     const hero = new Hero();
-    hero.write(`PRAGMA journal_mode = wal; ${SCHEMA}; BEGIN; ${sql}; COMMIT;`);
+    hero.make(sql);
     await hero.serve(...serve);
     await hero.startGateway();
     await hero.startPage(options);
     return hero;
+  }
+
+  /** Makes the store. */
+  make(sql) {
+    this.write(`PRAGMA journal_mode = wal; ${SCHEMA}; BEGIN; ${sql}; COMMIT;`);
   }
 
   async serve(...args) {
