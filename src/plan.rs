@@ -58,6 +58,9 @@
 //! tells once the lock is held. Between lock and commit nobody else writes. So a job or a reference that was created,
 //! changed or removed at any time is either seen by that decision or comes after the commit.
 //!
+//! The decision under the lock may read less than the one before ([`seen`]): other writers wait for it. It still reads whole
+//! whatever goes, and whatever could keep that from going.
+//!
 //! A reference that comes after the commit can miss its action only if its creator has set the action before: setting is an
 //! upsert, so a creator that sets the action later makes it anew. An action that was set less than the grace ago stays
 //! (condition 7), so a creator is safe if its second step follows the first within the grace. An action that somebody set

@@ -104,14 +104,19 @@ fn is_followed_by_nothing(json: &[u8]) -> bool {
     }
 }
 
-/// The places of the quotes in `json`.
+/// The places of the quotes in `json` that are not behind a backslash, as those of a script are.
 fn quotes(json: &[u8]) -> impl Iterator<Item = usize> {
-    let chunk = 64;
-    // Most chunks hold none, and the compiler looks for one in all bytes of a chunk at once.
-    let any = |bytes: &&[u8]| bytes.iter().fold(false, |any, byte| any | (*byte == b'"'));
-    let hits = (0..).step_by(chunk).zip(json.chunks(chunk)).filter(move |(_, bytes)| any(bytes));
-    hits.flat_map(|(start, bytes)| {
-        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(move |(place, _)| start + place)
+    const CHUNK: usize = 64;
+    let is_one = |(before, byte): (&u8, &u8)| (*byte == b'"') & (*before != b'\\');
+    // Most chunks hold none, and the compiler looks at all bytes of a chunk at once.
+    let places = (1..json.len()).step_by(CHUNK).filter(move |start| {
+        let chunks = json[start - 1..].first_chunk::<CHUNK>().zip(json[*start..].first_chunk::<CHUNK>());
+        chunks.is_none_or(|(before, bytes)| before.iter().zip(bytes).fold(false, |any, two| any | is_one(two)))
+    });
+    places.flat_map(move |start| {
+        let end = json.len().min(start + CHUNK);
+        let twos = (start..).zip(json[start - 1..end - 1].iter().zip(&json[start..end]));
+        twos.filter(move |(_, two)| is_one(*two)).map(|(place, _)| place)
     })
 }
 

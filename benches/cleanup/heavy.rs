@@ -146,7 +146,9 @@ fn weighed(store: &Path, params: &Value) -> (f64, f64) {
         for (table, to) in [("jobs", last), ("actions", i64::MAX)] {
             let mut columns = connection.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
             let columns: Vec<String> = columns.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-            let weight = |column: &String| format!("ifnull(octet_length({column}), 0)");
+            let weight = |column: &String| {
+                format!("CASE WHEN typeof({column}) IN ('text', 'blob') THEN octet_length({column}) ELSE 0 END")
+            };
             let bytes =
                 if weighed { columns.iter().map(weight).collect::<Vec<_>>().join(" + ") } else { "0".to_owned() };
             let sql = format!("SELECT sum({bytes}) FROM {table} NOT INDEXED WHERE id <= {to}");
@@ -179,16 +181,10 @@ pub(crate) fn writers_worst_wait(stores: &Stores, jobs: usize) -> (f64, f64) {
     lock_beside_a_writer(stores, jobs, Like::Heavy, Indexes::Stay).1
 }
 
-/// What hosts can do for themselves: an index from which the references of jobs are read.
-pub(crate) fn migrated_lock_with_an_index(stores: &Stores, jobs: usize) -> (f64, f64) {
-    lock_beside_a_writer(stores, jobs, Like::Migrated, Indexes::OneMore).0
-}
-
 #[derive(PartialEq, Eq)]
 enum Indexes {
     Stay,
     Go,
-    OneMore,
 }
 
 /// The lock of a call beside a writer, against the same call with nobody writing and scans of what may refer to something, on
@@ -200,8 +196,6 @@ fn lock_beside_a_writer(stores: &Stores, jobs: usize, like: Like, indexes: Index
             for index in ["phase", "action", "run", "created", "archived"] {
                 execute(&store, &format!("DROP INDEX idx_jobs_{index}"));
             }
-        } else if indexes == Indexes::OneMore {
-            execute(&store, "CREATE INDEX idx_jobs_action_id ON jobs (context_name, action_id)");
         }
         store
     };

@@ -90,13 +90,12 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("heavy: bytes_planned: a dry run with | without, ms", 0, 1.1, false, heavy::bytes_planned);
     row("heavy: peak memory of a dry run | 100 MB", 0, 1.0, false, heavy::memory);
     row("heavy: lock beside a writer | alone, scans, ms", 0, 1.2, false, heavy::lock);
-    row("heavy: the same without indexes, ms", 0, 1.2, false, heavy::lock_without_indexes);
-    row("heavy: that writer's worst wait | lock_ms", 0, 1.1, false, heavy::writers_worst_wait);
+    row("heavy: the same, no indexes | alone, scans, ms", 0, 1.2, false, heavy::lock_without_indexes);
+    row("heavy: that writer's worst wait | lock_ms, ms", 0, 1.1, false, heavy::writers_worst_wait);
     row("migrated: dry run | scans, ms", 0, 0.8, false, heavy::migrated_dry_run);
     row("migrated: dry run, a cut-off | scans, ms", 0, 0.8, false, heavy::migrated_dry_run_with_a_cutoff);
     row("migrated: lock beside a writer | alone, scans, ms", 0, 1.2, false, heavy::migrated_lock);
-    row("migrated: the same without indexes, ms", 0, 1.2, false, heavy::migrated_lock_without_indexes);
-    row("migrated: the same, action_id indexed, ms", 0, 1.2, false, heavy::migrated_lock_with_an_index);
+    row("migrated: the same, no indexes | alone, scans, ms", 0, 1.2, false, heavy::migrated_lock_without_indexes);
     rows
 }
 

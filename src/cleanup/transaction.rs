@@ -5,8 +5,9 @@
 //!                  └─ others have: decide again, and meanwhile DELETE … ─ the rest ──┘
 //! ```
 //!
-//! Deciding again is the same function as deciding, and reads the whole store: other writers would wait that long for
-//! nothing but a look. So the rows of the plan are deleted meanwhile, where SQLite lets a second connection read beside the
+//! Deciding again is the same function as deciding. It looks at the whole store, if not at each row whole
+//! ([`Seen`](crate::plan::Seen)): other writers would wait that long for nothing but a look. So the rows of the plan are
+//! deleted meanwhile, where SQLite lets a second connection read beside the
 //! one that writes (WAL). The second connection begins under the lock and sees nothing that isn't committed, so it reads the
 //! store as this transaction found it. If the new decision names everything that was deleted, the rest of what it names is
 //! deleted too. If not, all is undone, and done again one after the other. Either way nothing is committed but what the last

@@ -19,13 +19,16 @@ pub(super) struct Reader<'d> {
     pub(super) keys: &'d Keys,
     /// Whether the heads of finished jobs are taken down.
     pub(super) heads: Heads,
-    /// Set once `limit` jobs may go: what a plan shows of further ones is hardly ever asked for.
-    pub(super) full: AtomicBool,
+    /// Whether jobs are weighed as they are read, for what a plan shows of those that go. It takes longer than looking up a
+    /// few that go, and what is shown of jobs beyond the limit is hardly ever asked for.
+    pub(super) weigh: AtomicBool,
 }
 
 /// The content of some rows, each taken by itself.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// The number of rows.
+    pub(super) rows: usize,
     pub(super) matching: Vec<Matching>,
     /// What the matching jobs refer to.
     pub(super) references: Vec<Reference>,
@@ -76,6 +79,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn gather(&self, batch: &mut Batch, job: &JobRow<'_>) {
+        batch.rows += 1;
         // A job that was stopped in this call is taken as it was before.
         let outcome = job.phase().and_then(outcome).filter(|_| self.criteria.stopped(job.id).is_none());
         if self.heads == Heads::Read && outcome.is_some() {

@@ -14,7 +14,7 @@ use super::choice::{Against, Applicant, Choice, Relations, choose};
 use super::groups::Groups;
 use super::job::{Batch, Matching, Reader, Shown, Stopping, Verdict, Why, judge};
 use super::references::{JobReferences, Keys, Name, Reference, each_reference};
-use super::seen::SeenJobs;
+use super::seen::{BYTES_EACH, SeenJobs};
 use super::token::Digest;
 use super::{Criteria, Reading, Stopped};
 use crate::report::JobsKept;
@@ -45,7 +45,7 @@ pub(super) struct Jobs {
     pub(super) digest: Digest,
     /// One of `ids` was not read whole.
     recalled: bool,
-    /// The jobs that were left alone, if they are to be remembered and the store has room for them.
+    /// The jobs that were left alone, if they are to be remembered.
     pub(super) seen: Option<SeenJobs>,
 }
 
@@ -57,10 +57,12 @@ pub(super) fn decide(
     reading: Reading<'_>,
 ) -> Result<Jobs, StoreError> {
     let heads = match reading {
-        Reading::Remember if snapshot.has_heads() => Heads::Read,
+        Reading::Remember if snapshot.has_heads() && snapshot.bytes()? / BYTES_EACH >= snapshot.job_count()? => {
+            Heads::Read
+        }
         Reading::Remember | Reading::Whole | Reading::Again(_) => Heads::NotAsked,
     };
-    let reader = Reader { layout: snapshot.layout(), criteria, keys, heads, full: AtomicBool::new(false) };
+    let reader = Reader { layout: snapshot.layout(), criteria, keys, heads, weigh: AtomicBool::new(true) };
     if let Reading::Again(seen) = reading {
         let mut found = Found::default();
         found.read_again(snapshot, &reader, seen)?;
@@ -81,9 +83,11 @@ pub(super) fn decide(
 #[derive(Default)]
 struct Found {
     jobs: Jobs,
+    /// The number of rows that were read whole.
+    rows: usize,
     applicants: Vec<Applicant>,
-    /// What a plan shows of the first applicants.
-    shown: Vec<Shown>,
+    /// What a plan shows of applicants, by their places; those that were not weighed are looked up if they go.
+    shown: Vec<Option<Shown>>,
     /// The applicants that have not finished, if they can be stopped.
     to_stop: HashMap<i64, Stopped>,
     /// What the matching jobs refer to, by ascending id.
@@ -96,14 +100,15 @@ impl Found {
     /// Reads all jobs.
     fn read(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<(), StoreError> {
         let mut seen = (reader.heads == Heads::Read).then(SeenJobs::default);
-        let bytes = snapshot.bytes()?;
         let gather = |batch: &mut Batch, job: JobRow<'_>| {
             reader.gather(batch, &job);
             Ok(())
         };
-        let weighed = || !reader.full.load(Relaxed);
-        snapshot.jobs((reader.times(), reader.heads), weighed, gather, |mut batch| {
-            seen.take_if(|seen| !seen.add(std::mem::take(&mut batch.heads), &batch.matching, bytes));
+        let weigh = || reader.weigh.load(Relaxed);
+        snapshot.jobs((reader.times(), reader.heads), weigh, gather, |mut batch| {
+            if let Some(seen) = &mut seen {
+                seen.add(std::mem::take(&mut batch.heads), &batch.matching);
+            }
             self.add(snapshot, reader, batch)
         })?;
         self.jobs.seen = seen;
@@ -126,6 +131,7 @@ impl Found {
     }
 
     fn add(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, batch: Batch) -> Result<(), StoreError> {
+        self.rows += batch.rows;
         self.jobs.references.extend(batch.remaining);
         self.references.extend(batch.references);
         self.relations.active_runs.extend(batch.active_runs);
@@ -137,7 +143,7 @@ impl Found {
             }
             let stopping = reader.stopping(snapshot, &job)?;
             match judge(&job, reader.criteria, &stopping) {
-                Verdict::Applies => self.apply(reader, job, stopping),
+                Verdict::Applies => self.apply(job, stopping),
                 Verdict::Stays(why) => {
                     if job.outcome.is_none() {
                         self.relations.active_runs.extend(job.run);
@@ -146,12 +152,15 @@ impl Found {
                 }
             }
         }
+        let many = self.applicants.len() * RARE >= self.rows;
+        reader.weigh.store(many && self.applicants.len() < reader.criteria.request.limit(), Relaxed);
         Ok(())
     }
 
-    fn apply(&mut self, reader: &Reader<'_>, job: Matching, stopping: Stopping) {
-        if self.shown.len() == self.applicants.len() {
-            self.shown.extend(job.shown);
+    fn apply(&mut self, job: Matching, stopping: Stopping) {
+        if job.shown.is_some() {
+            self.shown.resize(self.applicants.len(), None);
+            self.shown.push(job.shown);
         }
         let untried = matches!(stopping, Stopping::Untried);
         if let Stopping::Possible(stopped) = stopping {
@@ -165,9 +174,6 @@ impl Found {
             recalled: job.recalled,
             ..Applicant::default()
         });
-        if self.applicants.len() >= reader.criteria.request.limit() {
-            reader.full.store(true, Relaxed);
-        }
     }
 
     /// The decision, once all rows have been read.
@@ -247,6 +253,9 @@ impl Found {
     }
 }
 
+/// Jobs that may go are looked up to be weighed if they are fewer than one in so many that were read.
+const RARE: usize = 8;
+
 /// The most rows of other tables in a batch, for each job of its limit: their deletion holds the lock as well.
 const MOST_DEPENDENTS: u64 = 20;
 
@@ -272,15 +281,16 @@ impl Found {
             count += unit.len();
             units.push(unit);
         }
-        // Those that were read after it seemed that enough go are read again.
+        // Those that were not weighed as they were read are read again.
         let mut shown_since: HashMap<i64, Shown> = HashMap::new();
-        let unseen = units.iter().flatten().filter(|index| **index >= self.shown.len());
+        let shown_at = |index: &usize| self.shown.get(*index).copied().flatten();
+        let unseen = units.iter().flatten().filter(|index| shown_at(index).is_none());
         snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
             shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
         })?;
         let shown = |index: &usize| {
             let since = || shown_since.get(&applicants[*index].id);
-            self.shown.get(*index).or_else(since).copied().ok_or_else(StoreError::damaged)
+            shown_at(index).or_else(|| since().copied()).ok_or_else(StoreError::damaged)
         };
         let ids =
             |units: &[Vec<usize>]| -> Vec<i64> { units.iter().flatten().map(|index| applicants[*index].id).collect() };

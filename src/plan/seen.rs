@@ -15,10 +15,10 @@
 //! by its columns, each unfinished job with its run and what its spec depends on, runs, foreign keys, actions and services.
 //! So is each planned job, and each of those jobs because of which `keep_last` lets a planned one go.
 //!
-//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if a large column was
-//! replaced by another of the same length. Such a change has nothing to do with what is planned: it is reported as if it had
-//! come after the commit. A job for which that would not do, since it would go now, makes the decision fall back on
-//! reading everything: see [`decide_again`](super::decide_again).
+//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if its tags, its spec or
+//! a time was replaced by another of the same type and length. Such a change keeps nothing that is planned: the job is
+//! reported as if the change had come after the commit. If a job would go now that has not been read whole, the decision
+//! falls back on reading everything: see [`decide_again`](super::decide_again).
 //!
 //! # Memory
 //!
@@ -30,8 +30,8 @@ use super::job::Matching;
 use super::references::Keys;
 use crate::store::Layout;
 
-/// The bytes of the store for each job that is remembered.
-const BYTES_EACH: u64 = 4096;
+/// The fewest bytes of a store for each of its jobs, if any are remembered.
+pub(super) const BYTES_EACH: u64 = 4096;
 
 /// The jobs that a plan saw and left alone, and what it saw them with.
 #[derive(Debug)]
@@ -53,11 +53,10 @@ pub(super) struct SeenJobs {
 }
 
 impl SeenJobs {
-    /// Adds finished jobs, and those of them that carry every tag, as far as a store of so many bytes has room for them.
-    pub(super) fn add(&mut self, heads: Vec<(i64, u64)>, matching: &[Matching], bytes: u64) -> bool {
+    /// Adds finished jobs, each with the hash of its head, and those of `matching` that have finished.
+    pub(super) fn add(&mut self, heads: Vec<(i64, u64)>, matching: &[Matching]) {
         self.heads.extend(heads);
         self.matching.extend(matching.iter().filter(|job| job.outcome.is_some()));
-        self.heads.len() as u64 <= bytes / BYTES_EACH
     }
 
     /// Forgets the jobs `ids`, which ascend: they are read whole.

@@ -328,7 +328,9 @@ impl Table {
     fn head(&self, phases_are_indexed: bool) -> Option<Vec<String>> {
         let place = |names: &[&str]| self.columns.iter().position(|column| names.iter().any(|name| column.is(name)));
         let phase: &[&str] = if phases_are_indexed { &[] } else { &["phase"] };
-        let read = [&CONTEXT[..], &["action"], &["action_id"], phase];
+        // Where the phase stands behind large columns, the tags are not far from it.
+        let with_phase: &[&str] = if phases_are_indexed { &[] } else { &["tags"] };
+        let read = [&CONTEXT[..], &["action"], &["action_id"], phase, with_phase];
         let reached = read.into_iter().filter_map(place).max();
         let kinds = [phase, &["tags"], &SPEC, &["attempt"], &CREATED_AT, &FINISHED_AT];
         let mut head = Vec::new();

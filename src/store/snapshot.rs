@@ -54,6 +54,12 @@ impl<'c> Snapshot<'c> {
         scan(self, &rows::sql::jobs(&self.layout, times, heads), weighed, gather, take)
     }
 
+    /// The number of jobs: by the host's smallest index, if it has any.
+    pub(crate) fn job_count(&self) -> Result<u64, StoreError> {
+        let count: i64 = self.transaction.query_row("SELECT count(*) FROM main.jobs", (), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// Whether jobs have heads by which they can be told from the same jobs once they have changed.
     pub(crate) fn has_heads(&self) -> bool {
         self.layout.jobs.head.is_some()

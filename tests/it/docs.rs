@@ -134,9 +134,10 @@ fn the_terminal_phases_are_those_named() {
 #[test]
 fn every_figure_is_measured_by_the_bench() {
     let bench = std::fs::read_to_string(root().join("benches/cleanup/rows.rs")).unwrap();
-    let table = rows(between(SCALE, "| work | against", "## What a call costs"));
-    assert!(table.len() > 10);
-    for row in table {
+    let tables = [("| work | against", "## What a call costs"), ("| work | against | with", "Two connections")];
+    let tables = tables.map(|(start, end)| rows(between(SCALE, start, end)));
+    assert!(tables[0].len() > 10 && tables[1].len() > 5);
+    for row in tables.into_iter().flatten() {
         let name = format!("row(\"{} | {}", row[0], row[1]);
         assert!(bench.contains(name.trim_end()), "{name}");
     }

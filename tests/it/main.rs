@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 
 mod admission;
+mod again;
 mod audit;
 mod bad_input;
 mod batches;
