@@ -7,6 +7,8 @@
 //! A request is refused before its body is read if its `Host` does not name this machine (a name that was rebound), if
 //! another origin sent it, or if its media type is not that of JSON.
 
+mod others;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,7 +35,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::dispatch::refusal;
-use super::http::{self, APPLICATION_JSON, Memory, NO_JSON_TYPE, SEC_FETCH_SITE, has_json};
+use super::http::{self, APPLICATION_JSON, Memory};
 use super::service::Service;
 use super::{Accept, serve};
 use crate::client::Client;
@@ -219,7 +221,7 @@ fn router(service: Arc<Service>, session: Arc<Session>) -> Router {
         .with_state((session, memory))
         .merge(calls)
         .fallback_service(files)
-        .layer(from_fn(refuse_others))
+        .layer(from_fn(others::refuse_others))
         .layer(from_fn(add_headers))
 }
 
@@ -234,68 +236,8 @@ async fn add_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Refuses what another site makes a browser send, and what names another host.
-async fn refuse_others(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let forbidden = |problem| (StatusCode::FORBIDDEN, RpcError::new(Kind::InvalidRequest, problem));
-    let refused = match host(&request) {
-        None => Some(forbidden("the header host must name 127.0.0.1, [::1] or localhost")),
-        Some(host) if !is_of_origin(headers, host) => {
-            Some(forbidden("a page of another origin may not call this server"))
-        }
-        Some(_) if !is_of_site(&request) => Some(forbidden("a page of another site may not call this server")),
-        Some(_) if request.method() == Method::POST && !has_json(headers) => {
-            Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, RpcError::new(Kind::InvalidRequest, NO_JSON_TYPE)))
-        }
-        Some(_) => None,
-    };
-    match refused {
-        Some((status, error)) => refuse(status, &error),
-        None => next.run(request).await,
-    }
-}
-
 fn refuse(status: StatusCode, error: &RpcError) -> Response {
     (status, APPLICATION_JSON, refusal(error)).into_response()
-}
-
-/// The one `Host` of a request, if it names this machine, on any port: `ssh -L` has another port.
-///
-/// A name that is not one of these may belong to a site that has let it lead here.
-fn host(request: &Request) -> Option<&str> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().authority()) else { return None };
-    let host = host.to_str().ok()?;
-    let port = ["127.0.0.1", "[::1]", "localhost"].into_iter().find_map(|name| {
-        let (start, rest) = host.split_at_checked(name.len())?;
-        start.eq_ignore_ascii_case(name).then_some(rest)
-    })?;
-    let is_port = port.strip_prefix(':').is_none_or(|port| port.parse::<u16>().is_ok_and(|_| !port.starts_with('+')));
-    ((port.is_empty() || port.starts_with(':')) && is_port).then_some(host)
-}
-
-/// Whether each `Origin` is the one that the page has on `host`.
-fn is_of_origin(headers: &HeaderMap, host: &str) -> bool {
-    let own = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origin.strip_prefix("http://") == Some(host));
-    headers.get_all(header::ORIGIN).iter().all(own)
-}
-
-/// Whether the page itself sent a request, or an address bar did.
-///
-/// Another site, or the file that hands the link over, may lead a tab to the page: there is nothing in it to be read.
-fn is_of_site(request: &Request) -> bool {
-    let all = |name: HeaderName, values: &[&str]| {
-        let mut found = request.headers().get_all(name).iter();
-        found.all(|value| value.to_str().is_ok_and(|value| values.contains(&value)))
-    };
-    let has = |name: &'static str, value: &str| {
-        request.headers().contains_key(name) && all(HeaderName::from_static(name), &[value])
-    };
-    let leads_here = request.method() == Method::GET
-        && request.uri().path() == "/"
-        && has("sec-fetch-mode", "navigate")
-        && has("sec-fetch-dest", "document");
-    leads_here || all(SEC_FETCH_SITE, &["same-origin", "none"])
 }
 
 /// Refuses calls without the token.
