@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 
-/// The parser is the binary's own.
+/// The parser is the library's own.
 #[allow(dead_code, reason = "the command uses all of it")]
-#[path = "../../src/cli/age.rs"]
+#[path = "../../src/age.rs"]
 mod age;
 
 fuzz_target!(|text: &str| {
