@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::keep::{self, Apart, Fields, Keep};
+use super::keep::{self, Crossed, Fields, Keep};
 use super::{Policy, PolicyDigest, Rule};
 use crate::age;
 use crate::phase;
@@ -155,30 +155,17 @@ impl Place {
         let older_than_ms =
             older_than_ms.ok_or_else(|| self.wrong(OLDER_THAN, "is missing, such as older_than = \"14d\""))?;
         let own_keep = self.keep(keep_last, keep_by)?;
-        let named = Fields { kind: kind.is_some(), target: target.is_some() };
-        let keep = keep::both(top, own_keep, named, actor.is_some()).map_err(|apart| self.apart(apart, top))?;
+        let keep = keep::both(top, own_keep).map_err(|Crossed| self.crossed(top))?;
         Ok(Rule { kind, target, actor, phases, older_than_ms, own_keep, keep })
     }
 
-    /// Refuses a rule of which one call can't keep exactly what it and the top keep.
-    fn apart(self, apart: Apart, top: Option<Keep>) -> PolicyError {
+    /// Refuses a rule of which one call can't keep what it and the top keep.
+    fn crossed(self, top: Option<Keep>) -> PolicyError {
         let top = top.map(|top| top.to_string()).unwrap_or_default();
-        match apart {
-            Apart::Narrowed => self.wrong(
-                "keep_last",
-                format!(
-                    "is missing: the rule names an actor, or a field by which the top does not group, so it can't count \
-                     the top's last {top}; give it at least as many of its own, by the same fields"
-                ),
-            ),
-            Apart::Crossed => self.wrong(
-                "keep_last",
-                format!(
-                    "and the top's last {top} can't be counted by one call: whichever groups by more fields must keep at \
-                     least as many"
-                ),
-            ),
-        }
+        let problem = format!(
+            "and the top's last {top} can't be counted by one call: whichever groups by more fields must keep at least as many"
+        );
+        self.wrong("keep_last", problem)
     }
 
     fn grammar(self, key: &'static str, actor: &str, kind: &str, target: &str) -> Result<(), PolicyError> {

@@ -5,16 +5,15 @@
 //! coarse group: a job with fewer than 10 newer ones in the coarse group has fewer than 10 newer ones in its fine
 //! group.
 //!
-//! A call counts only the jobs that carry the tags of its rule. If the rule names a field by which is not grouped, or
-//! an actor, a call of the rule counts in a part of each group, and would keep more than the groups' last jobs.
+//! A call counts only the jobs that carry the tags of its rule. If the rule names an actor, or a field by which is not
+//! grouped, its call counts in a part of each group, and keeps at least what the whole groups' count would keep of these jobs.
 //!
-//! So one call keeps exactly the jobs that the top or the rule keeps, in two cases:
+//! So one call keeps the jobs that the top or the rule keeps, in two cases:
 //!
 //! * The rule's own groups are as fine as the top's, and it keeps at least as many of each: the rule's count holds the
 //!   top's.
-//! * The top's groups are as fine as the rule's, and it keeps at least as many of each, or the rule keeps none; and
-//!   each field that the rule names is one by which the top groups: the top's count holds the rule's, and is not
-//!   narrowed by the rule.
+//! * The top's groups are as fine as the rule's, and it keeps at least as many of each, or the rule keeps none: the top's
+//!   count holds the rule's.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -84,26 +83,17 @@ impl fmt::Display for Keep {
     }
 }
 
-/// Why no single call can keep what the top and a rule keep.
+/// No single call can keep what the top and a rule keep: neither count holds the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Apart {
-    /// The rule narrows the top's groups, and keeps none itself.
-    Narrowed,
-    /// Neither count holds the other.
-    Crossed,
-}
+pub(super) struct Crossed;
 
-/// What one call of a rule must keep, if the policy keeps `top` and the rule `own`. `named` are the fields that the
-/// rule names; `actor` says whether it names an actor.
-pub(super) fn both(top: Option<Keep>, own: Option<Keep>, named: Fields, actor: bool) -> Result<Option<Keep>, Apart> {
-    let Some(top) = top else { return Ok(own) };
-    let whole = top.by.hold(named) && !actor;
-    match own {
-        Some(own) if own.by.hold(top.by) && own.count >= top.count => Ok(Some(own)),
-        Some(own) if top.by.hold(own.by) && top.count >= own.count && whole => Ok(Some(top)),
-        Some(_) => Err(Apart::Crossed),
-        None if whole => Ok(Some(top)),
-        None => Err(Apart::Narrowed),
+/// What one call of a rule must keep, if the policy keeps `top` and the rule `own`.
+pub(super) fn both(top: Option<Keep>, own: Option<Keep>) -> Result<Option<Keep>, Crossed> {
+    match (top, own) {
+        (Some(top), Some(own)) if own.by.hold(top.by) && own.count >= top.count => Ok(Some(own)),
+        (Some(top), Some(own)) if top.by.hold(own.by) && top.count >= own.count => Ok(Some(top)),
+        (Some(_), Some(_)) => Err(Crossed),
+        (top, own) => Ok(own.or(top)),
     }
 }
 
@@ -120,33 +110,26 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_names_what_is_grouped_by_counts_whole_groups() {
-        let top = keep(10, Fields::KIND);
-        assert_eq!(both(top, None, NONE, false), Ok(top));
-        assert_eq!(both(top, None, Fields::KIND, false), Ok(top));
-        assert_eq!(both(top, None, TARGET, false), Err(Apart::Narrowed));
-        assert_eq!(both(top, None, NONE, true), Err(Apart::Narrowed), "an actor");
-        assert_eq!(both(keep(10, BOTH), None, BOTH, false), Ok(keep(10, BOTH)));
-        assert_eq!(both(keep(10, NONE), None, Fields::KIND, false), Err(Apart::Narrowed));
+    fn one_count_alone_is_that_of_the_call() {
+        assert_eq!(both(None, None), Ok(None));
+        assert_eq!(both(keep(10, Fields::KIND), None), Ok(keep(10, Fields::KIND)));
+        assert_eq!(both(None, keep(3, NONE)), Ok(keep(3, NONE)));
     }
 
     #[test]
     fn the_count_that_holds_the_other_stands_for_both() {
         let top = keep(10, Fields::KIND);
-        assert_eq!(both(top, keep(3, Fields::KIND), NONE, false), Ok(top));
-        assert_eq!(both(top, keep(30, Fields::KIND), NONE, false), Ok(keep(30, Fields::KIND)));
-        assert_eq!(both(top, keep(10, BOTH), NONE, true), Ok(keep(10, BOTH)), "an actor narrows what the rule says");
-        assert_eq!(both(top, keep(3, NONE), Fields::KIND, false), Ok(top), "the top is finer, and keeps more");
-        assert_eq!(both(None, keep(3, NONE), BOTH, true), Ok(keep(3, NONE)));
-        assert_eq!(both(None, None, BOTH, true), Ok(None));
+        assert_eq!(both(top, keep(3, Fields::KIND)), Ok(top));
+        assert_eq!(both(top, keep(30, Fields::KIND)), Ok(keep(30, Fields::KIND)));
+        assert_eq!(both(top, keep(10, BOTH)), Ok(keep(10, BOTH)));
+        assert_eq!(both(top, keep(3, NONE)), Ok(top), "the top is finer, and keeps more");
     }
 
     #[test]
     fn counts_of_which_neither_holds_the_other_are_refused() {
         let top = keep(10, Fields::KIND);
-        assert_eq!(both(top, keep(3, BOTH), NONE, false), Err(Apart::Crossed), "finer, but fewer");
-        assert_eq!(both(top, keep(30, NONE), NONE, false), Err(Apart::Crossed), "more, but coarser");
-        assert_eq!(both(top, keep(30, TARGET), NONE, false), Err(Apart::Crossed));
-        assert_eq!(both(top, keep(3, Fields::KIND), TARGET, false), Err(Apart::Crossed), "narrowed");
+        assert_eq!(both(top, keep(3, BOTH)), Err(Crossed), "finer, but fewer");
+        assert_eq!(both(top, keep(30, NONE)), Err(Crossed), "more, but coarser");
+        assert_eq!(both(top, keep(30, TARGET)), Err(Crossed));
     }
 }

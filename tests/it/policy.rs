@@ -178,11 +178,8 @@ fn two_rules_alike_are_refused() {
 }
 
 #[test]
-fn counts_that_one_call_can_not_keep_exactly_are_refused() {
+fn counts_that_one_call_can_not_keep_are_refused() {
     let top = json!({ "keep_last": 10 });
-    for rule in [json!({ "actor": "ana" }), json!({ "target": "web" })] {
-        assert_refused(with(top.clone(), rule), Some(1), "keep_last", "at least as many of its own");
-    }
     for rule in [
         json!({ "keep_last": 3, "keep_by": ["kind", "target"] }),
         json!({ "keep_last": 30, "keep_by": ["target"] }),
@@ -193,6 +190,8 @@ fn counts_that_one_call_can_not_keep_exactly_are_refused() {
     for rule in [
         json!({}),
         json!({ "kind": "build" }),
+        json!({ "actor": "ana" }),
+        json!({ "target": "web" }),
         json!({ "keep_last": 3 }),
         json!({ "actor": "ana", "keep_last": 10 }),
         json!({ "target": "web", "keep_last": 10, "keep_by": ["kind", "target"] }),

@@ -212,7 +212,9 @@ impl World {
         let there =
             || self.rows.iter().filter(|(_, row)| row.ended.is_none_or(|ended| ended <= known) && !row.job.foreign);
         let kept_by_the_top = Self::last(there(), month.keep);
-        let kept_by_the_rule = Self::last(there().filter(|(_, row)| row.is_of(rule)), rule.keep);
+        // A rule counts among its own jobs: what it keeps itself, and, anew, what the top keeps.
+        let own = || there().filter(|(_, row)| row.is_of(rule));
+        let kept_by_the_rule = &Self::last(own(), rule.keep) | &Self::last(own(), month.keep);
         let until = now - rule.hours * HOUR;
         there()
             .filter(|(_, row)| row.is_of(rule) && !month.except.contains(&row.job.kind))
