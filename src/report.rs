@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use sum::to_microseconds;
+
 /// The result of a cleanup.
 ///
 /// `jobs_matched` is always `jobs_planned` plus the sum of `jobs_kept`. Outside a dry run `jobs_deleted` is

@@ -107,7 +107,7 @@ impl Report {
 }
 
 /// `ms` rounded to the microsecond, which is as exact as a duration in a report is.
-fn to_microseconds(ms: f64) -> f64 {
+pub(crate) fn to_microseconds(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
 }
 

@@ -8,7 +8,7 @@ use super::pass::{Running, Stage};
 use crate::policy::call::Kind as CallKind;
 use crate::policy::{Failure, Pass, PassEnd, ReclaimHistory, RuleHistory, RulePreview};
 use crate::reclaim::{ReclaimOutcome, Reclaimed};
-use crate::report::Report;
+use crate::report::{Report, to_microseconds};
 use crate::rpc::{Kind, RpcError};
 
 /// How many times as long as it was held the lock rests: it is then held for 2 % of the time.
@@ -47,8 +47,8 @@ impl Retention {
         rule.actions = rule.actions.saturating_add(actions);
         rule.bytes = rule.bytes.saturating_add(report.bytes_freed);
         rule.referenced = report.jobs_kept.referenced;
-        rule.duration_ms += sane(report.duration_ms);
-        rule.lock_ms += lock_ms;
+        rule.duration_ms = to_microseconds(rule.duration_ms + sane(report.duration_ms));
+        rule.lock_ms = to_microseconds(rule.lock_ms + lock_ms);
         rule.jobs_ever = rule.jobs_ever.saturating_add(jobs);
         rule.bytes_ever = rule.bytes_ever.saturating_add(report.bytes_freed);
         let took = jobs > 0 || actions > 0;
@@ -127,7 +127,7 @@ impl Retention {
 
     /// The lock was held for `lock_ms` by a call that has just been answered.
     fn locked(&mut self, pass: &mut Pass, lock_ms: f64, now: i64) {
-        pass.lock_ms += lock_ms;
+        pass.lock_ms = to_microseconds(pass.lock_ms + lock_ms);
         pass.longest_lock_ms = pass.longest_lock_ms.max(lock_ms);
         self.rest(lock_ms, LONGEST_REST, now);
     }
