@@ -1,0 +1,157 @@
+//! What specs say, and what can be told without reading them.
+
+use super::*;
+use crate::Guard;
+
+fn tags(tags: &[&str]) -> Tags {
+    Guard::codescaler().tags(tags).unwrap()
+}
+
+/// Whether the spec `json` can be read and carries the root tag.
+fn tagged(json: &str) -> bool {
+    let wanted = tags(&["codescaler"]);
+    let mut missing = wanted.all_missing();
+    read(json.as_bytes(), &mut |tag| missing.found(tag), &mut |_| {}).readable && missing.none()
+}
+
+/// The names that the spec `json` refers to.
+fn referred_to(json: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    read(json, &mut |_| {}, &mut |name| names.push(String::from_utf8_lossy(name).into_owned()));
+    names
+}
+
+fn listed(json: &[u8]) -> Vec<String> {
+    let mut listed = Vec::new();
+    names(json, &mut |name| listed.push(String::from_utf8_lossy(name).into_owned()));
+    listed
+}
+
+#[test]
+fn only_an_array_of_strings_holds_tags() {
+    let wanted = tags(&["codescaler", "codescaler_ana"]);
+    for (json, holds) in [
+        (r#"["codescaler","codescaler_ana"]"#, true),
+        (r#" ["x", "codescaler_ana", "codescaler", "codescaler"] "#, true),
+        (r#"["c\u006fdescaler","codescaler_\u0061na"]"#, true),
+        (r#"["codescaler"]"#, false),
+        (r#"["codescaler","codescaler_Ana"]"#, false),
+        (r#"["codescaler","codescaler%ana"]"#, false),
+        (r#"["codescaler","codescaler_ana",1]"#, false),
+        (r#"["codescaler","codescaler_ana",null]"#, false),
+        (r#"["codescaler","codescaler_ana"] x"#, false),
+        (r#"["codescaler","codescaler_ana""#, false),
+        (r#"[["codescaler","codescaler_ana"]]"#, false),
+        (r#"{"codescaler":"codescaler_ana"}"#, false),
+        (r#""codescaler""#, false),
+        ("[]", false),
+        ("", false),
+        ("null", false),
+        (" null ", false),
+    ] {
+        assert_eq!(tags_hold(json, &wanted), holds, "{json}");
+    }
+}
+
+#[test]
+fn a_spec_carries_tags_only_if_all_of_it_can_be_read() {
+    for (json, carries) in [
+        (r#"{"tags":["codescaler"]}"#, true),
+        (r#"{"env":{"tags":[]},"tags":["x","codescaler"],"script":"rm"}"#, true),
+        (r#"{"tags":null}"#, false),
+        (r#"{"env":{"tags":["codescaler"]}}"#, false),
+        (r#"{"tags":["codescaler"],"tags":["codescaler"]}"#, false),
+        (r#"{"tags":["codescaler"]"#, false),
+        (r#"{"tags":["codescaler"],"x":NaN}"#, false),
+        (r#"["codescaler"]"#, false),
+        ("null", false),
+    ] {
+        assert_eq!(tagged(json), carries, "{json}");
+    }
+    let deep = format!(r#"{{"env":{}{},"tags":["codescaler"]}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    assert!(tagged(&deep), "what is not looked at may be as deep as it likes");
+}
+
+#[test]
+fn every_form_of_a_reference_names_what_it_refers_to() {
+    for (json, found) in [
+        (r#"{"depends_on":["a","b"]}"#, vec!["a", "b"]),
+        (r#"{"depends_on":"a"}"#, vec!["a"]),
+        (r#"{"depends_on":[{"name":"a","optional":true}]}"#, vec!["name", "a", "optional"]),
+        (r#"{"depends_on":{"a":{"after":1.5}}}"#, vec!["a", "after"]),
+        (r#"{"actions":["\u0061"],"depends_on":null}"#, vec!["a"]),
+        (r#"{"actions":["a"],"status":"#, vec!["a", "actions", ":[", "a", "],", "status", ":"]),
+        (r#"{"tags":["a"]}"#, vec![]),
+    ] {
+        assert_eq!(referred_to(json.as_bytes()), found, "{json}");
+    }
+    assert_eq!(listed(br#"["a",{"action":"b"}]"#), ["a", "action", "b"]);
+    assert_eq!(listed(br#"["a"#), ["a"]);
+}
+
+#[test]
+fn what_lists_nothing_need_not_be_read() {
+    for (json, may_depend) in [
+        (r#"{"depends_on":[],"actions":[],"x":1}"#, false),
+        (r#"{"script":"depends_on a"}"#, false),
+        (r#"{"depends_on":["a"]}"#, true),
+        (r#"{"depends_on": []}"#, true),
+        (r#"{"depends_on":[],"depends_on":"a"}"#, true),
+        (r#"{"actions":{"a":1}}"#, true),
+        (r#"{"depends\u005fon":["a"]}"#, true),
+        (r#"{"\u0064\u0065\u0070\u0065\u006e\u0064\u0073\u005f\u006f\u006e":"a"}"#, true),
+        (r#"{"action\u0073" : "a"}"#, true),
+        (r#"{"depends_on" : [ ]}"#, true),
+        (r#"{"script":"echo \"depends_on\"\n","depends_on":[]}"#, false),
+        (r#"{"script":"\t\n\\ C:\\","note":"depends_on"}"#, false),
+        (r#"{"depends_on":["a"#, true),
+    ] {
+        assert_eq!(super::may_depend(json.as_bytes()), may_depend, "{json}");
+        assert!(may_depend || referred_to(json.as_bytes()).is_empty(), "{json}");
+    }
+    assert!(super::may_depend(b"{\"depends_on\":[\"\xff"));
+}
+
+proptest::proptest! {
+    /// However a spec is written: no key that leads to an action is passed over.
+    #[test]
+    fn what_refers_to_something_is_always_read(
+        entries in proptest::collection::vec((0..KEYS_OF_SPECS.len(), 0..VALUES.len(), ".{0,9}"), 0..5),
+        escaped in proptest::collection::vec(proptest::bool::weighted(0.2), 40),
+        spaces in proptest::collection::vec(0..SPACES.len(), 40),
+    ) {
+        let mut spaces = spaces.iter().map(|space| SPACES[*space]).cycle();
+        let mut escaped = escaped.into_iter().cycle();
+        let mut space = || spaces.next().unwrap_or_default();
+        let mut json = "{".to_owned();
+        for (index, (key, value, text)) in entries.iter().enumerate() {
+            let text = serde_json::to_string(text).expect("JSON");
+            let key = KEYS_OF_SPECS[*key].chars().map(|letter| match escaped.next() {
+                Some(true) => format!("\\u{:04x}", u32::from(letter)),
+                _ => letter.to_string(),
+            });
+            let key: String = key.collect();
+            let value = VALUES[*value].replace('?', &text);
+            let comma = if index > 0 { "," } else { "" };
+            json += &format!("{comma}{}\"{key}\"{}:{}{value}", space(), space(), space());
+        }
+        json += "}";
+        proptest::prop_assert!(super::may_depend(json.as_bytes()) || referred_to(json.as_bytes()).is_empty(), "{json}");
+    }
+}
+
+const KEYS_OF_SPECS: [&str; 5] = ["depends_on", "actions", "script", "note", "x"];
+const VALUES: [&str; 7] = ["[?]", "?", "[]", "[ ]", "{?:1}", "null", "[[?],[]]"];
+const SPACES: [&str; 5] = ["", "", " ", "\n\t", "\r"];
+
+#[test]
+fn a_schedule_is_whatever_is_not_null() {
+    for (json, scheduled) in [
+        (r#"{"schedule_policy":null}"#, false),
+        (r#"{"schedule_policy":{}}"#, true),
+        (r#"{"schedule_policy":{"cron":"* * * * *"}}"#, true),
+        ("{}", false),
+    ] {
+        assert_eq!(read(json.as_bytes(), &mut |_| {}, &mut |_| {}).scheduled, scheduled, "{json}");
+    }
+}
