@@ -51,9 +51,14 @@ pub(super) fn decide(
     if doomed.is_empty() && criteria.request.leaked == Leaked::Stay {
         return Ok(Actions::default());
     }
-    let reader =
-        Reader { layout: snapshot.layout(), criteria, keys, doomed, references: std::mem::take(&mut jobs.references) };
-    let mut found = Found::default();
+    let reader = ActionReader {
+        layout: snapshot.layout(),
+        criteria,
+        keys,
+        doomed,
+        references: std::mem::take(&mut jobs.references),
+    };
+    let mut found = FoundActions::default();
     snapshot.actions(
         |batch: &mut Batch, action| {
             reader.gather(batch, &action);
@@ -73,7 +78,7 @@ pub(super) fn decide(
 }
 
 /// What the rows are read with.
-struct Reader<'d> {
+struct ActionReader<'d> {
     layout: &'d Layout,
     criteria: &'d Criteria<'d>,
     keys: &'d Keys,
@@ -110,7 +115,7 @@ struct Dependant {
     on: Box<[Target]>,
 }
 
-impl Reader<'_> {
+impl ActionReader<'_> {
     fn gather(&self, batch: &mut Batch, action: &ActionRow<'_>) {
         let target = self.keys.target(action.context(), action.name());
         let name = action.text_name();
@@ -181,7 +186,7 @@ impl Criteria<'_> {
 
 /// What all rows together say.
 #[derive(Default)]
-struct Found {
+struct FoundActions {
     /// Ids ascending.
     candidates: Vec<Candidate>,
     /// Ids ascending.
@@ -206,7 +211,7 @@ enum By {
 /// The most characters of a referrer's name in a report.
 const MOST_REPEATED: usize = 256;
 
-impl Found {
+impl FoundActions {
     fn read_services(&mut self, snapshot: &Snapshot<'_>, keys: &Keys) -> Result<(), StoreError> {
         snapshot.services(|service| {
             let number = self.services.len();
@@ -223,7 +228,7 @@ impl Found {
         })
     }
 
-    fn settle(self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<Actions, StoreError> {
+    fn settle(self, snapshot: &Snapshot<'_>, reader: &ActionReader<'_>) -> Result<Actions, StoreError> {
         let mut kept = self.kept(&reader.references);
         let left = self.leave(&mut kept, reader.criteria.request.limit());
         let mut actions = Actions { left: left.iter().filter(|left| **left).count() as u64, ..Actions::default() };

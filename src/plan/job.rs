@@ -13,7 +13,7 @@ use crate::spec;
 use crate::store::{Heads, JobRow, JobTags, Layout, Snapshot, StoreError, Times};
 
 /// What the rows are read with.
-pub(super) struct Reader<'d> {
+pub(super) struct JobReader<'d> {
     pub(super) layout: &'d Layout,
     pub(super) criteria: &'d Criteria<'d>,
     pub(super) keys: &'d Keys,
@@ -72,7 +72,7 @@ pub(super) struct Shown {
     pub(super) bytes: u64,
 }
 
-impl Reader<'_> {
+impl JobReader<'_> {
     /// Whether the decision looks at times.
     pub(super) fn times(&self) -> Times {
         if self.criteria.cutoff_ms.is_some() { Times::Read } else { Times::NotAsked }
@@ -256,7 +256,7 @@ fn kept_by_row(job: &Matching, criteria: &Criteria<'_>) -> Option<Why> {
     }
 }
 
-impl Reader<'_> {
+impl JobReader<'_> {
     pub(super) fn stopping(&self, snapshot: &Snapshot<'_>, job: &Matching) -> Result<Stopping, StoreError> {
         if kept_by_row(job, self.criteria).is_some() {
             return Ok(Stopping::NotAsked);

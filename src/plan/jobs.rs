@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::choice::{Against, Applicant, Choice, Relations, choose};
 use super::groups::Groups;
-use super::job::{Batch, Matching, Reader, Shown, Stopping, Verdict, Why, judge};
+use super::job::{Batch, JobReader, Matching, Shown, Stopping, Verdict, Why, judge};
 use super::references::{JobReferences, Keys, Name, Reference, each_reference};
 use super::seen::{BYTES_EACH, SeenJobs};
 use super::token::Digest;
@@ -62,9 +62,9 @@ pub(super) fn decide(
         }
         Reading::Remember | Reading::Whole | Reading::Again(_) => Heads::NotAsked,
     };
-    let reader = Reader { layout: snapshot.layout(), criteria, keys, heads, weigh: AtomicBool::new(true) };
+    let reader = JobReader { layout: snapshot.layout(), criteria, keys, heads, weigh: AtomicBool::new(true) };
     if let Reading::Again(seen) = reading {
-        let mut found = Found::default();
+        let mut found = FoundJobs::default();
         found.read_again(snapshot, &reader, seen)?;
         let stand = seen.last.iter().all(|(id, group)| found.groups.hold(*id, *group));
         if stand {
@@ -74,14 +74,14 @@ pub(super) fn decide(
             }
         }
     }
-    let mut found = Found::default();
+    let mut found = FoundJobs::default();
     found.read(snapshot, &reader)?;
     found.settle(snapshot, &reader)
 }
 
 /// What all rows together say.
 #[derive(Default)]
-struct Found {
+struct FoundJobs {
     jobs: Jobs,
     /// The number of rows that were read whole.
     rows: usize,
@@ -96,9 +96,9 @@ struct Found {
     groups: Groups,
 }
 
-impl Found {
+impl FoundJobs {
     /// Reads all jobs.
-    fn read(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<(), StoreError> {
+    fn read(&mut self, snapshot: &Snapshot<'_>, reader: &JobReader<'_>) -> Result<(), StoreError> {
         let mut seen = (reader.heads == Heads::Read).then(SeenJobs::default);
         let gather = |batch: &mut Batch, job: JobRow<'_>| {
             reader.gather(batch, &job);
@@ -116,7 +116,12 @@ impl Found {
     }
 
     /// Reads the heads of all jobs, and those jobs whole that `seen` does not know as they are.
-    fn read_again(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, seen: &SeenJobs) -> Result<(), StoreError> {
+    fn read_again(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        reader: &JobReader<'_>,
+        seen: &SeenJobs,
+    ) -> Result<(), StoreError> {
         let phases = snapshot.phases(reader.keys.hashes())?;
         let gather = |batch: &mut Batch, job: JobRow<'_>| {
             reader.recall(batch, &job, seen, phases.as_ref());
@@ -130,7 +135,7 @@ impl Found {
         })
     }
 
-    fn add(&mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>, batch: Batch) -> Result<(), StoreError> {
+    fn add(&mut self, snapshot: &Snapshot<'_>, reader: &JobReader<'_>, batch: Batch) -> Result<(), StoreError> {
         self.rows += batch.rows;
         self.jobs.references.extend(batch.remaining);
         self.references.extend(batch.references);
@@ -177,7 +182,7 @@ impl Found {
     }
 
     /// The decision, once all rows have been read.
-    fn settle(mut self, snapshot: &Snapshot<'_>, reader: &Reader<'_>) -> Result<Jobs, StoreError> {
+    fn settle(mut self, snapshot: &Snapshot<'_>, reader: &JobReader<'_>) -> Result<Jobs, StoreError> {
         let criteria = reader.criteria;
         let held_by = snapshot.held()?;
         self.relations.holders = snapshot.held_by_jobs()?;
@@ -262,12 +267,12 @@ const MOST_DEPENDENTS: u64 = 20;
 /// The most bytes of jobs and actions in a batch, unless its limit was given.
 const MOST_BYTES: u64 = 1 << 30;
 
-impl Found {
+impl FoundJobs {
     /// The applicants that go in this call, ascending, by their places; and, in the jobs, the rows that go with them.
     fn take(
         &mut self,
         snapshot: &Snapshot<'_>,
-        reader: &Reader<'_>,
+        reader: &JobReader<'_>,
         choice: &Choice<'_>,
         applicants: &[Applicant],
     ) -> Result<Vec<(usize, Shown)>, StoreError> {
