@@ -19,9 +19,9 @@
 //!
 //! Beside it: `usage` says what jobs weigh; `reclaim` gives the space that deleted rows leave back to the file system;
 //! `inspect` says whether a store fits and what stands in it; `policy` says which calls retention makes, and when; `age`
-//! reads spans of time; `openrpc` describes the methods. In front of it, behind features: `client` (typed clients; `gateway`, the same methods for admins; `audit`, each call's line in the log; `page`,
-//! the files of the page for admins), `server` (all of them over HTTP on a Unix socket, and the page on loopback), `cli` (the
-//! binary).
+//! reads spans of time; `openrpc` describes the methods. In front of it, behind features: `client` (typed clients; `gateway`,
+//! the same methods for admins; `audit`, each call's line in the log; `page`, the files of the page for admins), `server` (all
+//! of them over HTTP on a Unix socket, and the page on loopback), `cli` (the binary).
 //!
 //! # Where a change begins
 //!
@@ -32,6 +32,8 @@
 //!   `client`, `openrpc/`, the flag in `cli`, `docs/rules.md`, and the model and the matrix of the tests.
 //! * A column, or another name of one: `store::layout`, which reads the schema; `store::rows`, which reads rows by it;
 //!   `inspect` says it, and `docs/store.md`.
+//! * A key of a policy: `policy::draft`, which reads it; `policy::call`, which turns rules into params; `policy::digest`; then
+//!   `docs/retention.md` and the model in `tests/it/retention`.
 //! * A fault that a caller must tell from others: [`StoreError`], [`Error`], [`Kind`], `docs/faults.md`.
 //!
 //! # What always holds
