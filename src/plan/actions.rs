@@ -367,7 +367,9 @@ impl FoundActions {
             }
         }
         let (mut taken, mut left) = (0, goes.clone());
-        let mut order = Order::new(goes.len(), &waits_for, |index| goes[index]);
+        // Actions of jobs are no concern of the limit: what waits for them alone waits for nothing.
+        let order = Order::new(goes.len(), &waits_for, |index| goes[index]);
+        let mut order = order.before(|index| !leaked(&index));
         while let Some(unit) = order.next() {
             let of_limit = unit.iter().filter(|index| leaked(index)).count();
             if of_limit > 0 && taken >= limit {

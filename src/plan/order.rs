@@ -20,8 +20,10 @@ pub(super) struct Order<G> {
     waiting: Vec<Vec<usize>>,
     /// For each unit, the number of those that it waits for.
     waits_for: Vec<usize>,
-    /// The units that need not wait any more, by their lowest member.
-    ready: BinaryHeap<Reverse<(usize, usize)>>,
+    /// For each unit, whether it goes before all that are not.
+    first: Vec<bool>,
+    /// The units that need not wait any more: those that go first, then by their lowest member.
+    ready: BinaryHeap<Reverse<(bool, usize, usize)>>,
     /// The unit that was returned last, if others may wait for it.
     last: Option<usize>,
 }
@@ -38,6 +40,7 @@ impl<G: Fn(usize) -> bool> Order<G> {
             members: Vec::new(),
             waiting: Vec::new(),
             waits_for: Vec::new(),
+            first: Vec::new(),
             ready: BinaryHeap::new(),
             last: None,
         };
@@ -58,10 +61,20 @@ impl<G: Fn(usize) -> bool> Order<G> {
                 }
             }
         }
+        order.first = vec![false; order.members.len()];
         for unit in 0..order.members.len() {
             order.make_ready(unit);
         }
         order
+    }
+
+    /// The same order, but for those units all of whose members are `first`: these go as soon as they need not wait. Things in
+    /// no relation to another keep their place, since nothing waits for them.
+    pub(super) fn before(mut self, first: impl Fn(usize) -> bool) -> Self {
+        self.first = self.members.iter().map(|members| members.iter().all(|member| first(*member))).collect();
+        let ready = std::mem::take(&mut self.ready);
+        ready.into_iter().for_each(|Reverse((_, _, unit))| self.make_ready(unit));
+        self
     }
 
     /// Says that the unit which was returned last does not go after all: whatever waits for it does not go either.
@@ -72,7 +85,7 @@ impl<G: Fn(usize) -> bool> Order<G> {
     /// Lets `unit` go, if it need not wait any more.
     fn make_ready(&mut self, unit: usize) {
         if self.waits_for[unit] == 0 && self.members[unit].iter().all(|member| (self.goes)(*member)) {
-            self.ready.push(Reverse((self.members[unit][0], unit)));
+            self.ready.push(Reverse((!self.first[unit], self.members[unit][0], unit)));
         }
     }
 
@@ -100,14 +113,14 @@ impl<G: Fn(usize) -> bool> Iterator for Order<G> {
             }
         }
         let single = self.next_single();
-        let lowest_ready = self.ready.peek().map(|Reverse((lowest, _))| *lowest);
+        let ready = self.ready.peek().map(|Reverse((later, lowest, _))| (*later, *lowest));
         if let Some(single) = single
-            && lowest_ready.is_none_or(|lowest| single < lowest)
+            && ready.is_none_or(|(later, lowest)| later && single < lowest)
         {
             self.next += 1;
             return Some(vec![single]);
         }
-        let Reverse((_, unit)) = self.ready.pop()?;
+        let Reverse((.., unit)) = self.ready.pop()?;
         self.last = Some(unit);
         Some(std::mem::take(&mut self.members[unit]))
     }
@@ -198,6 +211,15 @@ mod tests {
         let all = |_| true;
         assert_eq!(order(&[(0, 2), (2, 0)], all), [vec![0, 2], vec![1], vec![3], vec![4]]);
         assert_eq!(order(&[(0, 2), (2, 0), (1, 0), (2, 3)], all), [vec![3], vec![0, 2], vec![1], vec![4]]);
+    }
+
+    #[test]
+    fn what_goes_first_holds_up_nobody_who_waits_for_it() {
+        let edges = HashMap::from([(0, vec![2]), (3, vec![4])]);
+        let order = |first: fn(usize) -> bool| Order::new(5, &edges, |_| true).before(first).collect::<Vec<_>>();
+        assert_eq!(order(|_| false), [[1], [2], [0], [4], [3]]);
+        assert_eq!(order(|thing| thing == 2), [[2], [0], [1], [4], [3]]);
+        assert_eq!(order(|thing| thing == 2 || thing == 4), [[2], [4], [0], [1], [3]]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ import { chmodSync, chownSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { after, describe, test } from "node:test";
 
-import { Hero, browser, job, many, open, previewed, tab } from "./support.js";
+import { browser, Hero, job, many, open, previewed, shows, tab } from "./support.js";
 
 const chromium = await browser();
 
@@ -38,9 +38,9 @@ async function remove(page) {
 
 story("from the link to an empty store", many(600) + job({ action: "ops_backup", tags: ["ops"] }), async (page, hero) => {
   await open(page, hero);
-  assert.equal(await text(page, "#connection"), "Connected");
+  await shows(page, "#connection", /^Connected$/);
   assert.equal(page.url(), hero.base, "the secret has left the address");
-  assert.equal(await text(page, "#fact-jobs"), "600");
+  await shows(page, "#fact-jobs", /^600$/);
   const before = hero.dump();
 
   // A bar is a filter, and so are the fields; nothing is deleted by looking.
@@ -51,11 +51,11 @@ story("from the link to an empty store", many(600) + job({ action: "ops_backup",
   await page.fill("#older_than_ms", "30d");
   await page.locator("#delete", { hasText: `Delete ${old} jobs` }).waitFor();
   await previewed(page);
-  assert.match(await text(page, "#preview-figures"), new RegExp(`jobs go\\s+${old}\\s+of 200 that match`));
+  await shows(page, "#preview-figures", new RegExp(`jobs go\\s+${old}\\s+of 200 that match`));
   assert.equal(hero.dump(), before);
 
   await remove(page);
-  assert.match(await text(page, "#outcome"), new RegExp(`Deleted[^]*${old} jobs`));
+  await shows(page, "#outcome", new RegExp(`Deleted[^]*${old} jobs`));
   assert.equal(hero.count("jobs"), 601 - old);
   assert.equal(hero.count("jobs", `tags LIKE '%kind_build%'`), 200 - old);
 
@@ -64,7 +64,7 @@ story("from the link to an empty store", many(600) + job({ action: "ops_backup",
   const rest = 600 - old - 2;
   await page.locator("#delete", { hasText: `Delete ${rest} jobs` }).waitFor();
   await remove(page);
-  assert.match(await text(page, "#preview-details"), /not finished[^]*2/);
+  await shows(page, "#preview-details", /not finished[^]*2/);
   assert.deepEqual(hero.read("SELECT phase FROM jobs WHERE tags LIKE '%codescaler%'"), ["running", "running"]);
 
   // What ran has ended meanwhile: the store is empty but for what is not codescaler's.
@@ -115,10 +115,10 @@ story("batches follow only if that is asked for, and stop between two", many(150
   await page.fill("#limit", "5");
   await page.locator("#delete", { hasText: "Delete 5 jobs" }).waitFor();
   await previewed(page);
-  assert.match(await text(page, "#follow"), /^About 299 more batches would follow/);
+  await shows(page, "#follow", /^About 299 more batches would follow/);
   await remove(page);
   assert.equal(hero.count("jobs"), 1495, "the box is not ticked");
-  assert.match(await text(page, "#delete"), /Delete the next 5 jobs/);
+  await shows(page, "#delete", /Delete the next 5 jobs/);
 
   await page.locator("#auto").check();
   await page.locator("#delete").click();
@@ -129,7 +129,7 @@ story("batches follow only if that is asked for, and stop between two", many(150
   const left = hero.count("jobs");
   assert.ok(left > 2 && left < 1495 && left % 5 === 0, `${left} are left`);
   const deleted = (1500 - left).toLocaleString("en");
-  assert.match(await text(page, "#outcome-says"), new RegExp(`${deleted} jobs[^]*batches[^]*left`, "i"));
+  await shows(page, "#outcome-says", new RegExp(`${deleted} jobs[^]*batches[^]*left`, "i"));
   const before = hero.dump();
   await page.locator("#refresh").click();
   await previewed(page);
@@ -141,7 +141,7 @@ story("batches follow only if that is asked for, and stop between two", many(150
   await page.locator("#auto").check();
   await remove(page);
   assert.equal(hero.count("jobs"), 2);
-  assert.match(await text(page, "#outcome-says"), /Nothing that was asked for is left|that was asked for/);
+  await shows(page, "#outcome-says", /Nothing that was asked for is left|that was asked for/);
 });
 
 story("a gateway that is gone is told, and comes back by itself", many(20), async (page, hero) => {
@@ -151,7 +151,7 @@ story("a gateway that is gone is told, and comes back by itself", many(20), asyn
   const notice = page.locator("#connection-notice .notice");
   await notice.waitFor();
   assert.match(await notice.innerText(), /can’t be reached/);
-  assert.equal(await text(page, "#connection"), "Not connected");
+  await shows(page, "#connection", /^Not connected$/);
   assert.ok(await page.locator("#delete").isDisabled());
   await hero.startGateway();
   await page.locator("#connection", { hasText: /^Connected$/ }).waitFor();
@@ -198,7 +198,7 @@ story("a call whose answer is lost is sent once, and what became of it is looked
   await previewed(page);
   await page.locator("#delete").click();
   await page.locator("#preview-notice .notice", { hasText: /The batch was deleted/ }).waitFor();
-  assert.match(await text(page, "#preview-notice"), /answer was lost/);
+  await shows(page, "#preview-notice", /answer was lost/);
   assert.equal(deletions, 1);
   assert.equal(hero.count("jobs"), 2);
   tunnel.close();
@@ -230,7 +230,7 @@ story("a filter that can't be read, or is refused, is told beside its field", ma
 story("jobs that have not finished stay, or are stopped first", job({ phase: "running", action: "codescaler_runs" }), async (page, hero) => {
   await page.goto(hero.link);
   await previewed(page);
-  assert.match(await text(page, "#preview-details"), /not finished/);
+  await shows(page, "#preview-details", /not finished/);
   assert.ok(await page.locator("#delete").isDisabled());
   // `serve` is no supervisor: a job without a pid can't be stopped.
   await page.locator("#force").check();
@@ -249,7 +249,7 @@ story("the reload of a tab is the same session", many(20), async (page, hero) =>
   await open(page, hero);
   await page.reload();
   await previewed(page);
-  assert.equal(await text(page, "#connection"), "Connected");
+  await shows(page, "#connection", /^Connected$/);
   assert.ok(!hero.page.log.some((line) => line.includes("second time")));
 });
 
@@ -271,7 +271,7 @@ describe("whoever is no admin", { skip: process.getuid() === 0 ? false : "needs 
     await page.goto(hero.link);
     await page.locator("#preview-notice .notice", { hasText: /admin/ }).waitFor();
     assert.ok(await page.locator("#delete").isDisabled());
-    assert.equal(await text(page, "#fact-jobs"), "–");
+    await shows(page, "#fact-jobs", /^–$/);
 
     // And who may not even open the socket.
     chownSync(hero.socket, 0, 0);

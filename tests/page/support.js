@@ -217,3 +217,14 @@ export async function open(page, hero) {
   await previewed(page);
   await page.locator("#usage-lists .bar").first().waitFor();
 }
+
+/** Waits until what stands in `selector` matches `pattern`. */
+export async function shows(page, selector, pattern) {
+  const given = [selector, pattern.source, pattern.flags];
+  const matches = ([selector, source, flags]) => new RegExp(source, flags).test(document.querySelector(selector)?.innerText ?? "");
+  try {
+    await page.waitForFunction(matches, given);
+  } catch {
+    throw new Error(`${selector} never matched ${pattern}: ${await page.locator(selector).innerText()}`);
+  }
+}
