@@ -25,7 +25,6 @@ function story(name, sql, tells, options) {
   });
 }
 
-const text = (page, selector) => page.locator(selector).innerText();
 
 /** Presses the button, and waits for what came of it. */
 async function remove(page) {
