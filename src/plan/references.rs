@@ -110,8 +110,8 @@ fn without_trailing_spaces(mut text: &[u8]) -> &[u8] {
 /// Calls `refer` with the target of every action that `job`, whose outcome is none if it has not finished, may refer to.
 pub(crate) fn each_reference(job: &JobRow<'_>, outcome: Option<Outcome>, keys: &Keys, refer: &mut dyn FnMut(Target)) {
     each_column_reference(job, keys, refer);
-    // A job that has not finished may be waiting for what its own spec depends on.
-    if outcome.is_none() && spec::may_depend(job.spec()) {
+    // A job that has not finished may be waiting for what its own spec depends on; what can't be read may say anything.
+    if outcome.is_none() {
         spec::read(job.spec(), &mut |_| {}, &mut |name| keys.meant(job.context(), name, &mut *refer));
     }
 }

@@ -15,6 +15,19 @@ fn insert(connection: &Connection, tags: Cell, spec: Cell, created_at: Cell) -> 
     id
 }
 
+/// What a job that runs waits for can't be told from a torn spec: each quoted word in it may be an action.
+#[test]
+fn a_torn_spec_of_a_job_that_runs_keeps_what_it_names() {
+    let sample = Sample::empty();
+    sample.execute(
+        r#"INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('x', '{"torn', 'running', '["codescaler"]');
+           INSERT INTO actions (name, spec_json, created_at_ms)
+           SELECT value, '{"tags":["codescaler"]}', 1700000000000 FROM json_each('["torn", "other"]')"#,
+    );
+    let report = call(&sample, all()).unwrap();
+    assert_eq!(report.action_ids, ["other"]);
+}
+
 #[test]
 fn only_tags_that_truly_match_are_matched() {
     let sample = Sample::empty();
