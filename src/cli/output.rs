@@ -51,7 +51,8 @@ pub(crate) fn print_as<T: Serialize>(
 
 /// The end of a command that came to `end`, whether its report could be `printed` or not.
 ///
-/// If the report could not be written, stderr says what was `done`; the exit code is that of `end`, where it has one.
+/// A report that could not be written leaves a line on stderr: `done`, which tells the work of the command. The exit code is then
+/// that of `end`, or 1 if `end` was a success.
 pub(crate) fn told(
     done: impl Into<String>,
     printed: Result<Printed, Failure>,

@@ -258,7 +258,7 @@ impl FoundJobs {
     }
 }
 
-/// Jobs that may go are looked up to be weighed if they are fewer than one in so many that were read.
+/// If fewer than one in 8 of the jobs read so far may go, each of these is weighed by a look-up of its own.
 const RARE: usize = 8;
 
 /// The most rows of other tables in a batch, for each job of its limit: their deletion holds the lock as well.

@@ -85,7 +85,8 @@ impl Store<'_> {
 
         let Rows { jobs, actions, others, bytes } = rows;
         let all = jobs + actions;
-        // Large values lie on pages of their own: at most, and at least, so many become free.
+        // Large values lie on pages of their own. `freed` is the highest number of pages that become free, and `untouched` the
+        // lowest number of them that nothing writes to.
         let freed = bytes / (page_size - page_size / 16) + 2 * all;
         let untouched = bytes.saturating_sub(all * page_size) / page_size;
         let listed = freed / (page_size / 8) + 1;

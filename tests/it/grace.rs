@@ -82,8 +82,7 @@ fn both() -> [String; 2] {
     ["leaked", "of_a_job"].map(ToOwned::to_owned)
 }
 
-/// A plan that is an hour old deletes what it showed: an action that was recent at the dry run stays, even though it is no
-/// longer recent.
+/// A deletion bound to a plan counts the grace from the dry run. An action that was recent then stays an hour later.
 #[test]
 fn the_grace_of_a_plan_is_counted_from_its_moment() {
     for (set_at, stays) in [(NOW - 30_000, true), (NOW - 60_000, false)] {
