@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 /// The parser is the library's own.
-#[allow(dead_code, reason = "the command uses all of it")]
+#[allow(dead_code, reason = "the library uses all of it")]
 #[path = "../../src/age.rs"]
 mod age;
 
