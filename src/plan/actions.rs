@@ -367,7 +367,8 @@ impl FoundActions {
             }
         }
         let (mut taken, mut left) = (0, goes.clone());
-        // Actions of jobs are no concern of the limit: what waits for them alone waits for nothing.
+        // Actions of jobs are no concern of the limit: what waits for them alone waits for nothing, and a circle has the place of
+        // its lowest leaked one.
         let order = Order::new(goes.len(), &waits_for, |index| goes[index]);
         let mut order = order.before(|index| !leaked(&index));
         while let Some(unit) = order.next() {

@@ -12,7 +12,7 @@
 //!
 //! Jobs are taken by ascending id. A job waits for the jobs that hold it and for the unfinished jobs of its run, since a
 //! batch that takes it before them would leave a dangling row or half a run. Jobs that wait for each other in a circle are
-//! one *unit*, which is taken whole, even beyond the limit.
+//! one *unit*, which is taken whole, even beyond the limit. Any other job is a unit by itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -50,6 +50,15 @@ pub(super) enum Against {
     RunActive,
     KeptLast,
     Referenced,
+}
+
+/// Applicants that are taken together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// Their places, ascending.
+    pub(super) members: Vec<usize>,
+    /// It can't be taken yet, since nobody has tried to stop one of them.
+    pub(super) untried: bool,
 }
 
 /// The applicants that go, and why the others stay.
@@ -168,9 +177,9 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// The applicants that go, in the order in which they are taken, unit by unit. One that can't be taken yet is left out,
-    /// and so is whatever waits for it.
-    pub(super) fn units(&self) -> impl Iterator<Item = Vec<usize>> {
+    /// The applicants that go, in the order in which they are taken, until as many as `limit` can be taken, or more where a
+    /// unit goes beyond it. A unit that can't be taken yet has its place as well; whatever waits for it has none.
+    pub(super) fn units(&self, limit: usize) -> Vec<Unit> {
         let goes = |index: usize| self.against[index].is_none();
         let mut waits_for: HashMap<usize, Vec<usize>> = HashMap::new();
         for (held, holders) in &self.held_by {
@@ -191,7 +200,20 @@ impl<'a> Choice<'a> {
                 }
             }
         }
-        Order::new(self.applicants.len(), &waits_for, move |index| goes(index) && !self.applicants[index].untried)
+        let mut order = Order::new(self.applicants.len(), &waits_for, goes);
+        let (mut units, mut count) = (Vec::new(), 0);
+        while count < limit
+            && let Some(members) = order.next()
+        {
+            let untried = members.iter().any(|index| self.applicants[*index].untried);
+            if untried {
+                order.refuse_last();
+            } else {
+                count += members.len();
+            }
+            units.push(Unit { members, untried });
+        }
+        units
     }
 }
 
@@ -213,9 +235,9 @@ mod tests {
 
     /// The ids of the units as they are taken.
     fn taken(applicants: &[Applicant], relations: &Relations) -> Vec<Vec<i64>> {
-        let choice = choose(applicants, relations);
-        let ids = |unit: Vec<usize>| unit.into_iter().map(|index| applicants[index].id).collect();
-        choice.units().map(ids).collect()
+        let units = choose(applicants, relations).units(usize::MAX);
+        let taken = units.into_iter().filter(|unit| !unit.untried);
+        taken.map(|unit| unit.members.into_iter().map(|index| applicants[index].id).collect()).collect()
     }
 
     fn held_by(holders: &[(i64, i64)]) -> Relations {
@@ -294,5 +316,10 @@ mod tests {
         let jobs = [in_run(1, 7, false), job(2), untried, job(4)];
         assert_eq!(against(&jobs, &held_by(&[(4, 1)])), [None; 4]);
         assert_eq!(taken(&jobs, &held_by(&[(4, 1)])), [[2]]);
+        // It has its place among those that are taken, up to the limit.
+        let places = |limit| choose(&jobs, &Relations::default()).units(limit);
+        let unit = |place, untried| Unit { members: vec![place], untried };
+        assert_eq!(places(2), [unit(1, false), unit(2, true), unit(3, false)]);
+        assert_eq!(places(1), [unit(1, false)]);
     }
 }

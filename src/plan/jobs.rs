@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::choice::{Against, Applicant, Choice, Relations, choose};
+use super::choice::{Against, Applicant, Choice, Relations, Unit, choose};
 use super::groups::Groups;
 use super::job::{Batch, JobReader, Matching, Shown, Stopping, Verdict, Why, judge};
 use super::references::{JobReferences, Keys, Name, Reference, each_reference};
@@ -277,19 +277,11 @@ impl FoundJobs {
         applicants: &[Applicant],
     ) -> Result<Vec<(usize, Shown)>, StoreError> {
         let limit = reader.criteria.request.limit();
-        let mut units = Vec::new();
-        let mut count = 0;
-        for unit in choice.units() {
-            if count >= limit {
-                break;
-            }
-            count += unit.len();
-            units.push(unit);
-        }
+        let mut units = choice.units(limit);
         // Those that were not weighed as they were read are read again.
         let mut shown_since: HashMap<i64, Shown> = HashMap::new();
         let shown_at = |index: &usize| self.shown.get(*index).copied().flatten();
-        let unseen = units.iter().flatten().filter(|index| shown_at(index).is_none());
+        let unseen = units.iter().flat_map(|unit| &unit.members).filter(|index| shown_at(index).is_none());
         snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
             shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
         })?;
@@ -297,45 +289,74 @@ impl FoundJobs {
             let since = || shown_since.get(&applicants[*index].id);
             shown_at(index).or_else(|| since().copied()).ok_or_else(StoreError::damaged)
         };
-        let ids =
-            |units: &[Vec<usize>]| -> Vec<i64> { units.iter().flatten().map(|index| applicants[*index].id).collect() };
 
         if reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES {
             let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
-            let mut bytes = 0;
-            let mut fitting = 0;
-            for unit in &units {
-                for index in unit {
+            end_before(&mut units, MOST_BYTES, |unit| {
+                let mut bytes = 0;
+                for index in &unit.members {
                     let Shown { action, bytes: of_job, .. } = shown(index)?;
-                    bytes += of_job + action.and_then(|action| actions.remove(&action)).unwrap_or_default();
+                    let of_action = action.and_then(|action| match unit.untried {
+                        true => actions.get(&action).copied(),
+                        false => actions.remove(&action),
+                    });
+                    bytes += of_job + of_action.unwrap_or_default();
                 }
-                if bytes > MOST_BYTES && fitting > 0 {
-                    break;
-                }
-                fitting += 1;
-            }
-            units.truncate(fitting);
+                Ok(bytes)
+            })?;
         }
-        self.jobs.dependents = snapshot.dependents(&ids(&units))?;
         let most = MOST_DEPENDENTS * limit as u64;
-        if self.jobs.dependents.values().sum::<u64>() > most {
-            let mut each = snapshot.dependents_of_each(&ids(&units))?.into_iter();
-            let (mut rows, mut fitting) = (0, 0);
-            for unit in &units {
-                rows += each.by_ref().take(unit.len()).sum::<u64>();
-                // The first unit goes whatever it has.
-                if rows > most && fitting > 0 {
-                    break;
-                }
-                fitting += 1;
-            }
-            units.truncate(fitting);
-            self.jobs.dependents = snapshot.dependents(&ids(&units))?;
+        let mut dependents = bound_dependents(snapshot, &mut units, applicants, most)?;
+        if units.iter().any(|unit| unit.untried) {
+            // The batch ends before one of these, as that of the plan did, or they are passed over.
+            units.retain(|unit| !unit.untried);
+            dependents = bound_dependents(snapshot, &mut units, applicants, most)?;
         }
-        let mut taken: Vec<usize> = units.into_iter().flatten().collect();
+        self.jobs.dependents = dependents;
+        let mut taken: Vec<usize> = units.into_iter().flat_map(|unit| unit.members).collect();
         taken.sort_unstable();
         taken.into_iter().map(|index| Ok((index, shown(&index)?))).collect()
     }
+}
+
+/// The rows of other tables that go with `units`, once these end before the one with which they would be more than `most`.
+fn bound_dependents(
+    snapshot: &Snapshot<'_>,
+    units: &mut Vec<Unit>,
+    applicants: &[Applicant],
+    most: u64,
+) -> Result<BTreeMap<String, u64>, StoreError> {
+    let ids = |units: &[Unit]| -> Vec<i64> {
+        units.iter().flat_map(|unit| &unit.members).map(|index| applicants[*index].id).collect()
+    };
+    let dependents = snapshot.dependents(&ids(units))?;
+    if dependents.values().sum::<u64>() <= most {
+        return Ok(dependents);
+    }
+    let mut each = snapshot.dependents_of_each(&ids(units))?.into_iter();
+    end_before(units, most, |unit| Ok(each.by_ref().take(unit.members.len()).sum()))?;
+    snapshot.dependents(&ids(units))
+}
+
+/// Ends `units` before the one with which those that are taken would weigh more than `most`. The first one that is taken
+/// goes whatever it weighs.
+fn end_before(
+    units: &mut Vec<Unit>,
+    most: u64,
+    mut weight: impl FnMut(&Unit) -> Result<u64, StoreError>,
+) -> Result<(), StoreError> {
+    let mut taken: Option<u64> = None;
+    for (place, unit) in units.iter().enumerate() {
+        let with = taken.unwrap_or(0) + weight(unit)?;
+        if with > most && taken.is_some() {
+            units.truncate(place);
+            break;
+        }
+        if !unit.untried {
+            taken = Some(with);
+        }
+    }
+    Ok(())
 }
 
 impl Jobs {

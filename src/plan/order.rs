@@ -20,10 +20,10 @@ pub(super) struct Order<G> {
     waiting: Vec<Vec<usize>>,
     /// For each unit, the number of those that it waits for.
     waits_for: Vec<usize>,
-    /// For each unit, whether it goes before all that are not.
-    first: Vec<bool>,
-    /// The units that need not wait any more: those that go first, then by their lowest member.
-    ready: BinaryHeap<Reverse<(bool, usize, usize)>>,
+    /// The place of each unit: that of its lowest member, or none if it goes before all that have one.
+    places: Vec<Option<usize>>,
+    /// The units that need not wait any more, by their places.
+    ready: BinaryHeap<Reverse<(Option<usize>, usize)>>,
     /// The unit that was returned last, if others may wait for it.
     last: Option<usize>,
 }
@@ -40,7 +40,7 @@ impl<G: Fn(usize) -> bool> Order<G> {
             members: Vec::new(),
             waiting: Vec::new(),
             waits_for: Vec::new(),
-            first: Vec::new(),
+            places: Vec::new(),
             ready: BinaryHeap::new(),
             last: None,
         };
@@ -61,19 +61,21 @@ impl<G: Fn(usize) -> bool> Order<G> {
                 }
             }
         }
-        order.first = vec![false; order.members.len()];
+        order.places = order.members.iter().map(|members| members.first().copied()).collect();
         for unit in 0..order.members.len() {
             order.make_ready(unit);
         }
         order
     }
 
-    /// The same order, but for those units all of whose members are `first`: these go as soon as they need not wait. Things in
-    /// no relation to another keep their place, since nothing waits for them.
+    /// The same order, in which the members that are `first` have no place: a unit has that of its lowest other member, and
+    /// one without any goes as soon as it need not wait. Things in no relation to another keep their place, since nothing
+    /// waits for them.
     pub(super) fn before(mut self, first: impl Fn(usize) -> bool) -> Self {
-        self.first = self.members.iter().map(|members| members.iter().all(|member| first(*member))).collect();
+        let place = |members: &Vec<usize>| members.iter().copied().find(|member| !first(*member));
+        self.places = self.members.iter().map(place).collect();
         let ready = std::mem::take(&mut self.ready);
-        ready.into_iter().for_each(|Reverse((_, _, unit))| self.make_ready(unit));
+        ready.into_iter().for_each(|Reverse((_, unit))| self.make_ready(unit));
         self
     }
 
@@ -85,7 +87,7 @@ impl<G: Fn(usize) -> bool> Order<G> {
     /// Lets `unit` go, if it need not wait any more.
     fn make_ready(&mut self, unit: usize) {
         if self.waits_for[unit] == 0 && self.members[unit].iter().all(|member| (self.goes)(*member)) {
-            self.ready.push(Reverse((!self.first[unit], self.members[unit][0], unit)));
+            self.ready.push(Reverse((self.places[unit], unit)));
         }
     }
 
@@ -113,14 +115,14 @@ impl<G: Fn(usize) -> bool> Iterator for Order<G> {
             }
         }
         let single = self.next_single();
-        let ready = self.ready.peek().map(|Reverse((later, lowest, _))| (*later, *lowest));
+        let ready = self.ready.peek().map(|Reverse((place, _))| *place);
         if let Some(single) = single
-            && ready.is_none_or(|(later, lowest)| later && single < lowest)
+            && ready.is_none_or(|place| Some(single) < place)
         {
             self.next += 1;
             return Some(vec![single]);
         }
-        let Reverse((.., unit)) = self.ready.pop()?;
+        let Reverse((_, unit)) = self.ready.pop()?;
         self.last = Some(unit);
         Some(std::mem::take(&mut self.members[unit]))
     }
@@ -220,6 +222,11 @@ mod tests {
         assert_eq!(order(|_| false), [[1], [2], [0], [4], [3]]);
         assert_eq!(order(|thing| thing == 2), [[2], [0], [1], [4], [3]]);
         assert_eq!(order(|thing| thing == 2 || thing == 4), [[2], [4], [0], [1], [3]]);
+        // A circle has the place of its lowest member that is not first.
+        let edges = HashMap::from([(0, vec![3]), (3, vec![0]), (1, vec![4])]);
+        let order = |first: fn(usize) -> bool| Order::new(5, &edges, |_| true).before(first).collect::<Vec<_>>();
+        assert_eq!(order(|thing| thing == 0), [vec![2], vec![0, 3], vec![4], vec![1]]);
+        assert_eq!(order(|thing| thing == 0 || thing == 3), [vec![0, 3], vec![2], vec![4], vec![1]]);
     }
 
     #[test]

@@ -160,6 +160,33 @@ fn only_what_is_within_the_limit_is_stopped() {
     assert_eq!((report.jobs_kept.unstoppable, report.jobs_kept.over_limit), (1, 1));
 }
 
+/// A batch that ends before a running job, since that one has too many rows of other tables, ends there under the lock as
+/// well: nobody has stopped that job, and none behind it takes its place.
+#[test]
+fn a_batch_ends_before_a_running_job_under_the_lock_too() {
+    for (bound, key) in [(false, "CASCADE"), (true, "CASCADE"), (false, "SET NULL"), (true, "SET NULL")] {
+        let sample = running();
+        sample.execute(&format!(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, job INTEGER REFERENCES jobs (id) ON DELETE {key});
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60) INSERT INTO notes (job) SELECT 2 FROM n;
+             INSERT INTO notes (job) VALUES (1)"
+        ));
+        let control = control(&sample, |store, job| {
+            set(store, job.id, "phase = 'stopped', pid = NULL");
+            Ok(())
+        });
+        let shown = force(&sample, &control, json!({ "dry_run": true, "limit": 3 })).unwrap();
+        assert_eq!((&shown.job_ids[..], shown.jobs_kept.over_limit), (&[1][..], 3));
+        let params = if bound { json!({ "limit": 3, "expect_plan": shown.plan }) } else { json!({ "limit": 3 }) };
+        let report = force(&sample, &control, params).unwrap();
+        assert_eq!((&report.job_ids[..], report.more), (&[1][..], true));
+        assert!(!bound || report.plan == shown.plan);
+        assert_eq!(control.stopped(), [1]);
+        let report = force(&sample, &control, json!({ "limit": 3 })).unwrap();
+        assert_eq!((&report.job_ids[..], report.more), (&[2, 3, 4][..], false));
+    }
+}
+
 /// A host that is told to end while it stops jobs stops no more of them, and nothing goes.
 #[test]
 fn a_cancelled_call_stops_no_further_jobs() {

@@ -278,10 +278,9 @@ pub(crate) fn expected(world: &World, asked: &Asked) -> Expected {
     decide(world, asked, None)
 }
 
-/// What must come of the real run: the jobs of the dry run that have not finished are those that are stopped. Where none are,
-/// and nobody else writes, what was shown goes.
+/// What must come of the real run: the jobs of the dry run that have not finished are those that are stopped.
 pub(crate) fn expected_after_stops(world: &World, asked: &Asked, shown: &Expected) -> Expected {
-    if shown.unfinished.is_empty() { shown.clone() } else { decide(world, asked, Some(&shown.unfinished)) }
+    decide(world, asked, Some(&shown.unfinished))
 }
 
 fn decide(world: &World, asked: &Asked, stopped: Option<&BTreeSet<i64>>) -> Expected {
@@ -403,17 +402,17 @@ fn take(world: &World, asked: &Asked, going: &BTreeSet<i64>, stopped: Option<&BT
     let waits_for: BTreeMap<i64, BTreeSet<i64>> = jobs()
         .map(|job| (job.id, holders(world, job).chain(run_mates(world, asked, job)).map(|other| other.id).collect()))
         .collect();
-    // What nobody has tried to stop is left for the next call.
+    // What nobody has tried to stop is passed over and left for the next call, unless the batch ends before it in any case.
     let untried: BTreeSet<i64> = jobs()
         .filter(|job| !finished(&job.phase) && stopped.is_some_and(|stopped| !stopped.contains(&job.id)))
         .map(|job| job.id)
         .collect();
-    let mut taken = BTreeSet::new();
+    let (mut taken, mut passed) = (BTreeSet::new(), BTreeSet::new());
     let circles = circles(&waits_for);
     while taken.len() < asked.limit {
         let next = circles.iter().find(|circle| {
             circle.members.is_disjoint(&taken)
-                && circle.members.is_disjoint(&untried)
+                && circle.members.is_disjoint(&passed)
                 && circle.waits_for.is_subset(&taken)
         });
         let Some(next) = next else { break };
@@ -422,7 +421,11 @@ fn take(world: &World, asked: &Asked, going: &BTreeSet<i64>, stopped: Option<&BT
         if !taken.is_empty() && dependents > 20 * asked.limit as u64 {
             break;
         }
-        taken = with;
+        if next.members.is_disjoint(&untried) {
+            taken = with;
+        } else {
+            passed.extend(&next.members);
+        }
     }
     taken
 }
