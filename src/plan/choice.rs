@@ -178,7 +178,7 @@ impl<'a> Choice<'a> {
     }
 
     /// The applicants that go, in the order in which they are taken, until as many as `limit` can be taken, or more where a
-    /// unit goes beyond it. A unit that can't be taken yet has its place as well; whatever waits for it has none.
+    /// unit goes beyond it. A unit that can't be taken yet has its place among them; whatever waits for it has none.
     pub(super) fn units(&self, limit: usize) -> Vec<Unit> {
         let goes = |index: usize| self.against[index].is_none();
         let mut waits_for: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -213,6 +213,7 @@ impl<'a> Choice<'a> {
             }
             units.push(Unit { members, untried });
         }
+        units.truncate(units.iter().rposition(|unit| !unit.untried).map_or(0, |last| last + 1));
         units
     }
 }
@@ -321,5 +322,6 @@ mod tests {
         let unit = |place, untried| Unit { members: vec![place], untried };
         assert_eq!(places(2), [unit(1, false), unit(2, true), unit(3, false)]);
         assert_eq!(places(1), [unit(1, false)]);
+        assert_eq!(choose(&jobs[..3], &Relations::default()).units(2), [unit(1, false)]);
     }
 }

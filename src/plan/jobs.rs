@@ -278,10 +278,12 @@ impl FoundJobs {
     ) -> Result<Vec<(usize, Shown)>, StoreError> {
         let limit = reader.criteria.request.limit();
         let mut units = choice.units(limit);
+        let bytes_are_bound = reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES;
         // Those that were not weighed as they were read are read again.
         let mut shown_since: HashMap<i64, Shown> = HashMap::new();
         let shown_at = |index: &usize| self.shown.get(*index).copied().flatten();
-        let unseen = units.iter().flat_map(|unit| &unit.members).filter(|index| shown_at(index).is_none());
+        let weighed = units.iter().filter(|unit| !unit.untried || bytes_are_bound).flat_map(|unit| &unit.members);
+        let unseen = weighed.filter(|index| shown_at(index).is_none());
         snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
             shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
         })?;
@@ -290,7 +292,7 @@ impl FoundJobs {
             shown_at(index).or_else(|| since().copied()).ok_or_else(StoreError::damaged)
         };
 
-        if reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES {
+        if bytes_are_bound {
             let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
             end_before(&mut units, MOST_BYTES, |unit| {
                 let mut bytes = 0;
