@@ -21,7 +21,8 @@
 //! * Other writers wait; so they lose nothing, and what they committed before is copied. Readers keep their snapshot: the
 //!   file is not cut short while one of them may still look at the old pages.
 //! * What SQLite does not promise to keep is a row id that is no INTEGER PRIMARY KEY. hero_proc's tables refer to each other
-//!   by ids that are. Where a virtual table or a trigger may refer to such a row id, no `VACUUM` is done (`rowids_in_use`).
+//!   by ids that are. Where a virtual table or a trigger may refer to such a row id, by itself or through a view, no `VACUUM`
+//!   is done (`rowids_in_use`).
 //! * The journal mode, `auto_vacuum`, the page size and every other setting of the file are what `VACUUM` keeps. What is set
 //!   on the connection ends with it; it is one of our own, even where the host has lent its own.
 //!
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::store::{Access, Checkpointed, Journal, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
+use crate::store::{Access, Checkpointed, Freed, Journal, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
 use decision::{Decision, FIRST_STEP, decide, look, most_in_a_step};
 
 /// `within_ms` unless given, if the host lets callers have as much.
@@ -229,31 +230,39 @@ fn reclaim_attached(
     let within = request.within.min(host.longest_lock);
 
     let file_bytes_before = store.space(host.lock_timeout).map_or(0, |space| space.file_bytes());
-    let sight = look(store, host)?;
+    let mut sight = look(store, host)?;
+    let mut did = Did::default();
+    if request.mode == ReclaimMode::Reclaim
+        && let Some(space) = store.space(host.lock_timeout)
+        && space.journal() == Journal::Wal
+        && space.file_bytes() > space.bytes()?
+    {
+        // A reader was in the way of an earlier call, whose checkpoint is made up for. Then the room of the WAL is free.
+        did.checkpoint(&space, Wal::Emptied)?;
+        sight = look(store, host)?;
+    }
     let Decision { method, cost, skip } = decide(&sight, request, within);
     let space = store.space(host.lock_timeout);
-    let mut did = Did::default();
     if request.mode == ReclaimMode::Reclaim
         && let Some(space) = &space
     {
-        if space.journal() == Journal::Wal && space.file_bytes() > space.bytes()? {
-            // A reader was in the way of an earlier call: what is left to do is the checkpoint.
-            did.checkpoint(space, Wal::Emptied)?;
-        }
         match (skip, method, &cost) {
+            // Whatever is done now would make the WAL longer, and the file no shorter.
+            _ if matches!(did.outcome, Some((ReclaimOutcome::Partly, _))) => {}
             (None, Some(ReclaimMethod::Vacuum), Some(cost)) => did.vacuum(space, cost.first_half(within))?,
-            (None, Some(ReclaimMethod::Incremental), _) => did.steps(space, most_in_a_step(&sight), within)?,
+            (None, Some(ReclaimMethod::Incremental), _) => {
+                let give_up = Instant::now() + host.lock_timeout;
+                did.steps(space, most_in_a_step(&sight), within, give_up)?;
+            }
+            (Some(reason), ..) => did.leave(reason),
             _ => {}
         }
     }
 
     let (file_bytes_after, wal_bytes_after) =
         space.as_ref().map_or((0, 0), |space| (space.file_bytes(), space.wal_bytes()));
-    let (outcome, reason) = match (skip, did.outcome) {
-        (Some(reason), None) => (ReclaimOutcome::Skipped, Some(reason)),
-        (None, None) => (ReclaimOutcome::Done, None),
-        (_, Some(did)) => did,
-    };
+    let planned = skip.map_or((ReclaimOutcome::Done, None), |reason| (ReclaimOutcome::Skipped, Some(reason)));
+    let (outcome, reason) = did.outcome.unwrap_or(planned);
     let reclaimed = Reclaimed {
         dry_run: request.mode == ReclaimMode::DryRun,
         outcome,
@@ -303,37 +312,68 @@ impl Did {
         Ok(())
     }
 
+    /// Does nothing further, for `reason`. What a checkpoint has done by then is a part, or all that was to be done.
+    fn leave(&mut self, reason: ReclaimReason) {
+        let nothing_more = matches!(reason, ReclaimReason::TooLittleFree | ReclaimReason::NothingToDo);
+        match self.outcome {
+            None => self.outcome = Some((ReclaimOutcome::Skipped, Some(reason))),
+            Some((ReclaimOutcome::Done, _)) if !nothing_more => {
+                self.outcome = Some((ReclaimOutcome::Partly, Some(reason)));
+            }
+            Some(_) => {}
+        }
+    }
+
     /// `VACUUM`, and the checkpoint that cuts the file short.
     fn vacuum(&mut self, space: &Space<'_>, first_half: Duration) -> Result<(), StoreError> {
+        let before = self.outcome;
         let vacuumed = space.vacuum(first_half);
         // Also if nothing came of it: the WAL may have grown.
         let checkpointed = self.checkpoint(space, Wal::Emptied);
-        let (lock, skipped) = match vacuumed? {
-            Vacuumed::Done { lock } => (lock, None),
-            Vacuumed::TooLong { lock } => (lock, Some(ReclaimReason::LockTooLong)),
-            Vacuumed::Full { lock } => (lock, Some(ReclaimReason::DiskTooFull)),
+        let (lock, left) = match vacuumed {
+            Ok(Vacuumed::Done { lock }) => (lock, None),
+            Ok(Vacuumed::TooLong { lock }) => (lock, Some(ReclaimReason::LockTooLong)),
+            Ok(Vacuumed::Full { lock }) => (lock, Some(ReclaimReason::DiskTooFull)),
+            Err(StoreError::Busy) if before.is_some() => (Duration::ZERO, Some(ReclaimReason::Time)),
+            Err(error) => return Err(error),
         };
         checkpointed?;
         self.lock += lock;
-        if skipped.is_some() {
-            self.outcome = Some((ReclaimOutcome::Skipped, skipped));
+        if let Some(reason) = left {
+            self.outcome = before;
+            self.leave(reason);
         }
         Ok(())
     }
 
-    /// Step by step, with a pause after each that is as long, until `within` is used up.
-    fn steps(&mut self, space: &Space<'_>, most: u64, within: Duration) -> Result<(), StoreError> {
-        let (mut pages, mut begun) = (FIRST_STEP, false);
+    /// Step by step, with a pause after each that is as long, until `within` is used up. Readers who keep a step from being
+    /// committed (rollback journal) are waited for until `give_up`.
+    fn steps(&mut self, space: &Space<'_>, most: u64, within: Duration, give_up: Instant) -> Result<(), StoreError> {
+        let (mut pages, mut begun) = (FIRST_STEP, self.outcome.is_some());
         let ended = loop {
-            let freed = match space.free(pages, STEP / 2) {
-                Ok(Some(freed)) => freed,
-                Ok(None) => break Some(ReclaimReason::DiskTooFull),
+            let (freed, left, lock) = match space.free(pages, STEP / 2) {
+                Ok(Freed::Done { pages, left, lock }) => (pages, left, lock),
+                Ok(Freed::Prevented { lock }) => {
+                    self.lock += lock;
+                    if self.lock + lock <= within && Instant::now() < give_up {
+                        sleep(lock);
+                        continue;
+                    }
+                    if begun {
+                        break Some(ReclaimReason::Time);
+                    }
+                    return Err(StoreError::Busy);
+                }
+                Ok(Freed::Full { lock }) => {
+                    self.lock += lock;
+                    break Some(ReclaimReason::DiskTooFull);
+                }
                 Err(StoreError::Busy) if begun => break Some(ReclaimReason::Time),
                 Err(error) => return Err(error),
             };
             begun = true;
-            self.lock += freed.lock;
-            if freed.left == 0 {
+            self.lock += lock;
+            if left == 0 {
                 break None;
             }
             self.checkpoint(space, Wal::Kept)?;
@@ -341,14 +381,14 @@ impl Did {
                 // Every further step would make the WAL longer.
                 return Ok(());
             }
-            let quicker = (STEP.as_secs_f64() * 0.7 / freed.lock.as_secs_f64()).clamp(0.25, 4.0);
+            let quicker = (STEP.as_secs_f64() * 0.7 / lock.as_secs_f64()).clamp(0.25, 4.0);
             let next = ((pages as f64 * quicker) as u64).clamp(1, most);
-            let expected = freed.lock.mul_f64(next as f64 / pages as f64);
-            if freed.pages == 0 || self.lock + expected > within {
+            let expected = lock.mul_f64(next as f64 / pages as f64);
+            if freed == 0 || self.lock + expected > within {
                 break Some(ReclaimReason::Time);
             }
             pages = next;
-            sleep(freed.lock);
+            sleep(lock);
         };
         self.checkpoint(space, Wal::Emptied)?;
         if ended.is_some() {

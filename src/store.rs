@@ -56,7 +56,7 @@ pub(crate) use connection::{Access, Journal, Store};
 pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
-pub(crate) use reclaim::{Checkpointed, Space, Vacuumed, Wal};
+pub(crate) use reclaim::{Checkpointed, Freed, Space, Vacuumed, Wal};
 pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, Heads, JobRow, JobTags, Times};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;

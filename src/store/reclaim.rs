@@ -52,11 +52,17 @@ pub(crate) enum Vacuumed {
 
 /// The end of one step, and how long it held the write lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Freed {
-    pub(crate) pages: u64,
-    /// Free pages that are left.
-    pub(crate) left: u64,
-    pub(crate) lock: Duration,
+pub(crate) enum Freed {
+    Done {
+        pages: u64,
+        /// Free pages that are left.
+        left: u64,
+        lock: Duration,
+    },
+    /// A reader kept it from being committed (rollback journal). Nothing was freed.
+    Prevented { lock: Duration },
+    /// The disk was full. Nothing was freed.
+    Full { lock: Duration },
 }
 
 /// The end of a checkpoint, and how long it held the write lock.
@@ -170,27 +176,27 @@ impl<'s> Space<'s> {
     }
 
     /// Frees at most `most` pages at the end of the file, in one transaction, and stops for the commit after `time`.
-    /// None if a disk was full; then nothing was freed.
-    pub(crate) fn free(&self, most: u64, time: Duration) -> Result<Option<Freed>, StoreError> {
-        let give_up = Instant::now() + self.lock_timeout;
-        loop {
-            self.cancel.check()?;
-            match self.try_to_free(most, time) {
-                Ok(freed) => return Ok(Some(freed)),
-                Err(StoreError::Busy) if Instant::now() < give_up => thread::sleep(PAUSE),
-                Err(error) if is_full(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Every statement is stepped to its end: one step frees a single page, and reports success.
-    fn try_to_free(&self, most: u64, time: Duration) -> Result<Freed, StoreError> {
+    pub(crate) fn free(&self, most: u64, time: Duration) -> Result<Freed, StoreError> {
+        self.cancel.check()?;
         let locking = info_span!("lock").entered();
         wait::up_to(self.lock_timeout);
         let transaction = Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
         drop(locking);
         let _span = info_span!("free").entered();
+        let since = Instant::now();
+        let freed = self.free_in(transaction, most, time);
+        let lock = since.elapsed();
+        match freed {
+            Ok((pages, left)) => Ok(Freed::Done { pages, left, lock }),
+            Err(StoreError::Busy) => Ok(Freed::Prevented { lock }),
+            Err(error) if is_full(&error) => Ok(Freed::Full { lock }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The pages that were freed, and the free ones that are left. Every statement is stepped to its end: one step frees a
+    /// single page, and reports success.
+    fn free_in(&self, transaction: Transaction<'_>, most: u64, time: Duration) -> Result<(u64, u64), StoreError> {
         let since = Instant::now();
         let before = self.free_pages()?;
         let mut left = before;
@@ -203,7 +209,7 @@ impl<'s> Space<'s> {
         wait::up_to(COMMIT);
         self.file.check_place()?;
         transaction.commit()?;
-        Ok(Freed { pages: before - left, left, lock: since.elapsed() })
+        Ok((before - left, left))
     }
 
     fn free_pages(&self) -> Result<u64, StoreError> {
@@ -290,7 +296,7 @@ impl StoreRef<'_> {
             Self::Connection(connection) if !connection.is_autocommit() => {
                 Err(StoreError::unfit("the connection is inside a transaction"))
             }
-            Self::Connection(connection) => Ok(connection.path().map(Path::new).filter(|path| path.is_file())),
+            Self::Connection(connection) => Ok(connection.path().filter(|path| !path.is_empty()).map(Path::new)),
         }
     }
 }

@@ -5,7 +5,8 @@ use super::{StoreError, definition};
 
 impl Snapshot<'_> {
     /// Whether somebody may rely on row ids that a `VACUUM` may change: those of a table with row ids and without an
-    /// INTEGER PRIMARY KEY, whose name stands in a virtual table (as its `content`) or in a trigger.
+    /// INTEGER PRIMARY KEY, whose name stands in a virtual table (as its `content`), in a trigger, or in a view that one of
+    /// these may read.
     pub(crate) fn row_ids_are_used(&self) -> Result<bool, StoreError> {
         let mut tables = self.connection().prepare(sql::WITHOUT_ROW_ID_ALIAS)?;
         let tables: Vec<String> = tables.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -42,12 +43,15 @@ mod sql {
                                    FROM pragma_index_list(tables.name, 'main') AS keys
                                    WHERE keys.origin = 'pk'))";
 
-    /// Virtual tables and triggers.
+    /// Virtual tables and triggers, and, where there are any, the views that they may read.
     pub(super) const USERS_OF_ROW_IDS: &str = "
-        SELECT sql
-        FROM main.sqlite_master
-        WHERE sql IS NOT NULL
-          AND (type = 'trigger' OR type = 'table' AND rootpage = 0)";
+        SELECT users.sql
+        FROM main.sqlite_master AS users
+        WHERE users.sql IS NOT NULL
+          AND (users.type IN ('trigger', 'view') OR users.type = 'table' AND users.rootpage = 0)
+          AND EXISTS (SELECT 1
+                      FROM main.sqlite_master AS readers
+                      WHERE readers.type = 'trigger' OR readers.type = 'table' AND readers.rootpage = 0)";
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 /* Lets system calls on a store's files fail: preloaded into the real binary.
  *
- * IO_FAULT_PLAN names a file. While it exists and holds "<call> <at> <errno> <lasts>", calls of that kind (read, write,
- * sync, truncate or unlink) are counted, and the one number <at>, from 1, fails with <errno>; if <lasts> is 1, so do all
- * after it. Each call counted is a byte in <plan>.count.
+ * IO_FAULT_PLAN names a file. While it exists and holds "<call> <at> <errno> <lasts>", calls of that kind (open, read,
+ * write, sync, truncate or unlink) are counted, and the one number <at>, from 1, fails with <errno>; if <lasts> is 1, so do
+ * all after it. Each call counted is a byte in <plan>.count.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,19 @@ static int fails_on(const char *call, int fd)
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+/* The mode is only there for files that may be made. */
+#define OPEN(name) \
+    int name(const char *file, int flags, ...) \
+    { \
+        va_list rest; \
+        va_start(rest, flags); \
+        int mode = flags & O_CREAT ? va_arg(rest, int) : 0; \
+        va_end(rest); \
+        return fails("open", file) ? -1 : NEXT(name)(file, flags, mode); \
+    }
+
+OPEN(open)
+OPEN(open64)
 ssize_t pread(int fd, void *to, size_t count, off_t at) { return fails_on("read", fd) ? -1 : NEXT(pread)(fd, to, count, at); }
 ssize_t pread64(int fd, void *to, size_t count, off64_t at) { return fails_on("read", fd) ? -1 : NEXT(pread64)(fd, to, count, at); }
 ssize_t pwrite(int fd, const void *from, size_t count, off_t at) { return fails_on("write", fd) ? -1 : NEXT(pwrite)(fd, from, count, at); }

@@ -10,10 +10,13 @@ use hero_proc_cleanup::{
     RpcError, StoreError, StoreRef, reclaim,
 };
 use rusqlite::Connection;
+use rustix::fs::FallocateFlags;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::call::host;
 use crate::support::layout::every_layout;
+use crate::support::mounted::Mounted;
 use crate::support::sample::{SCHEMA, Sample, assert_intact, one};
 use crate::support::spacious::{always, content, fill, reclaim_all, spacious};
 use crate::support::steps;
@@ -208,6 +211,11 @@ fn row_ids_that_others_rely_on_are_kept() {
         ("CREATE VIRTUAL TABLE f USING fts5 (text, content=notes);", skipped(ReclaimReason::RowidsInUse)),
         ("CREATE VIRTUAL TABLE f USING fts5 (text, content=kept, content_rowid=id);", DONE),
         ("CREATE VIRTUAL TABLE f USING fts5 (text);", DONE),
+        (
+            "CREATE VIEW v AS SELECT rowid, text FROM notes; CREATE VIRTUAL TABLE f USING fts5 (text, content=v);",
+            skipped(ReclaimReason::RowidsInUse),
+        ),
+        ("CREATE VIEW v AS SELECT rowid, text FROM notes;", DONE),
         ("CREATE VIRTUAL TABLE f USING fts4 (text);", DONE),
         (
             "CREATE TRIGGER t AFTER INSERT ON jobs BEGIN INSERT INTO notes VALUES (new.id); END;",
@@ -273,6 +281,13 @@ fn a_connection_that_is_lent_will_do() {
         matches!(&error, StoreError::Unfit { problems } if problems == &["the connection is inside a transaction"])
     );
 
+    // A file that has lost its name is not in memory.
+    let away = sample.file("away.db");
+    fs::rename(&sample.path, &away).unwrap();
+    lent.execute_batch("ROLLBACK").unwrap();
+    assert!(matches!(reclaim_all(&mut lent), Err(StoreError::Unusable { .. })));
+    fs::rename(&away, &sample.path).unwrap();
+
     for memory in [":memory:", "", "file:a?mode=memory&cache=shared"] {
         let mut memory = Connection::open(memory).unwrap();
         memory.execute_batch(SCHEMA).unwrap();
@@ -315,6 +330,87 @@ fn a_reader_keeps_the_file_long_and_the_next_call_makes_it_short() {
         assert!(content(&sample) == before);
         assert_intact(&sample.path);
     }
+}
+
+/// Each further `VACUUM` would make the WAL longer, and the file no shorter.
+#[test]
+fn while_a_reader_stays_nothing_further_is_written() {
+    let sample = spacious("wal", "none", 4096, 200, 20_000);
+    let reader = sample.open();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(one::<i64>(&reader, "SELECT count(*) FROM jobs"), 20);
+    let partly = (ReclaimOutcome::Partly, Some(ReclaimReason::Reader));
+    assert_eq!(outcome(&reclaim_all(&sample).unwrap()), partly);
+    let long = wal(&sample);
+    let again = reclaim_all(&sample).unwrap();
+    assert_eq!((outcome(&again), again.wal_bytes_after), (partly, long), "{again:?}");
+}
+
+/// The checkpoint that an earlier call could not do is not all that was to be done.
+#[test]
+fn a_file_that_becomes_short_in_part_is_not_done() {
+    let sample = spacious("wal", "none", 4096, 200, 400_000);
+    let long = file(&sample);
+    let host_has = sample.open();
+    host_has.execute_batch("PRAGMA wal_autocheckpoint = 0; BEGIN").unwrap();
+    assert_eq!(one::<i64>(&host_has, "SELECT count(*) FROM jobs"), 20);
+    assert_eq!(reclaim_all(&sample).unwrap().reason, Some(ReclaimReason::Reader));
+    host_has.execute_batch("COMMIT; DELETE FROM jobs WHERE id % 20").unwrap();
+    assert_eq!(file(&sample), long);
+
+    let mut request = always();
+    request.within = Duration::from_millis(10);
+    let reclaimed = reclaim(&sample, &host(), &request).unwrap();
+    let expected = (ReclaimOutcome::Partly, Some(ReclaimReason::LockTooLong));
+    assert_eq!(outcome(&reclaimed), expected, "{reclaimed:?}");
+    assert!(file(&sample) < long / 5 && reclaimed.free_bytes_before > 3_000_000, "{reclaimed:?}");
+    assert_eq!(outcome(&reclaim_all(&sample).unwrap()), DONE);
+}
+
+/// What the WAL holds may be all the room that is missing.
+#[test]
+fn the_wal_of_an_earlier_call_is_room() {
+    let directory = TempDir::new().unwrap();
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "16m") else {
+        return crate::support::skipped("no file system can be mounted here");
+    };
+    let sample = spacious("wal", "none", 4096, 100, 80_000);
+    let store = directory.path().join("hero_proc.db");
+    fs::copy(&sample.path, &store).unwrap();
+    let wal = || fs::metadata(directory.path().join("hero_proc.db-wal")).unwrap().len();
+    let host_has = Connection::open(&store).unwrap();
+    host_has.execute_batch("PRAGMA wal_autocheckpoint = 0; BEGIN").unwrap();
+    assert_eq!(one::<i64>(&host_has, "SELECT count(*) FROM jobs"), 10);
+    assert_eq!(reclaim_all(store.as_path()).unwrap().reason, Some(ReclaimReason::Reader));
+    host_has.execute_batch("COMMIT; DELETE FROM jobs WHERE id % 20").unwrap();
+    assert!(wal() > 700_000);
+
+    let filler = fs::File::create(directory.path().join("filler")).unwrap();
+    let disk = rustix::fs::statvfs(directory.path()).unwrap();
+    rustix::fs::fallocate(&filler, FallocateFlags::empty(), 0, disk.f_bavail * disk.f_frsize - 100_000).unwrap();
+    let reclaimed = reclaim_all(store.as_path()).unwrap();
+    assert_eq!(outcome(&reclaimed), DONE, "{reclaimed:?}");
+    assert!(fs::metadata(&store).unwrap().len() < 600_000, "{reclaimed:?}");
+    assert_intact(&store);
+}
+
+/// A reader keeps each step from being committed (rollback journal): the lock that the attempts hold counts, and they pause.
+#[test]
+fn attempts_at_a_step_hold_the_lock_no_longer_than_steps_do() {
+    let sample = spacious("delete", "incremental", 4096, 200, 20_000);
+    let reader = sample.open();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(one::<i64>(&reader, "SELECT count(*) FROM jobs"), 20);
+    let mut request = always();
+    request.within = Duration::from_millis(200);
+    let mut patient = host();
+    patient.lock_timeout = Duration::from_secs(2);
+    steps::when("free", || {});
+    assert!(matches!(reclaim(&sample, &patient, &request), Err(StoreError::Busy)));
+    assert!(steps::has_happened());
+    // Each of them waits for up to 50 ms.
+    let attempts = steps::begun().into_iter().filter(|step| *step == "free").count();
+    assert!((1..=5).contains(&attempts), "{attempts}");
 }
 
 /// With a rollback journal, nobody else may read meanwhile.

@@ -20,7 +20,7 @@ use crate::support::round::spin;
 use crate::support::sample::{Sample, assert_intact, dump};
 use crate::support::server::{self, Server, post};
 use crate::support::skipped;
-use crate::support::spacious::{reclaim_all, spacious};
+use crate::support::spacious::{self, spacious};
 
 fn always() -> Value {
     json!({ "min_free_percent": 0, "min_free_bytes": 0, "within_ms": 2000 })
@@ -28,6 +28,17 @@ fn always() -> Value {
 
 fn reclaim(server: &Server) -> Value {
     server.call("store.reclaim", &always())
+}
+
+/// On a slow disk the time can be up before all is given back: then the next call goes on from there.
+fn reclaim_all(server: &Server) -> Value {
+    let mut answer = reclaim(server);
+    for _ in 0..20 {
+        if answer["result"]["reason"] == "time" {
+            answer = reclaim(server);
+        }
+    }
+    answer
 }
 
 /// What a store holds, whatever the order in which its schema says so.
@@ -41,13 +52,7 @@ fn content(store: &Path) -> Vec<String> {
 /// cut failed, no free page is left: SQLite cuts such a file with the next commit that frees pages.
 #[track_caller]
 fn assert_next_call_works(server: &Server, store: &Path, short: u64, what: &str) {
-    let mut again = reclaim(server);
-    // On a busy machine the time can be up before all is given back: then the next call goes on from there.
-    for _ in 0..20 {
-        if again["result"]["reason"] == "time" {
-            again = reclaim(server);
-        }
-    }
+    let again = reclaim_all(server);
     let outcome = again["result"]["outcome"].as_str().unwrap_or_default();
     let nothing_left = again["result"]["reason"] == "nothing_to_do";
     assert!(outcome == "done" || nothing_left, "{what}: {again}");
@@ -59,7 +64,7 @@ fn assert_next_call_works(server: &Server, store: &Path, short: u64, what: &str)
         let free = "CREATE TABLE freed AS SELECT zeroblob(100000) AS content; DROP TABLE freed";
         connection.execute_batch(free).unwrap();
         drop(connection);
-        reclaim_all(copy.as_path()).unwrap();
+        spacious::reclaim_all(copy.as_path()).unwrap();
         long = fs::metadata(&copy).unwrap().len();
         fs::remove_file(&copy).unwrap();
     }
@@ -77,7 +82,20 @@ fn an_io_error_at_every_call_loses_nothing() {
     io_errors(usize::MAX);
 }
 
-/// Faults at `most` of the calls of each kind, spread evenly.
+/// A store so small that a fault at each single call takes minutes, and with as small a cache: what a `VACUUM` copies is more
+/// than the cache holds, so that the temporary file is written to and read, and a part of each transaction is in the WAL, or
+/// in the store, before its commit. A larger store would repeat the same calls more often. Its pages are of every kind: of
+/// tables and indexes, inner ones and leaves, such as follow another for a long value, free ones and those that list them,
+/// and, where there is `auto_vacuum`, those that say to whom a page belongs. Steps are at least three.
+fn small(journal: &str, auto_vacuum: &str) -> Sample {
+    let jobs = if auto_vacuum == "none" { 120 } else { 60 };
+    let sample = spacious("delete", auto_vacuum, 4096, jobs, 10_000);
+    sample.execute("PRAGMA default_cache_size = 10");
+    sample.journal(journal);
+    sample
+}
+
+/// Faults at `most` of the calls of each kind, spread evenly; at each one of them if that is no bound.
 #[expect(clippy::print_stdout, reason = "the figures of the long form")]
 fn io_errors(most: usize) {
     let directory = TempDir::new().unwrap();
@@ -85,26 +103,29 @@ fn io_errors(most: usize) {
     for (journal, auto_vacuum) in
         [("wal", "none"), ("delete", "none"), ("wal", "incremental"), ("delete", "incremental")]
     {
-        // What a VACUUM copies is more than the cache holds: the temporary file is written to and read.
-        let jobs = if auto_vacuum == "none" { 2500 } else { 300 };
-        let sample = spacious(journal, auto_vacuum, 4096, jobs, 10_000);
+        let sample = small(journal, auto_vacuum);
         let before = content(&sample.path);
         let faulty = Faulty::new(&sample, &library, Meanwhile::Nothing);
-        for call in ["read", "write", "sync", "truncate", "unlink"] {
-            let act = |at, errno, lasts| faulty.act(call, at, errno, lasts, |faulty| reclaim(&faulty.server));
+        for call in ["open", "read", "write", "sync", "truncate", "unlink"] {
+            let act = |at, errno, lasts| faulty.act(call, at, errno, lasts, |faulty| reclaim_all(&faulty.server));
             let (answer, total) = act(0, Errno::IO, Lasts::Once);
             assert_eq!(answer["result"]["outcome"], "done", "{journal}, {auto_vacuum}: {answer}");
             let short = fs::metadata(&faulty.store).unwrap().len();
-            let mut ways = vec![(Errno::IO, Lasts::Once)];
+            let mut ways = vec![(Errno::IO, Lasts::Once), (Errno::IO, Lasts::FromThere)];
             if call == "write" {
                 ways.extend([(Errno::NOSPC, Lasts::Once), (Errno::NOSPC, Lasts::FromThere)]);
             }
-            let (mut errors, mut full) = (0, 0);
+            let (mut faults, mut errors, mut full) = (0, 0, 0);
             for (errno, lasts) in ways {
                 let step = (total as usize).div_ceil(most).max(1);
-                for at in (1 + step as u32 / 2..=total).step_by(step) {
+                // How many steps there are, and so how many calls, depends on the time that each takes.
+                for at in (1 + step as u32 / 2..).step_by(step) {
                     let what = format!("{journal}, {auto_vacuum}: {call} {at} of {total}, {errno} {lasts:?}");
-                    let (answer, _) = act(at, errno, lasts);
+                    let (answer, calls) = act(at, errno, lasts);
+                    if calls < at {
+                        break;
+                    }
+                    faults += 1;
                     if let Some(error) = answer.get("error") {
                         errors += 1;
                         let kind = error["data"]["kind"].as_str().unwrap();
@@ -120,7 +141,9 @@ fn io_errors(most: usize) {
                     assert_intact(&faulty.store);
                 }
             }
-            println!("{journal}, {auto_vacuum}: {call}: {total} calls, {errors} errors, {full} times full");
+            println!(
+                "{journal}, {auto_vacuum}: {call}: {total} calls, {faults} faults, {errors} errors, {full} times full"
+            );
             assert!(call != "write" || full > 0, "{journal}, {auto_vacuum}");
         }
     }
