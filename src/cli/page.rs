@@ -43,10 +43,10 @@ pub(crate) struct Args {
     #[arg(long)]
     open: bool,
     /// How long nobody may use the page before it ends
-    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "1h", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "1h", value_parser = age::parse_limit, hide = true)]
     unused: i64,
     /// How long a browser may take to send a request, and to take each 256 KiB of its answer
-    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse, hide = true)]
+    #[arg(long, value_name = "AGE", value_hint = ValueHint::Other, default_value = "10s", value_parser = age::parse_limit, hide = true)]
     client_timeout: i64,
 }
 

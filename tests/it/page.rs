@@ -530,6 +530,23 @@ fn only_loopback_is_served() {
     }
 }
 
+/// In no time at all the page would end at once, or answer nobody.
+#[test]
+fn a_page_without_any_time_is_an_error_at_the_start() {
+    for flag in ["--client-timeout", "--unused"] {
+        for none in ["0", "0ms", "0d"] {
+            let output = run(&["page", flag, none, "--socket", NOWHERE]);
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{flag} {none}: {output:?}");
+            let told = text(&output.stderr);
+            assert!(told.contains(flag) && told.contains("must be above 0"), "{told}");
+        }
+        // The longest time is as long as any.
+        let page = nowhere(&[flag, &i64::MAX.to_string()]);
+        page.token();
+        assert_eq!(page.end(Signal::TERM), (Some(0), String::new()), "{flag}");
+    }
+}
+
 #[test]
 fn signals_end_it_and_so_does_nobody() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
