@@ -118,7 +118,7 @@ pub fn cleanup<'s>(
         Force::Stop => Unfinished::Stopped(&stops),
     };
     let criteria = Criteria { unfinished, ..criteria };
-    let (rows, wal_bytes) = (rows(&planned), wal_bytes(&store));
+    let (rows, layout, wal_bytes) = (rows(&planned), planned.layout.clone(), wal_bytes(&store));
     let mut outcome = transaction::run(&mut store, &criteria, planned, |plan| expect(request, plan));
     if stops.stopped.is_empty()
         && let Err(Error::Store(StoreError::Full { .. })) = &outcome
@@ -137,7 +137,7 @@ pub fn cleanup<'s>(
     }
     store.checkpoint();
     let (plan, done) = outcome.map_err(|error| match error {
-        Error::Store(error) => stop::after(&stops, store.explain_deletion(error, rows).into()),
+        Error::Store(error) => stop::after(&stops, store.explain_deletion(error, rows, &layout).into()),
         error => stop::after(&stops, error),
     })?;
     // The deletion stands, whatever can be said of the file.
@@ -176,6 +176,7 @@ fn rows(planned: &Planned) -> Option<Rows> {
     (!layout.triggers).then(|| Rows {
         jobs: plan.jobs.len() as u64,
         actions: plan.actions.len() as u64,
+        leaked: plan.actions_leaked,
         others: plan.dependents.values().sum(),
         bytes: plan.bytes,
     })

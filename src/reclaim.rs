@@ -92,9 +92,9 @@ pub enum ReclaimMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Reclaimed {
-    /// Whether nothing was to be done.
+    /// Whether this was a dry run, in which nothing is done.
     pub dry_run: bool,
-    /// The outcome.
+    /// How much of the space was given back.
     pub outcome: ReclaimOutcome,
     /// Why it was done partly, or skipped.
     pub reason: Option<ReclaimReason>,

@@ -22,8 +22,8 @@ use crate::support::steps::{self, when};
 const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/io_faults.c");
 
 /// The calls, and how many of each a cleanup makes at least: that each is met is part of the tests.
-const WAL: &[(&str, u32)] = &[("read", 10), ("write", 10), ("sync", 2), ("truncate", 1)];
-const DELETE: &[(&str, u32)] = &[("read", 10), ("write", 10), ("sync", 2), ("unlink", 1)];
+const WAL: &[(&str, u32)] = &[("open", 2), ("read", 10), ("write", 10), ("sync", 2), ("truncate", 1)];
+const DELETE: &[(&str, u32)] = &[("open", 2), ("read", 10), ("write", 10), ("sync", 2), ("unlink", 1)];
 
 #[test]
 fn an_io_error_at_any_call_leaves_before_or_after() {
@@ -111,11 +111,14 @@ fn faults(
                     let went = answer["result"]["jobs_deleted"].as_u64().unwrap_or(0);
                     if let Some(error) = answer.get("error") {
                         refused += 1;
-                        // SQLite takes a page that can't be read for one that is damaged.
-                        let damaged =
-                            call == "read" && error["data"]["problems"] == json!(["the database file is damaged"]);
+                        let unfit = match call {
+                            // SQLite takes a page that can't be read for one that is damaged.
+                            "read" => error["data"]["problems"] == json!(["the database file is damaged"]),
+                            "open" => error["data"]["kind"] == "store_unfit",
+                            _ => false,
+                        };
                         let kind = if *errno == Errno::IO { "internal" } else { "disk_full" };
-                        assert!(damaged || error["data"]["kind"] == kind, "{what}: {error}");
+                        assert!(unfit || error["data"]["kind"] == kind, "{what}: {error}");
                         let text = error.to_string();
                         for secret in ["DELETE", "SELECT", "PRAGMA", "hero_proc.db", "/"] {
                             assert!(!text.contains(secret), "{what}: {text}");

@@ -236,6 +236,32 @@ fn a_full_disk_says_what_fits() {
     assert!(whole >= 4 && in_part >= 8 && none >= 4, "{whole}, {in_part}, {none}");
 }
 
+/// A limit fits although the jobs that go first are a thousand times as large as the others.
+#[test]
+fn a_limit_that_fits_does_so_for_the_largest_jobs() {
+    let directory = TempDir::new().unwrap();
+    let Some(_mounted) = Mounted::tmpfs(directory.path(), "64m") else {
+        return skipped("no file system can be mounted here");
+    };
+    let path = directory.path().join("hero_proc.db");
+    let jobs = crowded(&path, "wal", 200);
+    let host_side = Connection::open(&path).unwrap();
+    host_side.execute("UPDATE jobs SET stderr = hex(randomblob(100000)) WHERE id <= 50", ()).unwrap();
+    host_side.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+    fill(directory.path(), 3_000_000);
+    let mut host = host();
+    host.secure_delete = true;
+    let mut limit = jobs;
+    // The first batches are the heavy ones.
+    for _ in 0..3 {
+        let error = call_as(&*path, &host, all()).unwrap_err();
+        limit = error.data["limit"].as_u64().unwrap();
+        let report = call_as(&*path, &host, all_with(json!({ "limit": limit })));
+        assert_eq!(report.unwrap().jobs_deleted, limit, "{error:?}");
+    }
+    assert!(limit < 20, "{limit}");
+}
+
 /// The command goes on in batches that fit, until all is gone; with a size that was given there is one call.
 #[test]
 fn the_command_goes_on_in_batches_that_fit() {
