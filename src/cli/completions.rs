@@ -34,14 +34,13 @@ fn bash(name: &str, script: &str) -> String {
         "return 0",
     ];
     let man = format!("\n        {name}__subcmd__man)\n");
-    let directories = "\
-            if [[ ${cur} != -* && ${prev} != --log-format ]] ; then
-                local IFS=$'\\n'
-                COMPREPLY=($(compgen -d -- \"${cur}\"))
+    let directories = r#"            if [[ ${cur} != -* && ${prev} != --log-format ]] ; then
+                local IFS=$'\n'
+                COMPREPLY=($(compgen -d -- "${cur}"))
                 compopt -o filenames
                 return 0
             fi
-";
+"#;
     script
         .replace(
             &format!("--admin){BASH_DOES}COMPREPLY=($(compgen -f "),
