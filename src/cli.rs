@@ -4,6 +4,7 @@
 
 mod age;
 mod check;
+mod completions;
 mod demo;
 mod failure;
 mod fields;
@@ -189,24 +190,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Page(args) => limits::for_server()?.block_on(page::run(args)),
         Command::Retain(args) => limits::for_client()?.block_on(retain::run(args)),
         Command::Check(args) => check::run(&args),
-        Command::Completions { shell } => output::print(&completions(shell)).map(drop),
+        Command::Completions { shell } => output::print(&completions::script(shell, Cli::command())).map(drop),
         Command::Man { dir } => man(&dir),
-    }
-}
-
-fn completions(shell: Shell) -> String {
-    let mut script = Vec::new();
-    let mut command = Cli::command();
-    let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut script);
-    let script = String::from_utf8_lossy(&script).into_owned();
-    match shell {
-        // clap_complete has bash offer file names for users.
-        Shell::Bash => {
-            let files = format!("--admin)\n{:20}COMPREPLY=($(compgen -f ", "");
-            script.replace(&files, &files.replace("compgen -f", "compgen -u"))
-        }
-        _ => script,
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a new user and a packager get of the command: help, manual pages, completions.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hero_proc_cleanup::TERMINAL_PHASES;
 use tempfile::TempDir;
 
-use crate::support::process::{binary, entries, run, text};
+use crate::support::process::{BINARY, binary, entries, run, text};
 use crate::support::scripted::path_text;
+use crate::support::skipped;
 use crate::terminal::Terminal;
 
 const COMMANDS: [&str; 11] = [
@@ -128,4 +130,71 @@ fn completions_offer_what_is_wanted() {
     let admin = bash.split("--admin)").nth(1).expect("the option");
     assert!(admin.trim_start().starts_with("COMPREPLY=($(compgen -u "), "{admin}");
     script("zsh");
+}
+
+/// Where the machine has bash or fish, these shells offer what is listed, and nothing else.
+#[test]
+fn shells_offer_what_is_wanted_and_nothing_else() {
+    let home = TempDir::new().expect("a directory");
+    std::fs::create_dir(home.path().join("a_directory")).expect("a directory");
+    std::fs::write(home.path().join("a_file"), "").expect("a file");
+    let shells: &[&str] = &["bash", "elvish", "fish", "powershell", "zsh"];
+    for (shell, directory, ask) in [
+        // What bash adds where the script offers nothing is asked of the specification.
+        ("bash", "a_directory", BASH),
+        ("fish", "a_directory/", r#"source script; complete -C "hero_proc_cleanup $argv[1]""#),
+    ] {
+        let has_it = Command::new("sh").args(["-c", &format!("command -v {shell}")]).stdout(Stdio::null()).status();
+        if !has_it.expect("a shell").success() {
+            skipped(&format!("completions in {shell} can't be tried, since there is no {shell}"));
+            continue;
+        }
+        let script = binary().args(["completions", shell]).output().expect("the binary runs").stdout;
+        std::fs::write(home.path().join("script"), script).expect("a script");
+        for (line, offers) in [
+            ("gateway --admin roo", &["root"][..]),
+            ("gateway --socket-group roo", &["root"]),
+            ("serve --socket-group roo", &["root"]),
+            ("serve --store a_", &[directory, "a_file"]),
+            ("jobs-cleanup --phase ki", &["killed"]),
+            ("jobs-cleanup --kind a_", &[]),
+            ("jobs-cleanup --older-than a_", &[]),
+            ("jobs-cleanup a_", &[]),
+            ("jobs-usage a_", &[]),
+            ("completions a_", &[]),
+            ("completions ", shells),
+            ("man a_", &[directory]),
+        ] {
+            let mut command = Command::new(shell);
+            command.current_dir(home.path()).env("HOME", home.path()).env("PATH", with_binary());
+            command.args(["-c", ask]).args((shell == "bash").then_some("bash")).arg(line);
+            let output = command.output().expect("a shell runs");
+            let word = line.rsplit(' ').next().expect("a word");
+            let offered = text(&output.stdout).lines().map(|line| line.split('\t').next().expect("a word"));
+            let mut offered: Vec<&str> =
+                offered.filter(|offer| *offer != word && !offer.starts_with('-') && !offer.is_empty()).collect();
+            offered.sort_unstable();
+            assert_eq!(offered, offers, "{shell}: {line:?}");
+        }
+    }
+}
+
+/// What the script offers after `$1`, a word on each line, and then what bash itself would.
+const BASH: &str = r#"
+    source ./script
+    words="hero_proc_cleanup $1"
+    IFS=' ' read -ra COMP_WORDS <<<"$words"
+    [[ $words != *' ' ]] || COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    _hero_proc_cleanup hero_proc_cleanup "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" 2>/dev/null
+    printf '%s\n' "${COMPREPLY[@]}"
+    if [[ ${#COMPREPLY[@]} = 0 && $(complete -p hero_proc_cleanup) = *' -o default '* ]]; then
+        compgen -f -- "${COMP_WORDS[COMP_CWORD]}"
+    fi
+"#;
+
+/// `$PATH`, with the binary's directory first.
+fn with_binary() -> String {
+    let directory = Path::new(BINARY).parent().expect("a directory");
+    format!("{}:{}", directory.display(), std::env::var("PATH").expect("a PATH"))
 }

@@ -199,6 +199,56 @@ fn large_specs(bytes: usize) {
     assert_eq!(sample.jobs(), [torn]);
 }
 
+/// A reference may mean what follows each of its dots. It costs what its length does, whatever it is made of.
+#[test]
+fn a_name_of_dots_costs_no_more_than_another() {
+    let sample = Sample::new();
+    let connection = sample.open();
+    let dots = ".".repeat(400_000);
+    let depends = json!({ "depends_on": [dots] }).to_string();
+    connection
+        .execute("UPDATE jobs SET action = ?1, action_id = NULL, spec_json = ?2 WHERE id = 3", (&dots, depends))
+        .unwrap();
+    let spec = json!({ "actions": [format!("{dots}codescaler_build_12")] });
+    insert_service(&connection, &dots, spec.to_string());
+    let answer = sample.serve().cleanup();
+    let report = &answer["result"];
+    assert_eq!(
+        (&report["job_ids"], &report["action_ids"]),
+        (&json!([1, 2, 4]), &json!(["codescaler_build_77", "codescaler_build_78"]))
+    );
+    assert_eq!(report["actions_kept"][0]["reason"], "service", "{}", report["actions_kept"]);
+}
+
+/// The memory that a store takes is a small multiple of its text, however often one of its rows is meant.
+#[test]
+fn a_long_name_is_in_memory_once() {
+    let sample = Sample::empty();
+    let names: Vec<String> = (0..4000).map(|number| format!("action_{number}")).collect();
+    let mut connection = sample.open();
+    let transaction = connection.transaction().unwrap();
+    for name in &names {
+        insert_job(&transaction, name, r#"["codescaler"]"#.to_owned(), "{}".to_owned());
+        insert_action(&transaction, name, r#"{"tags":["codescaler"]}"#.to_owned());
+    }
+    let long = "x".repeat(500_000);
+    insert_service(&transaction, &long, json!({ "actions": names }).to_string());
+    insert_job(
+        &transaction,
+        &long,
+        r#"["ops"]"#.to_owned(),
+        json!({ "depends_on": names, "actions": names }).to_string(),
+    );
+    transaction.commit().unwrap();
+    let server = sample.serve();
+    server.says("the store fits");
+    let answer = server.cleanup();
+    let report = &answer["result"];
+    assert_eq!((&report["jobs_deleted"], &report["actions_kept_count"]), (&json!(4000), &json!(4000)));
+    let kilobytes = server.status("VmHWM");
+    assert!(kilobytes < 150_000, "{kilobytes} kB");
+}
+
 /// An action goes only if its spec can be read as a whole, and says that it is codescaler's.
 #[test]
 fn only_actions_that_truly_carry_the_root_tag_go() {

@@ -77,23 +77,41 @@ impl Drop for Unheard {
 
 /// A call that is refused, and leaves a long line.
 fn refused() -> Value {
-    json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["\u{202e}".repeat(1900)] } })
+    call(METHOD, json!({ "tags": ["\u{202e}".repeat(1900)] }))
+}
+
+fn call(method: &str, params: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
 }
 
 #[test]
 fn nobody_has_to_read_the_log() {
     let sample = Sample::new();
-    let mut server = Unheard::serve(&sample, |_, _| {});
-    for _ in 0..100 {
-        let answer = server.post(&refused()).json();
-        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    let socket = sample.file("gateway.sock");
+    let hero_proc = Unheard::serve(&sample, |_, _| {});
+    let mut gateway = Command::new(BINARY);
+    gateway.arg("gateway").arg("--socket").arg(&socket).arg("--hero-proc").arg(&hero_proc.socket).stdin(Stdio::null());
+    let gateway = Unheard::start(gateway, socket, |_, _| {});
+    let long = "x".repeat(200);
+    for (mut server, refused, delete, deleted) in [
+        (
+            gateway,
+            call("jobs.cleanup", json!({ "actor": format!("kind_{long}") })),
+            call("jobs.cleanup", json!({ "kind": "build", "limit": 1 })),
+            1,
+        ),
+        (hero_proc, refused(), call(METHOD, json!({ "tags": ["codescaler"] })), 2),
+    ] {
+        for _ in 0..100 {
+            let answer = server.post(&refused).json();
+            assert_eq!(answer["error"]["code"], -32602, "{answer}");
+        }
+        assert_eq!(server.health(), 200);
+        assert_eq!(server.post(&delete).json()["result"]["jobs_deleted"], deleted);
+        server.terminate();
+        assert_eq!(server.child.wait().unwrap().code(), Some(0));
+        assert!(!server.socket.exists());
     }
-    assert_eq!(server.health(), 200);
-    let delete = json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": { "tags": ["codescaler"] } });
-    assert_eq!(server.post(&delete).json()["result"]["jobs_deleted"], 3);
-    server.terminate();
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
-    assert!(!server.socket.exists());
 }
 
 /// What does not fit is dropped, and in its place stands how many lines it were.
