@@ -403,7 +403,9 @@ fn links_lead_somewhere() {
             }
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            assert!(target.exists(), "{}: {link}", page.display());
+            // Pictures are not packed.
+            let left_out = file.starts_with("page/") && root().join("Cargo.toml.orig").exists();
+            assert!(target.exists() || left_out, "{}: {link}", page.display());
             if !heading.is_empty() {
                 let target = std::fs::read_to_string(&target).unwrap();
                 let mut anchors = target.lines().filter(|line| line.starts_with('#')).map(anchor);
