@@ -306,7 +306,7 @@ fn open(file: &StoreFile, access: Access, lock_timeout: Duration, cancel: &Cance
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file.path(), flags)?;
     wait::for_locks(&mut connection, lock_timeout, cancel)?;
-    // The copy that a VACUUM makes would be in the host's memory.
+    // A VACUUM copies the live pages into a temporary file. This file must not be in the host's memory.
     let temp_store = if access == Access::Reclaim { "file" } else { "memory" };
     connection.pragma_update(None, "temp_store", temp_store)?;
     match access {

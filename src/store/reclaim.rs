@@ -309,7 +309,7 @@ mod tests {
     use crate::store::{Access, Store};
     use crate::tag::Guard;
 
-    /// Its first half is ended, and the store is as it was; the second half is not, whatever it takes.
+    /// The first half of a VACUUM is ended if it is late, and the store is as it was. The second half goes on to its end.
     #[test]
     fn a_vacuum_that_is_late_is_undone() {
         let directory = tempfile::TempDir::new().unwrap();

@@ -1,8 +1,8 @@
 //! Waiting for locks of others, in which a cancel is heard.
 //!
 //! SQLite's own wait (`busy_timeout`) hears no interrupt before it ends. A busy handler is called between two attempts, on
-//! the thread of the statement that waits; it is a plain function, so what it looks at is kept for each thread: how the
-//! connection waits that was last given to [`for_locks`]. Only one connection of a call waits.
+//! the thread of the statement that waits. A handler is a plain function, so its state is kept for each thread, and belongs
+//! to the connection that was last given to [`for_locks`]. Only one connection of a call waits.
 
 use std::cell::RefCell;
 use std::thread;
@@ -36,7 +36,7 @@ pub(super) fn for_locks(connection: &mut Connection, most: Duration, cancel: &Ca
     connection.busy_handler(Some(again))
 }
 
-/// Lets each further statement of that connection wait for up to `most`.
+/// Lets each further statement of the connection that was last given to [`for_locks`] wait for up to `most`.
 pub(super) fn up_to(most: Duration) {
     WAIT.with_borrow_mut(|wait| wait.iter_mut().for_each(|wait| wait.most = most));
 }

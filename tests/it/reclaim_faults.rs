@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::io_faults::{Faulty, Lasts, Meanwhile, library};
 use crate::support::mounted::Mounted;
 use crate::support::round::spin;
-use crate::support::sample::{Sample, assert_intact, dump};
+use crate::support::sample::{Sample, assert_intact, column, dump};
 use crate::support::server::{self, Server, post};
 use crate::support::skipped;
 use crate::support::spacious::{self, spacious};
@@ -82,14 +82,16 @@ fn an_io_error_at_every_call_loses_nothing() {
     io_errors(usize::MAX);
 }
 
-/// A store so small that a fault at each single call takes minutes, and with as small a cache: what a `VACUUM` copies is more
-/// than the cache holds, so that the temporary file is written to and read, and a part of each transaction is in the WAL, or
-/// in the store, before its commit. A larger store would repeat the same calls more often. Its pages are of every kind: of
-/// tables and indexes, inner ones and leaves, such as follow another for a long value, free ones and those that list them,
-/// and, where there is `auto_vacuum`, those that say to whom a page belongs. Steps are at least three.
+/// A store in which a fault at each single call takes minutes, not hours: each way has some hundred calls, and a larger store
+/// would only repeat them. It has pages of every kind: inner pages, leaves and overflow pages, free pages and those that list
+/// them, and, with `auto_vacuum`, pointer maps. Its cache is as small. What a `VACUUM` copies does not fit, so the temporary
+/// file is written and read, and a part of each transaction is in the WAL, or in the store, before its commit. Without
+/// `VACUUM`, there are three steps or more.
 fn small(journal: &str, auto_vacuum: &str) -> Sample {
     let jobs = if auto_vacuum == "none" { 120 } else { 60 };
     let sample = spacious("delete", auto_vacuum, 4096, jobs, 10_000);
+    let kinds = "SELECT DISTINCT pagetype FROM dbstat WHERE name = 'jobs' ORDER BY pagetype";
+    assert_eq!(column::<String>(&sample.open(), kinds), ["internal", "leaf", "overflow"]);
     sample.execute("PRAGMA default_cache_size = 10");
     sample.journal(journal);
     sample
