@@ -23,6 +23,7 @@ mod rows;
 mod space;
 mod stores;
 mod usage;
+mod week;
 
 use std::process::ExitCode;
 

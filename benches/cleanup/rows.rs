@@ -16,7 +16,7 @@ use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::stores::{Like, Stores};
-use crate::{april, heavy, retention, space, usage};
+use crate::{april, heavy, retention, space, usage, week};
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
 pub(crate) struct Row {
@@ -70,6 +70,8 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("a backlog worked off by a policy | 2 % of the floor, s", 1_000_000, 3.0, false, retention::backlog);
     row("worst wait of a writer beside a policy | longest lock, ms", 1_000_000, 1.1, false, retention::worst_wait);
     row("a writer's p95 beside a policy | alone, ms", 100_000, 2.0, false, retention::writer);
+    row("a writer's p95 beside a batch of it | alone, ms", 1_000_000, 2.0, false, retention::writer_beside_a_batch);
+    row("file, a week by a policy: later half | once level, MB", 10_080, 1.2, false, week::size);
     row("giving space back | VACUUM and checkpoint, ms", space::JOBS, 1.15, false, space::against_vacuum);
     row("file and WAL after it | what is live, MB", space::JOBS, 1.5, false, space::file);
     row("locks of a cleanup and of giving space back | 400 ms", space::JOBS, 1.0, false, space::both_locks);
@@ -142,10 +144,9 @@ fn against_april(stores: &Stores, jobs: usize) -> (f64, f64) {
 }
 
 /// The bare deletion of what a dry run names: how long the lock is held, and how long it takes with the checkpoint.
-pub(crate) fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
-    let store = stores.copy_of(jobs, Like::Newest);
-    let plan = call(&store, &params(true, limit));
-    let mut connection = Connection::open(&store).unwrap();
+pub(crate) fn floor(store: &Path, limit: usize) -> (f64, f64) {
+    let plan = call(store, &params(true, limit));
+    let mut connection = Connection::open(store).unwrap();
     connection
         .execute_batch(
             "PRAGMA foreign_keys = off; PRAGMA synchronous = normal; PRAGMA wal_autocheckpoint = 0;
@@ -168,7 +169,7 @@ pub(crate) fn floor(stores: &Stores, jobs: usize, limit: usize) -> (f64, f64) {
         }
     }
     connection.execute_batch("COMMIT").unwrap();
-    write(&store);
+    write(store);
     let started = Instant::now();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     transaction.execute("DELETE FROM jobs WHERE id IN (SELECT id FROM temp.doomed_jobs)", ()).unwrap();
@@ -196,25 +197,25 @@ pub(crate) fn execute(store: &Path, sql: &str) {
 }
 
 fn total(stores: &Stores, jobs: usize) -> (f64, f64) {
-    let floor = floor(stores, jobs, ALL).1;
+    let floor = floor(&stores.copy_of(jobs, Like::Newest), ALL).1;
     let store = stores.copy_of(jobs, Like::Newest);
     write(&store);
     (call(&store, &params(false, ALL)).duration_ms, floor)
 }
 
 fn lock_quiet(stores: &Stores, jobs: usize) -> (f64, f64) {
-    let floor = floor(stores, jobs, ALL).0;
+    let floor = floor(&stores.copy_of(jobs, Like::Newest), ALL).0;
     let store = stores.copy_of(jobs, Like::Newest);
     write(&store);
     (call(&store, &params(false, ALL)).lock_ms, floor)
 }
 
 fn lock_busy(stores: &Stores, jobs: usize) -> (f64, f64) {
-    (locked_after_a_write(stores, jobs, ALL), floor(stores, jobs, ALL).0)
+    (locked_after_a_write(stores, jobs, ALL), floor(&stores.copy_of(jobs, Like::Newest), ALL).0)
 }
 
 fn lock_busy_default_limit(stores: &Stores, jobs: usize) -> (f64, f64) {
-    (locked_after_a_write(stores, jobs, 50_000), floor(stores, jobs, 50_000).0)
+    (locked_after_a_write(stores, jobs, 50_000), floor(&stores.copy_of(jobs, Like::Newest), 50_000).0)
 }
 
 fn locked_after_a_write(stores: &Stores, jobs: usize, limit: usize) -> f64 {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{heavy, space};
 
-const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
+pub(crate) const SCHEMA: &str = include_str!("../../schema/hero_proc.sql");
 
 /// What a store is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Like {
     TagsInSpec,
     /// Each of codescaler's jobs has two targets that no other has: as many values as there are jobs.
     WithTargets,
+    /// All its jobs are codescaler's, and have finished.
+    Backlog,
     /// Its jobs have 145 KB each: see [`space`](crate::space).
     Large,
     /// Its jobs and actions are those of real stores: see [`heavy`](crate::heavy).
@@ -55,14 +57,23 @@ impl Stores {
 
     /// A copy to work on, in the place of the one before.
     pub(crate) fn copy_of(&self, jobs: usize, like: Like) -> PathBuf {
-        let copy = self.directory.join("copy.db");
-        for file in ["copy.db", "copy.db-wal", "copy.db-shm"] {
-            let _ = fs::remove_file(self.directory.join(file));
-        }
+        let copy = self.work();
         fs::copy(self.of(jobs, like), &copy).unwrap();
         // All of the disk: what another run has left to be written would be paid for by this one's syncs.
         rustix::fs::sync();
         copy
+    }
+
+    /// The path of a store to work on; the one before is gone.
+    pub(crate) fn work(&self) -> PathBuf {
+        for file in ["copy.db", "copy.db-wal", "copy.db-shm"] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
+        self.directory.join("copy.db")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -106,7 +117,7 @@ fn make(path: &Path, jobs: usize, like: Like) {
         .prepare("INSERT OR IGNORE INTO actions (name, spec_json, created_at_ms) VALUES (?1, ?2, ?3)")
         .unwrap();
     for id in 0..jobs {
-        let codescaler = id % 2 == 0;
+        let codescaler = id % 2 == 0 || like == Like::Backlog;
         let tags = match (codescaler, id) {
             (true, 0..24) => {
                 r#"["codescaler","codescaler_eve","codescaler_kind_rare","codescaler_target_one"]"#.to_owned()
@@ -122,7 +133,7 @@ fn make(path: &Path, jobs: usize, like: Like) {
             (true, _) => format!("codescaler_build_{id}_0123456789abcdef"),
             (false, _) => format!("ops_{}", id % 997),
         };
-        let phase = if id % 100 == 98 { "running" } else { "succeeded" };
+        let phase = if id % 100 == 98 && like != Like::Backlog { "running" } else { "succeeded" };
         let spec = format!(
             r#"{{"tags":{tags},"schedule_policy":null,"depends_on":[],"script":"{}","env":{{"JOB":"{id}"}}}}"#,
             "x".repeat(250)

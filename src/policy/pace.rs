@@ -85,13 +85,14 @@ impl Pace {
         }
         self.see(jobs, lock_ms);
         let limit = limit as u64;
+        let (seen, cautious) = (self.parts(0.0), self.parts(CAUTION));
         // A batch that was not full says nothing about larger ones.
         let most = match jobs >= limit {
-            true if lock_ms < AIM_MS => limit.saturating_mul(4),
+            true if lock_ms < seen.map_or(AIM_MS, Parts::aim) => limit.saturating_mul(4),
             true => limit.saturating_mul(2),
             false => limit,
         };
-        let wanted = match (self.parts(0.0), self.parts(CAUTION)) {
+        let wanted = match (seen, cautious) {
             (Some(seen), _) if lock_ms > TOO_LONG * seen.aim() && seen.fixed < DELETING * lock_ms => seen.jobs(),
             (_, Some(cautious)) => cautious.jobs(),
             // One size does not tell the parts apart: another one will.

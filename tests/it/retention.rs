@@ -312,6 +312,26 @@ fn a_call_whose_outcome_is_unknown_is_not_made_again() {
     }
 }
 
+/// It may have held the lock for as long as it took. A call is waited for two minutes.
+#[test]
+fn the_lock_rests_after_a_call_whose_outcome_is_unknown() {
+    let mut host = Host::confirmed(policy(&json!({ "every": "1m", "rule": [{ "older_than": "14d" }] })));
+    host.call();
+    host.now += 2 * MINUTE;
+    host.answer(error(Kind::OutcomeUnknown));
+    host.ended();
+    host.now += MINUTE;
+    assert_eq!(host.waits(), 49 * 2 * MINUTE - MINUTE);
+    // A machine that was asleep meanwhile is no reason to rest for days.
+    host.now += 2 * HOUR;
+    host.call();
+    host.now += 10 * HOUR;
+    host.answer(error(Kind::OutcomeUnknown));
+    host.ended();
+    host.now += 2 * MINUTE;
+    assert_eq!(host.waits(), 2 * HOUR - 2 * MINUTE);
+}
+
 #[test]
 fn another_error_ends_its_rule_and_is_remembered() {
     let mut host = Host::confirmed(two_rules());

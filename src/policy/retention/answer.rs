@@ -15,8 +15,10 @@ use crate::rpc::{Kind, RpcError};
 const REST: f64 = 49.0;
 /// The longest rest, in milliseconds, whatever a report says.
 const LONGEST_REST: f64 = 86_400_000.0;
-/// The longest rest after a call that did not say for how long it held the lock, in milliseconds.
-const LONGEST_UNKNOWN_REST: f64 = 3_600_000.0;
+/// The longest rest after a call that did not say for how long it held the lock, in milliseconds: two hours, so that the
+/// two minutes count in full for which `retain` waits for an answer.
+const LONGEST_UNKNOWN_REST: f64 = 7_200_000.0;
+
 /// The result of a call. One that can't be read is that of a call whose outcome is unknown.
 pub(super) fn read<R: DeserializeOwned>(answer: Result<Box<RawValue>, RpcError>) -> Result<R, RpcError> {
     serde_json::from_str(answer?.get())

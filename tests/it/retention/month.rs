@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::{Connection, named_params};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::{HOUR, MINUTE, START, at};
@@ -64,6 +65,8 @@ struct Month {
     faults: Vec<Fault>,
     /// Jobs in the first batch.
     limit: u64,
+    /// For how long each job holds the lock, in milliseconds.
+    each_ms: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,11 +132,12 @@ fn month() -> impl Strategy<Value = Month> {
         prop::collection::vec(select(&["release", "test"][..]), 0..2),
         prop_oneof![Just(3_i64), Just(8), Just(24)],
         prop::collection::vec(fault, 1..60),
-        prop_oneof![Just(2_u64), Just(250)],
+        // With 25 minutes for a job, more comes of age than 2 % of the time can delete.
+        select(&[(2_u64, 0_i64), (250, 0), (2, 5_000), (250, 5_000), (1, 25 * MINUTE)][..]),
     )
-        .prop_map(|(mut jobs, rules, keep, except, every_hours, faults, limit)| {
+        .prop_map(|(mut jobs, rules, keep, except, every_hours, faults, (limit, each_ms))| {
             jobs.sort_by_key(|job| job.created);
-            Month { jobs, rules, keep, except, every_hours, faults, limit }
+            Month { jobs, rules, keep, except, every_hours, faults, limit, each_ms }
         })
 }
 
@@ -306,25 +310,31 @@ fn simulate(month: &Month, policy: &Policy) -> u64 {
     let first = json!({ "version": 1, "pace": { "limit": month.limit } }).to_string();
     let mut retention = Retention::new(policy.clone(), History::from_json(&first).unwrap(), 0.0);
     let mut faults = month.faults.iter().copied().cycle();
-    let (mut confirmations, mut rests_until, mut began, mut passes) = (0, 0, None, 0);
+    let (mut confirmations, mut rests_until, mut passes, mut ended) = (0, 0, 0, 0);
     while simulation.now < START + 31 * DAY {
-        match retention.next(at(simulation.now)) {
+        let step = retention.next(at(simulation.now));
+        let (now, history) = (simulation.now, retention.history());
+        let began = history.started_ms.unwrap_or(now);
+        let late = now - began >= month.every_hours * HOUR;
+        if retention.is_running() {
+            assert!(began >= ended, "a pass has begun at {began}, before the one that ended at {ended}");
+            assert!(history.behind || !late, "the pass of {began} goes on at {now}");
+        }
+        match step {
             Step::Wait { until } => {
-                assert!(until.timestamp_millis() > simulation.now);
+                assert!(until.timestamp_millis() > now);
                 simulation.go_to(until.timestamp_millis());
             }
             Step::NeedsConfirmation(preview) => {
                 assert!(preview.jobs_planned * 2 > preview.jobs_total);
-                began = None;
                 confirmations += 1;
                 // A human comes a day later.
-                let later = simulation.now + DAY;
-                simulation.go_to(later);
+                simulation.go_to(now + DAY);
                 retention.confirm();
             }
             Step::Ended(pass) => {
-                let began: i64 = began.take().expect("a pass that has begun");
-                passes += 1;
+                assert_eq!((pass.started_ms, pass.ended_ms, pass.behind, history.behind), (began, now, late, late));
+                (passes, ended) = (passes + 1, now);
                 if pass.end == PassEnd::Done {
                     for rule in &month.rules {
                         let left = simulation.world.taken(month, rule, began, began);
@@ -333,38 +343,41 @@ fn simulate(month: &Month, policy: &Policy) -> u64 {
                 }
             }
             Step::Call(due) => {
-                began.get_or_insert(simulation.now);
                 if !due.is_dry_run() {
-                    assert!(simulation.now >= rests_until, "the lock rests until {rests_until}: {}", simulation.now);
+                    assert!(now >= rests_until, "the lock rests until {rests_until}: {now}");
                 }
                 let fault = faults.next().unwrap_or(Fault::None);
+                let there = simulation.world.rows.len();
                 let answer = match fault {
                     Fault::Busy => Err(RpcError::new(Kind::StoreBusy, "busy")),
                     Fault::Unreachable => Err(RpcError::new(Kind::UpstreamUnreachable, "unreachable")),
                     Fault::Internal => Err(RpcError::new(Kind::Internal, "internal")),
                     Fault::None | Fault::Lost | Fault::Killed => simulation.call(&due),
                 };
-                let later = simulation.now + 7;
-                simulation.go_to(later);
+                let lock_ms = month.each_ms * (there - simulation.world.rows.len()) as i64;
+                simulation.go_to(now + 7 + lock_ms);
+                let now = simulation.now;
                 match (fault, answer) {
+                    // Nobody knows for how long this call held the lock.
                     (Fault::Killed, _) => {
                         let written = retention.history().to_json();
                         retention = Retention::new(policy.clone(), History::from_json(&written).unwrap(), 0.5);
-                        began = None;
-                        let later = simulation.now + MINUTE;
-                        simulation.go_to(later);
+                        simulation.go_to(now + MINUTE);
                     }
                     (Fault::Lost, _) => {
                         let lost = RpcError::new(Kind::OutcomeUnknown, "no answer");
-                        retention.answered(at(simulation.now), Err(lost));
+                        retention.answered(at(now), Err(lost));
+                        rests_until = now + (49 * (7 + lock_ms)).min(2 * HOUR);
                     }
-                    (_, answer) => {
-                        if let Ok(answer) = &answer {
-                            let report: Value = serde_json::from_str(answer.get()).unwrap();
-                            rests_until = simulation.now + (49.0 * report["lock_ms"].as_f64().unwrap_or(0.0)) as i64;
+                    (_, Ok(answer)) => {
+                        let mut report: Value = serde_json::from_str(answer.get()).unwrap();
+                        if month.each_ms > 0 {
+                            report["lock_ms"] = json!(lock_ms);
                         }
-                        retention.answered(at(simulation.now), answer);
+                        retention.answered(at(now), Ok(to_raw_value(&report).unwrap()));
+                        rests_until = now + (49.0 * report["lock_ms"].as_f64().unwrap()).ceil() as i64;
                     }
+                    (_, error) => retention.answered(at(now), error),
                 }
             }
             other => panic!("{other:?}"),

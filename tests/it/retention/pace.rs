@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Answer, HOUR, Host, START, ok, policy, report};
+use super::{Answer, HOUR, Host, MINUTE, START, ok, policy, report};
 use hero_proc_cleanup::policy::{PassEnd, Side, Step};
 
 /// A store with jobs that are old enough, and others that come of age all the time.
@@ -54,11 +54,15 @@ impl Store {
     }
 }
 
-/// Runs retention on `store` for `hours`.
+/// Runs retention on `store` for `hours`. Whenever a pass goes on although the next one is due, this is said.
 fn run(host: &mut Host, store: &mut Store, hours: i64) {
     let end = host.now + hours * HOUR;
     while host.now < end {
-        match host.next() {
+        let step = host.next();
+        let history = host.retention.history();
+        let late = |now: i64| now - history.started_ms.unwrap_or(now) >= EVERY;
+        assert!(history.behind || !host.retention.is_running() || !late(host.now), "{history:?}");
+        match step {
             Step::Wait { until } => host.now = until.timestamp_millis(),
             Step::Call(call) => {
                 store.feed(host.now);
@@ -69,13 +73,15 @@ fn run(host: &mut Host, store: &mut Store, hours: i64) {
                 host.answer(answer);
             }
             Step::Ended(pass) => {
-                assert_eq!(pass.end, PassEnd::Done);
+                assert_eq!((pass.end, pass.behind, history.behind), (PassEnd::Done, late(host.now), late(host.now)));
                 store.due = None;
             }
             other => panic!("{other:?}"),
         }
     }
 }
+
+const EVERY: i64 = 10 * MINUTE;
 
 fn every_ten_minutes() -> Host {
     Host::confirmed(policy(&json!({ "every": "10m", "rule": [{ "older_than": "14d" }] })))
@@ -103,6 +109,11 @@ proptest! {
         for pair in store.batches.windows(2) {
             prop_assert!(pair[0].lock_ms <= 0.02 * (pair[1].begun - pair[0].begun) as f64, "{pair:?}");
         }
+        // Jobs that come of age in a second hold the lock for as many milliseconds, of which 20 are 2 %.
+        let (behind, of_a_second) = (host.retention.history().behind, inflow * each_ms);
+        prop_assert!(behind || of_a_second < 25.0, "{of_a_second} ms of each second, and nothing is said");
+        let worked_off = of_a_second < 5.0 && backlog * each_ms < 1e5;
+        prop_assert!(!behind || !worked_off, "{of_a_second} ms of each second");
         // The size is found within some batches. A batch that takes all that is left is as small as that.
         let aim = f64::max(100.0, 2.5 * fixed_ms).max(fixed_ms + each_ms);
         let full = |batch: &&Batch| batch.jobs == batch.limit && batch.limit < 1_000_000;
@@ -112,10 +123,9 @@ proptest! {
         }
         let count = settled.len() as f64;
         let locked: f64 = settled.iter().map(|batch| batch.lock_ms).sum();
-        prop_assert!(locked <= 2.5 * aim * count, "{locked} ms in {count} batches, aim {aim} ms");
-        // Most stores never see as many as ten full batches after that.
+        prop_assert!(locked <= 3.0 * aim * count, "{locked} ms in {count} batches, aim {aim} ms");
         let fixed = fixed_ms * count;
-        prop_assert!(count < 10.0 || fixed <= locked / 2.0, "{fixed} of {locked} ms in {count} batches");
+        prop_assert!(fixed <= locked / 2.0, "{fixed} of {locked} ms in {count} batches");
     }
 }
 
@@ -158,4 +168,25 @@ fn a_backlog_is_worked_off_in_the_time_that_two_percent_need() {
     run(&mut host, &mut store, 1);
     let minutes = (store.batches.last().unwrap().begun - START) / 60_000;
     assert!(store.backlog < 1.0 && minutes < 10, "{} left after {minutes} minutes", store.backlog);
+}
+
+/// A million jobs in a store of which 1.5 s are read under the lock, whatever the size of a batch: the size is found in a few
+/// steps, each of which costs as much.
+#[test]
+fn a_backlog_of_a_large_store_is_worked_off_in_few_batches() {
+    let mut host = every_ten_minutes();
+    let mut store = Store {
+        backlog: 1e6,
+        inflow: 0.0,
+        fixed_ms: 1500.0,
+        each_ms: 0.009,
+        noise: vec![0.05, -0.05],
+        due: None,
+        fed_ms: START,
+        batches: Vec::new(),
+    };
+    run(&mut host, &mut store, 2);
+    let locked: f64 = store.batches.iter().map(|batch| batch.lock_ms).sum();
+    let (count, jobs) = (store.batches.len(), store.batches.iter().map(|batch| batch.jobs).collect::<Vec<_>>());
+    assert!(store.backlog < 1.0 && count <= 15 && locked < 3.5 * 9000.0, "{locked} ms in {count} batches: {jobs:?}");
 }
