@@ -382,6 +382,27 @@ fn never_two_passes_at_once() {
     node.ends(&["--once"], 0);
 }
 
+/// Of two daemons on one gateway, one waits while the other is in a pass.
+#[test]
+fn two_daemons_take_turns() {
+    let node = Node::known(3, 10, OLD);
+    let lock = node.sides.store();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let first = node.daemon();
+    node.has_begun();
+    let second = node.daemon();
+    second.says("another pass is running on this gateway; this one waits for it");
+    lock.execute_batch("ROLLBACK").unwrap();
+    while node.jobs() > 10 {
+        first.says("outcome=");
+    }
+    second.says("outcome=\"done\"");
+    for daemon in [first, second] {
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.end().0, Some(0));
+    }
+}
+
 /// A state that can't be read counts as none, and then no policy is known.
 #[test]
 fn a_state_that_cannot_be_read_makes_every_policy_new() {
@@ -669,7 +690,10 @@ fn a_policy_that_is_refused_is_told_in_the_status() {
         (&status["overdue"], &status["policy"], &status["every_ms"]),
         (&json!(false), &Value::Null, &json!(3_600_000))
     );
-    assert!(status["problems"].to_string().contains("line 3: unknown field `older_then`"), "{status}");
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("line 3: unknown field `older_then`"), "{status}");
+    // Whether a daemon runs, or a timer, is not known.
+    assert!(problems.contains("a daemon goes on with the policy that it had, --once makes no pass"), "{status}");
     assert_eq!((&status["rules"][0]["rule"], said.as_str()), (&json!("older than 14d"), ""));
     node.change_state(|state| state["succeeded_ms"] = json!(1_790_000_000_000_i64));
     node.ends(&["--status"], 1);
@@ -724,7 +748,14 @@ fn a_success_too_long_ago_is_overdue() {
     // That was in the future.
     let (_, said) = node.ends(&["--once"], 0);
     assert!(said.contains("the clock has gone back"), "{said}");
-    node.ends(&["--status"], 0);
+    // For a day this is said, whatever has succeeded since.
+    for (hours, told) in [(0, true), (23, true), (25, false)] {
+        let then = chrono::Utc::now().timestamp_millis() - hours * HOUR;
+        node.change_state(|state| state["clock_jump"]["at_ms"] = json!(then));
+        let (status, _) = node.ends(&["--status"], 0);
+        assert_eq!(status["problems"].to_string().contains("the clock had gone back by"), told, "{status}");
+        assert_eq!(status["problems"] == json!([]), !told, "{status}");
+    }
 }
 
 /// `--once` is for timers: one that fires at other times than the policy says is told.

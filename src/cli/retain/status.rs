@@ -107,6 +107,9 @@ fn overdue(succeeded_ms: Option<i64>, every_ms: Option<i64>, now_ms: i64) -> boo
     since < -SMALL_STEP || since > every.saturating_mul(3)
 }
 
+/// For how long a clock that has gone back is a problem, in milliseconds. A pass is made at once, and nothing is left to do.
+const DAY: i64 = 86_400_000;
+
 /// What is wrong, the gravest first.
 fn problems(
     status: &Status,
@@ -140,7 +143,10 @@ fn problems(
         ));
     }
     match (policy, &state.refused) {
-        (Err(error), _) => problems.push(format!("The policy that was read before stays in force: {error}.")),
+        (Err(error), _) => problems.push(format!(
+            "The next pass will refuse the policy's file: {error}. Then a daemon goes on with the policy that it had, \
+             --once makes no pass."
+        )),
         (Ok(_), Some(refused)) => problems.push(format!(
             "At {} the daemon went on with the policy that it had: {}. The next pass reads the file again.",
             moment::text(refused.at_ms),
@@ -158,7 +164,8 @@ fn problems(
     if let (Some(started), ended) = (history.started_ms, history.ended_ms)
         && ended.is_none_or(|ended| started > ended)
     {
-        problems.push(format!("The pass that began at {} goes on, or was ended by force.", moment::text(started)));
+        problems
+            .push(format!("The pass that began at {} goes on, or was stopped before its end.", moment::text(started)));
     }
     if let Some(pass) = history.last.as_ref().filter(|pass| pass.end != PassEnd::Done)
         && let Some(error) = &pass.error
@@ -175,7 +182,7 @@ fn problems(
             problems.push(format!("{} jobs stay that should have gone by the rule: {rule}.", history.referenced));
         }
     }
-    if let Some(jump) = &history.clock_jump {
+    if let Some(jump) = history.clock_jump.as_ref().filter(|jump| now.saturating_sub(jump.at_ms) < DAY) {
         problems.push(format!(
             "At {} the clock had gone back by {}.",
             moment::text(jump.at_ms),
