@@ -232,21 +232,30 @@ fn reclaim_attached(
     let file_bytes_before = store.space(host.lock_timeout).map_or(0, |space| space.file_bytes());
     let mut sight = look(store, host)?;
     let mut did = Did::default();
-    if request.mode == ReclaimMode::Reclaim
-        && let Some(space) = store.space(host.lock_timeout)
+    let mut bytes_of_plan = None;
+    if let Some(space) = store.space(host.lock_timeout)
         && space.journal() == Journal::Wal
         && space.file_bytes() > space.bytes()?
     {
         // A reader was in the way of an earlier call, whose checkpoint is made up for. Then the room of the WAL is free.
-        did.checkpoint(&space, Wal::Emptied)?;
-        sight = look(store, host)?;
+        bytes_of_plan = Some(space.bytes()?);
+        match request.mode {
+            ReclaimMode::DryRun => did.outcome = Some((ReclaimOutcome::Done, None)),
+            ReclaimMode::Reclaim => {
+                did.checkpoint(&space, Wal::Emptied)?;
+                sight = look(store, host)?;
+            }
+        }
     }
     let Decision { method, cost, skip } = decide(&sight, request, within);
+    if skip.is_none() {
+        bytes_of_plan = Some(sight.pages.live * sight.pages.size);
+    }
     let space = store.space(host.lock_timeout);
-    if request.mode == ReclaimMode::Reclaim
-        && let Some(space) = &space
-    {
+    if let Some(space) = &space {
         match (skip, method, &cost) {
+            (Some(reason), ..) => did.leave(reason),
+            _ if request.mode == ReclaimMode::DryRun => {}
             // Whatever is done now would make the WAL longer, and the file no shorter.
             _ if matches!(did.outcome, Some((ReclaimOutcome::Partly, _))) => {}
             (None, Some(ReclaimMethod::Vacuum), Some(cost)) => did.vacuum(space, cost.first_half(within))?,
@@ -254,7 +263,6 @@ fn reclaim_attached(
                 let give_up = Instant::now() + host.lock_timeout;
                 did.steps(space, most_in_a_step(&sight), within, give_up)?;
             }
-            (Some(reason), ..) => did.leave(reason),
             _ => {}
         }
     }
@@ -270,8 +278,8 @@ fn reclaim_attached(
         method,
         file_bytes_before,
         file_bytes_after: match request.mode {
-            ReclaimMode::DryRun if skip.is_none() => sight.pages.live * sight.pages.size,
-            _ => file_bytes_after,
+            ReclaimMode::DryRun => bytes_of_plan.unwrap_or(file_bytes_after),
+            ReclaimMode::Reclaim => file_bytes_after,
         },
         wal_bytes_after,
         free_bytes_before: sight.pages.free * sight.pages.size,

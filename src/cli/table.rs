@@ -204,7 +204,12 @@ pub(crate) fn reclaimed(reclaimed: &Reclaimed, _: Screen) -> String {
     text.line(match (outcome, dry_run) {
         (ReclaimOutcome::Done, false) => format!("The store's file is now {after} long; before: {before}."),
         (ReclaimOutcome::Done, true) => format!("The store's file would be about {after} long; now: {before}."),
-        (ReclaimOutcome::Partly, _) => format!("The store's file is now {after} long; before: {before}. {why}."),
+        (ReclaimOutcome::Partly, false) => {
+            format!("The store's file is now {after} long; before: {before}. The rest is left: {why}.")
+        }
+        (ReclaimOutcome::Partly, true) => {
+            format!("The store's file would be about {after} long; now: {before}. The rest would be left: {why}.")
+        }
         (_, false) => format!("The store's file stays {before} long: {why}."),
         (_, true) => format!("The store's file would stay {before} long: {why}."),
     });

@@ -323,8 +323,12 @@ fn a_reader_keeps_the_file_long_and_the_next_call_makes_it_short() {
 
         // The usual bounds would not have it done: hardly a page is free by now.
         let request = if auto_vacuum == "none" { ReclaimRequest::default() } else { always() };
+        let mut dry = request.clone();
+        dry.mode = ReclaimMode::DryRun;
+        let dry = reclaim(&sample, &host(), &dry).unwrap();
         let again = reclaim(&sample, &host(), &request).unwrap();
-        assert_eq!(outcome(&again), DONE, "{auto_vacuum}: {again:?}");
+        assert_eq!((outcome(&dry), outcome(&again)), (DONE, DONE), "{auto_vacuum}: {dry:?} and {again:?}");
+        assert!(dry.file_bytes_after.abs_diff(file(&sample)) <= 2 * 4096, "{auto_vacuum}: {dry:?}");
         assert!(file(&sample) < long / 5 && wal(&sample) == 0);
         assert_eq!((again.file_bytes_before, again.file_bytes_after), (long, file(&sample)));
         assert!(content(&sample) == before);
@@ -358,11 +362,14 @@ fn a_file_that_becomes_short_in_part_is_not_done() {
     host_has.execute_batch("COMMIT; DELETE FROM jobs WHERE id % 20").unwrap();
     assert_eq!(file(&sample), long);
 
-    let mut request = always();
+    let mut request = dry_run();
     request.within = Duration::from_millis(10);
+    let dry = reclaim(&sample, &host(), &request).unwrap();
+    request.mode = ReclaimMode::Reclaim;
     let reclaimed = reclaim(&sample, &host(), &request).unwrap();
     let expected = (ReclaimOutcome::Partly, Some(ReclaimReason::LockTooLong));
-    assert_eq!(outcome(&reclaimed), expected, "{reclaimed:?}");
+    assert_eq!((outcome(&dry), outcome(&reclaimed)), (expected, expected), "{dry:?} and {reclaimed:?}");
+    assert_eq!(dry.file_bytes_after, file(&sample), "{dry:?}");
     assert!(file(&sample) < long / 5 && reclaimed.free_bytes_before > 3_000_000, "{reclaimed:?}");
     assert_eq!(outcome(&reclaim_all(&sample).unwrap()), DONE);
 }
