@@ -102,7 +102,7 @@ export function notice(place, title, told = {}, again = null) {
   );
 }
 
-/** Joins each field of a form to what is said under it, and keeps the browser from guessing at names. */
+/** Joins each field of a form to what is said under it, and keeps the browser from spelling names. */
 export function describeFields(form) {
   for (const under of form.querySelectorAll(".problem, .hint")) {
     const field = byId(under.id.replace(/-(problem|hint)$/, ""));
@@ -110,7 +110,6 @@ export function describeFields(form) {
     field.setAttribute("aria-describedby", others ? `${others} ${under.id}` : under.id);
   }
   for (const field of form.querySelectorAll("input:not([type]), textarea")) {
-    field.autocomplete = "off";
     field.spellcheck = false;
   }
 }

@@ -123,6 +123,8 @@ function announce(text) {
 // --- Looking
 
 let debounce;
+/** How often the filter has changed. */
+let changes = 0;
 let previewing = null;
 let using = null;
 
@@ -142,11 +144,18 @@ async function refresh() {
 
 async function look() {
   all = null;
-  // The preview comes first: it is what the button waits for. Where nobody answers, one attempt is enough.
-  for (const part of [lookAtPreview, lookAtUsage, () => reclaim.look(), lookAtRetention]) {
+  // The button waits for the preview. The preview comes first, and is drawn before the next call loads the machine. Where
+  // nobody answers, one attempt is enough.
+  for (const part of [lookAtPreview, drawn, lookAtUsage, () => reclaim.look(), lookAtRetention]) {
     if (part !== lookAtPreview || run === null) await part();
     if (attempts > 0) break;
   }
+}
+
+/** Waits until the browser has drawn what the page shows. A tab in the background is not drawn, and nothing waits for it. */
+function drawn() {
+  if (document.hidden) return;
+  return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 }
 
 /** The filter has changed: what is shown is of another one. */
@@ -157,9 +166,13 @@ function changed() {
   byId("auto").checked = false;
   usageView.press();
   clearTimeout(debounce);
-  debounce = setTimeout(() => {
-    lookAtPreview();
-    lookAtUsage();
+  changes += 1;
+  const change = changes;
+  debounce = setTimeout(async () => {
+    await lookAtPreview();
+    await drawn();
+    // If the filter has changed again meanwhile, the last change looks.
+    if (change === changes && attempts === 0) await lookAtUsage();
   }, REST_MS);
 }
 
@@ -433,8 +446,9 @@ byId("refresh").addEventListener("click", () => {
   attempts = 0;
   refresh();
 });
-byId("delete").addEventListener("click", () => {
-  if (preview !== null && run === null) begin();
+byId("delete").addEventListener("click", (event) => {
+  // The second click of a double click may meet the preview of the next batch, which nobody has read.
+  if (preview !== null && run === null && event.detail < 2) begin();
 });
 byId("stop").addEventListener("click", () => {
   run.stop = true;

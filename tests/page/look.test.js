@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 
-import { Hero, browser, many, open, previewed, tab } from "./support.js";
+import { Hero, browser, job, many, open, previewed, tab } from "./support.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDTHS = [360, 1024, 2560];
@@ -74,7 +74,7 @@ const MOST_SHIFT = 0.002;
 
 test("nothing is wider than the window, and nothing moves while figures arrive", async () => {
   const found = [];
-  for (const width of WIDTHS) {
+  for (const width of [...WIDTHS, 3840]) {
     const page = await fresh({ viewport: { width, height: 900 } });
     await page.locator("#reclaim-says", { hasText: "The file would" }).waitFor();
     const shifts = await page.evaluate(() => window.shifts.filter((shift) => !shift.input));
@@ -83,6 +83,55 @@ test("nothing is wider than the window, and nothing moves while figures arrive",
     await page.context().close();
   }
   assert.deepEqual(found, []);
+});
+
+test("long names and many of them: nothing is wider than the window, and what is shown and sent is bounded", async () => {
+  const long = (letter, last) => letter.repeat(220) + last;
+  const named = ["x", "y"].map((last) =>
+    job({ kind: long("k", last), target: long("ü", last).slice(-100), actor: long("W", last), action: `codescaler_${long("a", last)}` }),
+  );
+  const values = 20_000;
+  // Each job has a kind, a target and an actor of its own.
+  const own = `UPDATE jobs SET tags = json_array('codescaler', 'codescaler_a' || id, 'codescaler_kind_k' || id, 'codescaler_target_t' || id)
+    WHERE id <= ${values};`;
+  const one = await Hero.with(`${many(values, { stderr: 20 })} ${own} ${named.join("")}`);
+  const page = await tab(chromium, { viewport: { width: 360, height: 800 } });
+  const answers = [];
+  page.on("requestfinished", async (request) => answers.push((await request.sizes()).responseBodySize));
+  await open(page, one);
+  await page.locator("#clear").click();
+  await page.fill("#actor", long("W", "x"));
+  await page.locator("#delete:enabled", { hasText: "Delete 1 job" }).waitFor();
+  await page.locator("#usage-state", { hasText: "1 job" }).waitFor();
+  for (const state of ["a preview", "a report"]) {
+    for (const details of await page.locator("details:not([open]) > summary").all()) {
+      if (await details.isVisible()) await details.click();
+    }
+    const [wide, inner, nodes] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth, document.querySelectorAll("*").length]);
+    assert.ok(wide <= inner, `${state}: ${wide} px`);
+    assert.ok(nodes < 2000, `${state}: ${nodes} elements`);
+    if (state === "a report") break;
+    await page.locator("#delete").click();
+    await page.locator("#outcome-title:focus").waitFor();
+    await previewed(page);
+  }
+  assert.ok(Math.max(...answers) < 100_000, `${Math.max(...answers)} bytes`);
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+  await one.end();
+});
+
+test("nothing is animated, whatever the reader prefers", async () => {
+  const page = await fresh({ reducedMotion: "no-preference" });
+  const moved = await page.evaluate(() => {
+    const moves = (node) => {
+      const { animationName, transitionDuration, scrollBehavior } = getComputedStyle(node);
+      return animationName !== "none" || transitionDuration !== "0s" || scrollBehavior !== "auto";
+    };
+    return [...document.querySelectorAll("*")].filter(moves).map((node) => node.outerHTML.slice(0, 80));
+  });
+  assert.deepEqual(moved, []);
+  await page.context().close();
 });
 
 test("the keyboard does everything", async () => {

@@ -2,8 +2,10 @@
 // a stolen link, and names in the store that somebody else chose.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { connect, createServer as createTcpServer } from "node:net";
 import { after, test } from "node:test";
 
 import { Hero, browser, job, many, open, previewed, tab } from "./support.js";
@@ -169,6 +171,23 @@ test("a name that is rebound to this machine is refused, and the link is not los
   assert.equal(await call("rpc", { Authorization: `Bearer ${await tokenOf(own)}` }, DELETE), 403);
   assert.equal(hero.dump(), before);
   await own.context().close();
+}));
+
+test("the link works under another name and port of this machine, as behind ssh -L", () => inFrontOf(many(5), async (page, hero) => {
+  const port = Number(new URL(hero.base).port);
+  const forward = createTcpServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    for (const [one, other] of [[near, far], [far, near]]) one.on("error", () => other.destroy()).pipe(other);
+  }).listen(0, "127.0.0.1");
+  await once(forward, "listening");
+  const base = `http://localhost:${forward.address().port}/`;
+  await page.goto(base + hero.link.slice(hero.base.length));
+  await page.locator("#delete:enabled").click();
+  await page.locator("#outcome-title:focus").waitFor();
+  assert.equal(page.url(), base);
+  assert.ok(hero.count("jobs") < 5);
+  assert.deepEqual(page.faults, []);
+  forward.close();
 }));
 
 test("a link works once: whoever comes second is told, and so is the terminal", () => inFrontOf(many(5), async (thief, hero) => {

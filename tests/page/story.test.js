@@ -1,11 +1,14 @@
 // From the link to an empty store, and everything that can come in between.
 
 import assert from "node:assert/strict";
-import { chmodSync, chownSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
+import { join } from "node:path";
 import { after, describe, test } from "node:test";
 
-import { browser, Hero, job, many, open, previewed, shows, tab } from "./support.js";
+import { bytes, count, share } from "../../page/format.js";
+import { BINARY, browser, calls, Hero, job, many, open, previewed, shows, tab } from "./support.js";
 
 const chromium = await browser();
 
@@ -24,7 +27,6 @@ function story(name, sql, tells, options) {
     }
   });
 }
-
 
 /** Presses the button, and waits for what came of it. */
 async function remove(page) {
@@ -75,6 +77,232 @@ story("from the link to an empty store", many(600) + job({ action: "ops_backup",
   assert.deepEqual(hero.read("SELECT action FROM jobs"), ["ops_backup"]);
   assert.deepEqual(hero.read("SELECT name FROM actions"), ["ops_backup"]);
   await page.locator("#fact-jobs", { hasText: /^0$/ }).waitFor();
+});
+
+story("the figures are those of the commands", many(600), async (page, hero) => {
+  const command = (...args) => JSON.parse(execFileSync(BINARY, [...args, "-o", "json", "--socket", hero.socket], { encoding: "utf8" }));
+  await open(page, hero);
+  const usage = command("jobs-usage");
+  const { file_bytes: file, wal_bytes: wal, free_bytes: free } = usage.store;
+  const text = (selector) => page.locator(selector).innerText();
+  await page.locator("#reclaim-says", { hasText: "The file would" }).waitFor();
+  for (const [id, figure] of [
+    ["jobs", count(usage.jobs)], ["finished", `${count(usage.finished)} finished`], ["actions", count(usage.actions)],
+    ["leaked", `${count(usage.actions_leaked)} leaked`], ["file", bytes(file)], ["wal", wal > 0 ? `and a WAL of ${bytes(wal)}` : "and no WAL"],
+    ["free", bytes(free)], ["free-share", `${share(free, file)} of the file`],
+  ]) {
+    assert.equal(await text(`#fact-${id}`), figure, id);
+  }
+  for (const [list, entries] of [["Kind", usage.by.kind], ["Target", usage.by.target], ["Actor", usage.by.actor], ["Phase", usage.by_phase]]) {
+    const bars = await page.locator(`#usage-lists [aria-label='${list}'] ul .bar`).allInnerTexts();
+    assert.deepEqual(bars.map((bar) => bar.split(/\s{1,}/).filter((word) => !/^jobs?,?$/.test(word)).join(" ")),
+      entries.map((entry) => `${entry.value} ${count(entry.jobs)} ${bytes(entry.bytes)}`), list);
+  }
+  const report = command("jobs-cleanup", "--older-than", "7d", "--dry-run");
+  await shows(page, "#preview-figures", new RegExp(`jobs go\\s+${count(report.jobs_planned)}\\s+of ${count(report.jobs_matched)} that match`));
+  assert.equal(await text("#delete"), `Delete ${count(report.jobs_planned)} jobs · ${bytes(report.bytes_planned)}`);
+  await shows(page, "#preview-details", new RegExp(`not finished[^]*${report.jobs_kept.active}`));
+  await shows(page, "#preview-details", new RegExp(`too recent[^]*${report.jobs_kept.recent}`));
+});
+
+story("each bar is a filter, and so is a day of the timeline", many(600), async (page, hero) => {
+  await open(page, hero);
+  await page.locator("#clear").click();
+  const goes = (where) => hero.count("jobs", `phase <> 'running' AND ${where}`);
+  /** Waits for the preview of the finished jobs where `where` holds. */
+  const shown = async (where) => {
+    await page.locator("#delete:enabled", { hasText: `Delete ${goes(where)} jobs ·` }).waitFor();
+    await previewed(page);
+  };
+  const all = goes("1");
+  for (const [list, bar, where] of [
+    ["Kind", "release", "tags LIKE '%kind_release%'"],
+    ["Target", "api", "tags LIKE '%target_api%'"],
+    ["Actor", "ben", "tags LIKE '%codescaler_ben\"%'"],
+    ["Phase", "failed", "phase = 'failed'"],
+    ["Age", "30d or more", "created_at_ms <= (unixepoch('now') - 30 * 86400) * 1000"],
+  ]) {
+    assert.ok(goes(where) > 0 && goes(where) < all, list);
+    const bars = page.locator(`#usage-lists [aria-label='${list}']`).locator("button.bar", { hasText: bar });
+    await bars.click();
+    await shown(where);
+    assert.equal(await bars.getAttribute("aria-pressed"), "true", list);
+    await bars.click();
+    await shown("1");
+  }
+  const keep = page.locator("#usage-lists [aria-label='Kind'] button.keep", { hasText: "test" });
+  await keep.click();
+  await shown("tags NOT LIKE '%kind_test%'");
+  assert.equal(await page.inputValue("#except_kind"), "test");
+  await keep.click();
+  await shown("1");
+
+  const timeline = page.locator("#timeline input[type=range]");
+  await timeline.focus();
+  for (let days = 0; days < 30; days += 1) await page.keyboard.press("ArrowLeft");
+  const day = /^\d{4}-\d\d-\d\d/.exec(await page.locator("#timeline .readout").innerText())[0];
+  await page.locator("#timeline button", { hasText: `Only those before ${day}` }).click();
+  assert.equal(await page.inputValue("#before_ms"), day);
+  await shown(`created_at_ms <= unixepoch('${day}') * 1000`);
+  // Where the pointer is, its bar is read out, and nothing else changes.
+  const { x, y, width, height } = await timeline.boundingBox();
+  await page.mouse.click(x + width * 0.01, y + height / 2);
+  const [oldest] = hero.read("SELECT date(min(created_at_ms) / 1000, 'unixepoch') FROM jobs");
+  const readout = await page.locator("#timeline .readout").innerText();
+  assert.ok(readout >= oldest && readout < day, `${readout}, ${oldest}`);
+  assert.equal(await page.inputValue("#before_ms"), day);
+});
+
+story("the preview is asked for first and alone, once for what is typed, and its last answer wins", many(600), async (page, hero) => {
+  const seen = calls(page);
+  await page.goto(hero.link);
+  await page.locator("#reclaim-says", { hasText: "The file would" }).waitFor();
+  assert.deepEqual(seen.splice(0), [
+    "→ dry jobs.cleanup", "← dry jobs.cleanup", "→ jobs.usage", "← jobs.usage", "→ dry jobs.reclaim", "← dry jobs.reclaim",
+  ]);
+  await page.locator("#kind").pressSequentially("build");
+  await page.locator("#usage-state", { hasText: "200 jobs" }).waitFor();
+  assert.deepEqual(seen.splice(0), ["→ dry jobs.cleanup", "← dry jobs.cleanup", "→ jobs.usage", "← jobs.usage"]);
+
+  // The answer for one target is late: it comes after the answer for another.
+  let release;
+  const late = new Promise((comes) => {
+    release = comes;
+  });
+  const answered = new Promise((comes) => {
+    page.route("**/rpc", async (route) => {
+      if (!route.request().postData().includes('"target":"web"')) return route.continue();
+      const response = await route.fetch();
+      await late;
+      // The page may have dropped the call.
+      await route.fulfill({ response }).catch(() => {});
+      comes();
+    });
+  });
+  const asked = page.waitForRequest((request) => request.postData()?.includes('"target":"web"') ?? false);
+  await page.fill("#target", "web");
+  await asked;
+  assert.ok(await page.locator("#delete").isDisabled(), "the button is of no preview yet");
+  await page.fill("#target", "api");
+  await page.locator("#delete:enabled").waitFor();
+  await page.locator("#usage-state", { hasText: "67 jobs" }).waitFor();
+  const shown = () => page.locator("#preview").innerText();
+  const before = await shown();
+  assert.match(before, /with target api/);
+  release();
+  await answered;
+  assert.equal(await shown(), before);
+});
+
+story("nothing is deleted by Enter in a field, nor by the second click of a double click", many(60), async (page, hero) => {
+  await open(page, hero);
+  const before = hero.dump();
+  for (const field of ["#kind", "#older_than_ms", "#limit"]) {
+    if (field === "#limit") await page.locator("#more summary").click();
+    await page.focus(field);
+    await page.keyboard.press("Enter");
+  }
+  await page.fill("#limit", "5");
+  // A preview is in flight.
+  await page.keyboard.press("Enter");
+  await page.locator("#delete:enabled", { hasText: "Delete 5 jobs" }).waitFor();
+  await page.locator("#delete").scrollIntoViewIfNeeded();
+  await page.locator("#delete").hover();
+  await page.mouse.down({ clickCount: 2 });
+  await page.mouse.up({ clickCount: 2 });
+  await page.locator("#refresh").click();
+  await previewed(page);
+  assert.ok(hero.dump() === before);
+  await page.locator("#delete").dblclick();
+  await page.locator("#outcome-title:focus").waitFor();
+  await page.locator("#delete:enabled", { hasText: "the next 5 jobs" }).waitFor();
+  assert.equal(hero.count("jobs"), 55);
+});
+
+story("whoever comes back finds the filter that the preview is of", many(600), async (page, hero) => {
+  const state = () => page.evaluate(() => {
+    const fields = [...document.querySelectorAll(":is(#filter, #preview, #reclaim) :is(input, textarea)")];
+    return fields.filter((field) => (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue)).map((field) => field.id || field.value);
+  });
+  await open(page, hero);
+  for (const comesBack of [() => page.reload(), async () => {
+    await page.goto("about:blank");
+    await page.goBack();
+  }]) {
+    await page.fill("#kind", "build");
+    await page.locator("#phases-chips label", { hasText: "failed" }).click();
+    await page.locator("#more > summary").click();
+    await page.fill("#except_target", "web");
+    await page.fill("#limit", "5");
+    await page.locator("#keep_by-target").check();
+    await page.locator("#leaked").uncheck();
+    await page.locator("#force").check();
+    await page.locator("#always").check();
+    await page.locator("#delete:enabled", { hasText: "delete 5 jobs" }).waitFor();
+    await page.locator("#auto").check();
+    assert.equal((await state()).length, 9);
+    await comesBack();
+    await page.locator("#phases-chips label", { hasText: "failed" }).waitFor();
+    await previewed(page);
+    assert.deepEqual(await state(), []);
+    await shows(page, "#preview-words", /^All of codescaler’s finished jobs, created and ended at least 7d ago\.$/);
+  }
+});
+
+story("batches end with the tab, and with the gateway", many(3000), async (page, hero) => {
+  const beginAll = async () => {
+    await page.locator("#clear").click();
+    if (!(await page.locator("#limit").isVisible())) await page.locator("#more > summary").click();
+    await page.fill("#limit", "5");
+    await page.locator("#delete:enabled", { hasText: "5 jobs" }).waitFor();
+    await previewed(page);
+    await page.locator("#auto").check();
+    await page.locator("#delete").click();
+    await page.locator("#run-says", { hasText: "the next batch is being deleted" }).waitFor();
+  };
+  await open(page, hero);
+  await beginAll();
+  // The browser asks first.
+  page.removeAllListeners("dialog");
+  const dialog = page.waitForEvent("dialog");
+  const reloaded = page.reload();
+  assert.equal((await dialog).type(), "beforeunload");
+  await (await dialog).accept();
+  await reloaded;
+  await previewed(page);
+  await page.locator("#usage-lists .bar").first().waitFor();
+  // A batch that was sent is carried out, and no other one begins.
+  await page.locator("#refresh").click();
+  await page.locator("#reclaim-says", { hasText: "The file would" }).waitFor();
+  const left = hero.count("jobs");
+  assert.ok(left > 2 && left < 3000 && left % 5 === 0, `${left} are left`);
+  assert.ok(!(await page.locator("#auto").isChecked()));
+
+  await beginAll();
+  await hero.gateway.end();
+  await page.locator("#outcome-says", { hasText: "The last batch is not among them" }).waitFor();
+  await page.locator("#connection-notice .notice", { hasText: "can’t be reached" }).waitFor();
+  const then = hero.count("jobs");
+  assert.ok(then > 2 && then < left, `${then} are left of ${left}`);
+  assert.ok(await page.locator("#delete").isDisabled());
+  await hero.startGateway();
+  await page.locator("#delete:enabled", { hasText: "Delete the next 5 jobs" }).waitFor();
+  assert.ok(!(await page.locator("#auto").isChecked()), "no batch is taken up again");
+  assert.equal(hero.count("jobs"), then);
+});
+
+story("retention's status is shown", many(600), async (page, hero) => {
+  const policy = join(hero.directory, "policy.toml");
+  writeFileSync(policy, 'every = "1h"\n[[rule]]\nkind = "build"\nolder_than = "30d"\n');
+  await open(page, hero);
+  assert.ok(!(await page.locator("#retention").isVisible()), "there is none");
+  execFileSync(BINARY, ["retain", "--policy", policy, "--once", "--yes", "--state", hero.state, "--socket", hero.socket], { stdio: "ignore" });
+  const gone = 600 - hero.count("jobs");
+  assert.ok(gone > 0);
+  await page.locator("#refresh").click();
+  await shows(page, "#retention-state", /^In time$/);
+  await shows(page, "#retention-says", new RegExp(`Every rule went through\\. ${gone} jobs`));
+  await shows(page, "#retention table", new RegExp(`build[^]*${gone}`));
 });
 
 story("space is given back", many(4000, { stderr: 8000 }), async (page, hero) => {

@@ -206,6 +206,19 @@ export async function tab(of, options = {}) {
   return page;
 }
 
+/** The calls of `page` as they are sent (`→ jobs.usage`) and answered (`← jobs.usage`); a dry run is `dry jobs.cleanup`. */
+export function calls(page) {
+  const seen = [];
+  const note = (arrow, request) => {
+    if (!request.url().endsWith("/rpc")) return;
+    const { method, params } = JSON.parse(request.postData());
+    seen.push(`${arrow} ${params.dry_run ? "dry " : ""}${method}`);
+  };
+  page.on("request", (request) => note("→", request));
+  page.on("requestfinished", (request) => note("←", request));
+  return seen;
+}
+
 /** Waits until the page's preview is of the filter as it stands. */
 export async function previewed(page) {
   await page.locator("#preview:not([data-stale])").waitFor();
