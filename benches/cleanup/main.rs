@@ -5,6 +5,7 @@
 //! cargo bench -- --short             every row at 10k jobs, once: do they run, and do the counts agree?
 //! cargo bench -- --most 100000       only stores of up to so many jobs
 //! cargo bench -- --only lock         only rows whose name holds this word
+//! cargo bench -- --only "a week"     the size of a store in a week by a policy, and docs/retention-week.svg
 //! cargo bench -- --runs 1            one run of each row instead of 5
 //! cargo bench -- --heavy 20000       heavy stores of 20,000 jobs instead of 4,000: 3.8 GB each, and as much for a copy
 //! cargo bench -- --stores DIR        the stores are kept in DIR

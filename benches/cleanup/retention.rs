@@ -138,12 +138,12 @@ pub(crate) fn writer_beside_a_batch(stores: &Stores, jobs: usize) -> (f64, f64) 
     p95_beside(stores, jobs, &store, || _ = backlog.batch(rests))
 }
 
-/// A writer's p95 on `store` beside `work`; and alone for as long, or for a minute, on a store as it was before.
+/// A writer's p95 on `store` beside `work`; and alone for as long, or for half a minute, on a store as it was before.
 fn p95_beside(stores: &Stores, jobs: usize, store: &Path, work: impl FnOnce()) -> (f64, f64) {
     let p95 = |waits: Vec<f64>| waits[waits.len() * 95 / 100];
     let started = Instant::now();
     let beside = p95(waits(store, work));
-    let time = Duration::from_secs_f64(milliseconds(started) / 1000.0).min(Duration::from_secs(60));
+    let time = Duration::from_secs_f64(milliseconds(started) / 1000.0).min(Duration::from_secs(30));
     let alone = p95(waits(&stores.copy_of(jobs, Like::Backlog), || sleep(time)));
     (beside, alone)
 }

@@ -569,6 +569,22 @@ fn a_busy_store_is_left_for_the_next_time() {
     assert_eq!(node.jobs(), 10);
 }
 
+/// A pass with nothing to do reads, while somebody else has the lock.
+#[test]
+fn a_pass_that_finds_nothing_takes_no_lock() {
+    let policy = format!("reclaim = \"1s\"\n{OLD}[[rule]]\nphases = [\"failed\"]\nolder_than = \"20d\"\n");
+    let node = Node::known(0, 10, &policy);
+    let lock = node.sides.store();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let (result, said) = node.ends(&["--once"], 0);
+    assert_eq!(
+        (&result["outcome"], &result["lock_ms"], &result["reclaimed"]),
+        (&json!("done"), &json!(0.0), &Value::Null)
+    );
+    assert!(said.contains("calls=2 "), "one for each rule: {said}");
+    assert_eq!(node.state()["last"]["lock_ms"], 0.0);
+}
+
 /// The running batch ends, and no other begins. The next pass goes on from there.
 #[test]
 fn a_signal_in_a_pass_ends_it_after_the_running_batch() {
