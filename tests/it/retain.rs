@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::docs::between;
-use crate::support::process::{PATIENCE, Running, binary, entries, text};
+use crate::support::process::{BINARY, PATIENCE, Running, binary, entries, text};
 use crate::support::round::spin;
 use crate::support::sample::dump;
 use crate::support::scripted::{Scripted, path_text};
@@ -484,6 +485,59 @@ fn a_state_that_cannot_be_written_stops_no_pass() {
     }
 }
 
+/// A state in a directory that can't even be opened stops no pass: the gateway is asked, which refuses this user.
+#[test]
+fn a_state_out_of_reach_stops_no_pass() {
+    if !geteuid().is_root() {
+        return skipped("only root can become another user");
+    }
+    let node = Node::with(0, 10, OLD);
+    for directory in ["", "state"] {
+        fs::create_dir_all(node.path(directory)).unwrap();
+        fs::set_permissions(node.path(directory), fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    fs::set_permissions(node.path("policy.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::copy(BINARY, node.path("program")).unwrap();
+    let mut retain = Command::new(node.path("program"));
+    retain.args(node.retain(&["--once"]).get_args()).uid(4711).gid(4711).current_dir("/");
+    let output = retain.output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(text(&output.stderr).contains("the state"), "{output:?}");
+}
+
+/// The gateway's answer can't be read: what it has deleted by then nobody knows.
+#[test]
+fn an_answer_that_cannot_be_read_leaves_the_outcome_unknown() {
+    let node = Node::with(0, 0, OLD);
+    let reclaims = format!("reclaim = \"1s\"\n{OLD}");
+    let deleted = json!({ "jobs_matched": 9, "jobs_planned": 2, "jobs_deleted": 2, "actions_deleted": 2 });
+    let shown = json!({ "dry_run": true, "jobs_matched": 9 });
+    for (policy, good) in [
+        // The dry run that a new policy begins with, a batch, and the reclaim after it.
+        (OLD, vec![]),
+        (OLD, vec![shown.clone()]),
+        (&reclaims, vec![shown, deleted]),
+    ] {
+        let gateway = Scripted::new();
+        node.policy(policy);
+        let batches = good.len();
+        good.into_iter().for_each(|report| gateway.reports(report));
+        gateway.answers(json!("no report"));
+        let mut retain = binary();
+        retain
+            .args(["retain", "--once", "--policy"])
+            .arg(node.path("policy.toml"))
+            .arg("--socket")
+            .arg(gateway.socket());
+        retain.arg("--state").arg(node.path(&format!("state{batches}/state.json")));
+        let output = retain.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{output:?}");
+        assert!(said.contains("error: the answer can't be read as the result of this call"), "{said}");
+        assert!(said.contains("it was a dry run") == (batches == 0) && !said.contains("nothing was deleted"), "{said}");
+    }
+}
+
 /// A file system without room, which goes when dropped.
 struct Disk(PathBuf);
 
@@ -610,6 +664,28 @@ fn a_signal_in_a_pass_ends_it_after_the_running_batch() {
         node.ends(&["--once"], 0);
         assert_eq!(node.jobs(), 700);
     }
+}
+
+/// The lock rests for hours after the running batch: a process that is to end does not wait for that.
+#[test]
+fn after_a_signal_no_rest_is_waited_for() {
+    let node = Node::with(0, 0, OLD);
+    let gateway = Scripted::new();
+    gateway.reports(json!({ "dry_run": true, "jobs_matched": 9 }));
+    let mut retain = binary();
+    retain.args(["retain", "--once", "--policy"]).arg(node.path("policy.toml")).arg("--socket").arg(gateway.socket());
+    retain.arg("--state").arg(node.path("state/scripted.json")).stdout(Stdio::piped());
+    let retain = Running::start(&mut retain);
+    assert_eq!(gateway.asked()["dry_run"], true);
+    assert_eq!(gateway.asked().get("dry_run"), None);
+    retain.signal(Signal::TERM);
+    retain.says("stopping once the running batch has ended");
+    let deleted =
+        json!({ "jobs_matched": 9, "jobs_planned": 2, "jobs_deleted": 2, "more": true, "lock_ms": 600_000.0 });
+    gateway.reports(deleted);
+    let said = retain.until("nothing more");
+    assert_eq!(retain.end().0, Some(1), "{said}");
+    assert!(said.contains("2 jobs"), "{said}");
 }
 
 #[test]
@@ -800,22 +876,20 @@ fn a_state_of_another_gateway_counts_as_none() {
     assert_eq!(node.jobs(), 31);
 }
 
-/// Without `--state` each gateway has a directory of its own.
+/// Without `--state` each gateway has a directory of its own, by whichever way its socket is given.
 #[test]
 fn each_gateway_has_a_state_of_its_own() {
     let node = Node::with(2, 10, OLD);
     let home = TempDir::new().unwrap();
-    let retain = |variable: &str, value: &Path| {
+    let retain_at = |socket: &Path, variable: &str, value: &Path| {
         let mut retain = binary();
-        retain.args(["retain", "--once", "--policy"]).arg(node.path("policy.toml")).arg("--socket");
-        retain
-            .arg(node.path("gateway.sock"))
-            .env_remove("XDG_STATE_HOME")
-            .env("HOME", home.path())
-            .env(variable, value);
+        retain.args(["retain", "--once", "--policy"]).arg(node.path("policy.toml")).arg("--socket").arg(socket);
+        retain.env_remove("XDG_STATE_HOME").env("HOME", home.path()).env(variable, value);
         let output = retain.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(!text(&output.stderr).contains("another gateway"), "{output:?}");
     };
+    let retain = |variable: &str, value: &Path| retain_at(&node.path("gateway.sock"), variable, value);
     let only = |directory: &Path| {
         let found = entries(directory);
         assert_eq!(found.len(), 1, "{found:?}");
@@ -827,6 +901,14 @@ fn each_gateway_has_a_state_of_its_own() {
     assert!(state.to_str().unwrap().contains("gateway.sock-"), "{state:?}");
     assert_eq!(only(&state).file_name().unwrap(), "retain.json");
     assert!(entries(home.path()).is_empty());
+    let ways = TempDir::new().unwrap();
+    fs::create_dir(ways.path().join("here")).unwrap();
+    symlink(node.path("."), ways.path().join("way")).unwrap();
+    symlink(node.path("gateway.sock"), ways.path().join("socket")).unwrap();
+    for way in ["way/gateway.sock", "here/../way/gateway.sock", "socket"] {
+        retain_at(&ways.path().join(way), "XDG_STATE_HOME", elsewhere.path());
+        assert_eq!(only(&elsewhere.path().join("hero_proc_cleanup")), state, "{way}");
+    }
     // No path, or one that is relative, is none.
     retain("XDG_STATE_HOME", Path::new("relative"));
     assert_eq!(only(&home.path().join(".local/state/hero_proc_cleanup")).file_name(), state.file_name());

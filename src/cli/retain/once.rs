@@ -89,7 +89,8 @@ fn end(made: Made, session: &Session) -> Result<(), Failure> {
         return Err(Failure::Interrupted { what_went });
     }
     if let Some(error) = made.error {
-        return Err(Failure::of_call(error, &session.client.socket));
+        let of = if made.nothing_asked { Failure::of_dry_run } else { Failure::of_call };
+        return Err(of(error, &session.client.socket));
     }
     match made.end {
         End::Ended(Pass { end: PassEnd::Done, .. }) => {}

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hero_proc_cleanup::policy::{Call, ClockJump, History, Pass, Policy, Retention, Step};
-use hero_proc_cleanup::{Reclaimed, Report, RpcError};
+use hero_proc_cleanup::{Kind, Reclaimed, Report, RpcError};
 use serde_json::value::RawValue;
 
 use super::place::{Lock, Place};
@@ -22,6 +22,8 @@ pub(super) struct Made {
     pub(super) reclaimed: Option<Reclaimed>,
     /// The last error of a call.
     pub(super) error: Option<RpcError>,
+    /// Whether the call of that error was a dry run.
+    pub(super) nothing_asked: bool,
 }
 
 /// How a pass ended.
@@ -39,28 +41,40 @@ pub(super) enum End {
 
 impl Made {
     fn new(rules: usize) -> Self {
-        Self { end: End::NotDue, rules: vec![None; rules], reclaimed: None, error: None }
+        Self { end: End::NotDue, rules: vec![None; rules], reclaimed: None, error: None, nothing_asked: false }
     }
 
-    /// Adds the answer to `call`.
+    /// Adds the answer to `call`. The outcome of a call whose answer can't be read is unknown.
     fn add(&mut self, call: &Call, answer: &Result<Box<RawValue>, RpcError>) {
-        match (answer, call.rule().and_then(|place| self.rules.get_mut(place))) {
-            (Err(error), _) => self.error = Some(error.clone()),
-            (Ok(_), _) if call.is_dry_run() => {}
-            (Ok(answer), Some(sum)) => {
-                let Ok(report) = serde_json::from_str::<Report>(answer.get()) else { return };
-                let sum = match sum.take() {
-                    None => sum.insert(report),
-                    Some(mut earlier) => {
-                        earlier.append(report);
-                        sum.insert(earlier)
-                    }
-                };
-                // Numbers alone are of use here, and whether something went wrong.
-                sum.truncate(0);
-            }
-            (Ok(answer), None) => self.reclaimed = serde_json::from_str(answer.get()).ok(),
+        let read = match answer {
+            Err(error) => Err(error.clone()),
+            Ok(answer) => self.read(call, answer.get()).map_err(|_| unread()),
+        };
+        if let Err(error) = read {
+            self.error = Some(error);
+            self.nothing_asked = call.is_dry_run();
         }
+    }
+
+    fn read(&mut self, call: &Call, answer: &str) -> serde_json::Result<()> {
+        if call.is_dry_run() {
+            return serde_json::from_str::<Report>(answer).map(drop);
+        }
+        let Some(sum) = call.rule().and_then(|place| self.rules.get_mut(place)) else {
+            self.reclaimed = Some(serde_json::from_str(answer)?);
+            return Ok(());
+        };
+        let report: Report = serde_json::from_str(answer)?;
+        let sum = match sum.take() {
+            None => sum.insert(report),
+            Some(mut earlier) => {
+                earlier.append(report);
+                sum.insert(earlier)
+            }
+        };
+        // Numbers alone are of use here, and whether something went wrong.
+        sum.truncate(0);
+        Ok(())
     }
 
     /// The sum of all batches of all rules.
@@ -81,6 +95,10 @@ impl Made {
             _ => format!("{} were deleted", jobs_and_actions(jobs, actions, leaked)),
         }
     }
+}
+
+fn unread() -> RpcError {
+    RpcError::new(Kind::OutcomeUnknown, "the answer can't be read as the result of this call")
 }
 
 /// What makes a pass due.

@@ -52,7 +52,7 @@ impl Place {
                 return Err(Failure::Usage(format!("--state {} names no file", file.display())));
             }
             Some(file) => absolute(file)?,
-            None => absolute(&states())?.join(name_of(&absolute(socket)?)).join(FILE),
+            None => absolute(&states())?.join(name_of(&resolved(socket))).join(FILE),
         };
         Ok(Self { file })
     }
@@ -69,14 +69,16 @@ impl Place {
     /// Takes the lock, which ends with the process, however that ends.
     ///
     /// The directory itself is locked, so that the lock needs no room on the disk. Where the state's directory can't be
-    /// made, the nearest one above it is locked in its place. A file system such as NFS locks no directories: there, a
-    /// file in it is locked.
+    /// made or opened, the nearest one above it is locked in its place. A file system such as NFS locks no directories:
+    /// there, a file in it is locked.
     pub(super) fn lock(&self) -> Result<Lock, NotLocked> {
         // If it can't be made, the state can't be written either, which is said then.
         let _ = self.make();
-        let there = self.directory().ancestors().find(|directory| directory.is_dir()).unwrap_or(Path::new("/"));
-        match File::open(there).map_err(TryLockError::Error).and_then(|opened| opened.try_lock().map(|()| opened)) {
-            Ok(locked) => Ok(Lock(locked)),
+        let open = |directory| File::open(directory).ok().filter(is_directory).map(|opened| (directory, opened));
+        let nearest = self.directory().ancestors().find_map(open);
+        let (there, opened) = nearest.ok_or_else(|| NotLocked::Failed(io::ErrorKind::NotFound.into()))?;
+        match opened.try_lock() {
+            Ok(()) => Ok(Lock(opened)),
             Err(TryLockError::WouldBlock) => Err(NotLocked::Held),
             Err(TryLockError::Error(_)) => {
                 let mut options = OpenOptions::new();
@@ -90,6 +92,18 @@ impl Place {
             }
         }
     }
+}
+
+/// The one path of a gateway's socket, by whichever way it is given: absolute, without links and `..`, as far as there is
+/// something.
+pub(super) fn resolved(socket: &Path) -> PathBuf {
+    let absolute = path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
+    let in_its_directory = || Some(absolute.parent()?.canonicalize().ok()?.join(absolute.file_name()?));
+    absolute.canonicalize().ok().or_else(in_its_directory).unwrap_or(absolute)
+}
+
+fn is_directory(opened: &File) -> bool {
+    opened.metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// `$XDG_STATE_HOME/hero_proc_cleanup`, else the one under `~/.local/state`. A relative path counts as unset, as the

@@ -63,8 +63,11 @@ impl Session {
         if self.stopping { Err(Interrupted) } else { Ok(()) }
     }
 
-    /// Waits until `until`, but not for longer than `most`.
+    /// Waits until `until`, but not for longer than `most`, and not at all if this process is to end.
     pub(super) async fn wait(&mut self, until: DateTime<Utc>, most: Duration) -> Result<(), Interrupted> {
+        if self.stopping {
+            return Err(Interrupted);
+        }
         let most = TimeDelta::from_std(most).unwrap_or(TimeDelta::MAX);
         let whole = until.signed_duration_since(self.now()).clamp(TimeDelta::zero(), most);
         let time = self.longest_wait.map_or(whole, |longest| whole.min(longest));

@@ -12,7 +12,7 @@ use hero_proc_cleanup::policy::History;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::place::Place;
+use super::place::{Place, resolved};
 
 /// The most bytes of a state's file.
 const MOST_BYTES: u64 = 16 << 20;
@@ -95,7 +95,7 @@ fn counts_as_none(place: &Place, why: &str) -> String {
 }
 
 fn name(socket: &Path) -> String {
-    std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned()).to_string_lossy().into_owned()
+    resolved(socket).to_string_lossy().into_owned()
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -44,7 +44,12 @@ impl Scripted {
 
     /// The next call is answered with the report that `fields` make of an empty one.
     pub(crate) fn reports(&self, fields: Value) {
-        self.answers.send(json!({ "jsonrpc": "2.0", "id": 1, "result": report(fields) })).expect("it runs");
+        self.answers(report(fields));
+    }
+
+    /// The next call is answered with this result.
+    pub(crate) fn answers(&self, result: Value) {
+        self.answers.send(json!({ "jsonrpc": "2.0", "id": 1, "result": result })).expect("it runs");
     }
 
     /// The next call is answered with this error.
