@@ -96,7 +96,7 @@ export async function call(method, params, { signal, changes = false } = {}) {
 /** Retention's state; null where the server has none. */
 export async function retention() {
   const answer = await fetch("./status", { headers: headers() });
-  return answer.ok ? parse(await answer.text()) : null;
+  return answer.ok ? (parse(await answer.text()) ?? null) : null;
 }
 
 function send(address, body, { signal }) {

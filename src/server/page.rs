@@ -316,9 +316,9 @@ async fn status(State(session): State<Arc<Session>>) -> Response {
     }
 }
 
+/// There is nothing to show. That is no error, which a browser would leave in its console.
 fn no_status() -> Response {
-    let error = RpcError::new(Kind::InvalidRequest, "there is no status of retention to show");
-    refuse(StatusCode::NOT_FOUND, &error)
+    StatusCode::NO_CONTENT.into_response()
 }
 
 fn read_state(path: &Path) -> io::Result<String> {

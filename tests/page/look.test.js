@@ -171,16 +171,23 @@ test("a screen reader hears what has come of a change", async () => {
   await page.context().close();
 });
 
-test("the first load is small, and comes from one host", async () => {
+test("the first load is small, comes from one host, and leaves the console empty", async () => {
   await hero.page.end();
   await hero.startPage();
   const page = await tab(chromium);
   const sizes = [];
+  const told = [];
+  page.on("console", (message) => told.push(message.text()));
   page.on("requestfinished", async (request) => sizes.push([request.url(), await request.sizes()]));
+  const last = page.waitForResponse(/\/status$/);
   await open(page, hero);
+  await last;
   const files = sizes.filter(([url]) => !/\/(rpc|session|status)$/.test(url));
   const bytes = files.reduce((sum, [, size]) => sum + size.responseBodySize, 0);
   assert.ok(files.length > 5 && bytes <= 100_000, `${bytes} bytes in ${files.length} files`);
   assert.ok(page.asked.every((url) => url.startsWith(hero.base)), page.asked.join());
+  // The browser itself tells of answers that are errors.
+  await page.evaluate(() => console.info("the last word"));
+  assert.deepEqual(told, ["the last word"]);
   await page.context().close();
 });
