@@ -80,7 +80,7 @@ impl Backlog {
         }
     }
 
-    fn until_the_end(&mut self, rests: Rests) -> Pass {
+    fn work_off(&mut self, rests: Rests) -> Pass {
         loop {
             if let Some(pass) = self.batch(rests) {
                 return pass;
@@ -97,7 +97,7 @@ pub(crate) fn backlog(stores: &Stores, jobs: usize) -> (f64, f64) {
     let mut backlog = Backlog::new(store.clone());
     let mut seconds = 0.0;
     waits(&store, || {
-        let Pass { jobs: gone, lock_ms, longest_lock_ms, .. } = backlog.until_the_end(Rests::Skipped);
+        let Pass { jobs: gone, lock_ms, longest_lock_ms, .. } = backlog.work_off(Rests::Skipped);
         seconds = backlog.seconds();
         assert_eq!(gone, jobs as u64);
         println!(
@@ -112,7 +112,7 @@ pub(crate) fn backlog(stores: &Stores, jobs: usize) -> (f64, f64) {
 pub(crate) fn worst_wait(stores: &Stores, jobs: usize) -> (f64, f64) {
     let store = stores.copy_of(jobs, Like::Backlog);
     let mut longest = 0.0;
-    let waits = waits(&store, || longest = Backlog::new(store.clone()).until_the_end(Rests::Skipped).longest_lock_ms);
+    let waits = waits(&store, || longest = Backlog::new(store.clone()).work_off(Rests::Skipped).longest_lock_ms);
     (waits[waits.len() - 1], longest)
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn writer(stores: &Stores, jobs: usize) -> (f64, f64) {
     let rests = if jobs > 10_000 { Rests::Waited } else { Rests::Skipped };
     let store = stores.copy_of(jobs, Like::Backlog);
     let mut backlog = Backlog::new(store.clone());
-    p95_beside(stores, jobs, &store, || _ = backlog.until_the_end(rests))
+    p95_beside(stores, jobs, &store, || _ = backlog.work_off(rests))
 }
 
 /// The same beside a batch of the midst of a pass and the rest before it, of which a pass is made.

@@ -661,6 +661,8 @@ fn a_signal_in_a_pass_ends_it_after_the_running_batch() {
         assert!(left < 1300 && left > 700, "{left}: {said}");
         assert!(said.contains(&format!("{} jobs and their", 1300 - left)), "{said}");
         assert_eq!(node.state()["rules"][r"older than 14d"]["jobs"], 1300 - left);
+        let (status, _) = node.ends(&["--status"], 0);
+        assert!(status["problems"].to_string().contains("goes on, or was stopped before its end"), "{status}");
         node.ends(&["--once"], 0);
         assert_eq!(node.jobs(), 700);
     }
@@ -848,6 +850,20 @@ fn a_success_too_long_ago_is_overdue() {
         assert_eq!(status["problems"].to_string().contains("the clock had gone back by"), told, "{status}");
         assert_eq!(status["problems"] == json!([]), !told, "{status}");
     }
+}
+
+/// How a pass comes to be behind is a matter of hours: see `retention`. What it has left in the state is told.
+#[test]
+fn retention_that_is_behind_is_told() {
+    let node = Node::with(0, 10, OLD);
+    node.ends(&["--once"], 0);
+    node.change_state(|state| state["behind"] = json!(true));
+    let (status, _) = node.ends(&["--status"], 0);
+    let says = "Retention is behind: a pass had not ended when the next one was due (1h).";
+    assert_eq!((&status["behind"], &status["problems"]), (&json!(true), &json!([says])), "{status}");
+    // Until a pass ends in time.
+    node.ends(&["--once"], 0);
+    assert_eq!(node.ends(&["--status"], 0).0["problems"], json!([]));
 }
 
 /// `--once` is for timers: one that fires at other times than the policy says is told.
