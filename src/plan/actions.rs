@@ -117,13 +117,13 @@ struct Dependant {
 
 impl ActionReader<'_> {
     fn gather(&self, batch: &mut Batch, action: &ActionRow<'_>) {
-        let target = self.keys.target(action.context(), action.name());
+        let target = || self.keys.target(action.context(), action.name());
         let name = action.text_name();
-        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys.name(context, name)));
+        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name));
         let may_be_leaked = self.criteria.request.leaked == Leaked::Go
             && !of_a_job
             && name.is_some()
-            && self.references.by(target).is_none();
+            && self.references.by(target()).is_none();
         if !of_a_job && !may_be_leaked && !spec::may_depend(action.spec()) {
             return;
         }
@@ -159,7 +159,7 @@ impl ActionReader<'_> {
             };
             batch.candidates.push(Candidate {
                 id: action.id,
-                target,
+                target: target(),
                 name: action.display_name().into(),
                 leaked,
                 own_reason,

@@ -55,15 +55,7 @@ impl Keys {
     }
 
     pub(crate) fn name(&self, context: &str, name: &str) -> Name {
-        let hash = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            hasher.write(context.as_bytes());
-            // In no text: where the one ends and the other begins.
-            hasher.write_u8(0xff);
-            hasher.write(name.as_bytes());
-            hasher.finish()
-        };
-        Name { first: hash(&self.first), second: hash(&self.second) }
+        Name { first: hash(&self.first, context, name), second: hash(&self.second, context, name) }
     }
 
     /// The target that stands for the action `name`; a row without a context is in the default one.
@@ -98,6 +90,15 @@ impl Keys {
         hasher.write_u64(rest);
         hasher.finish()
     }
+}
+
+fn hash(key: &RandomState, context: &str, name: &str) -> u64 {
+    let mut hasher = key.build_hasher();
+    hasher.write(context.as_bytes());
+    // In no text: where the one ends and the other begins.
+    hasher.write_u8(0xff);
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }
 
 fn without_trailing_spaces(mut text: &[u8]) -> &[u8] {
@@ -154,8 +155,10 @@ impl Doomed {
         self.0.is_empty()
     }
 
-    pub(crate) fn hold(&self, name: Name) -> bool {
-        self.0.get(&name.first).is_some_and(|second| *second == name.second)
+    /// Whether the action `name` of `context` is one of them.
+    pub(crate) fn hold(&self, keys: &Keys, context: &str, name: &str) -> bool {
+        let second = self.0.get(&hash(&keys.first, context, name));
+        second.is_some_and(|second| *second == hash(&keys.second, context, name))
     }
 }
 

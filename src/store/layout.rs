@@ -313,7 +313,9 @@ impl Table {
             let bytes = if text {
                 format!("ifnull({bytes}, 0)")
             } else {
-                format!("CASE WHEN typeof({name}) IN ('text', 'blob') THEN {bytes} ELSE 0 END")
+                format!(
+                    "CASE typeof({name}) WHEN 'integer' THEN 0 WHEN 'text' THEN {bytes} WHEN 'blob' THEN {bytes} ELSE 0 END"
+                )
             };
             Weight { column: column.clone(), bytes }
         };

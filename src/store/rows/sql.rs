@@ -76,8 +76,9 @@ fn spec_where_needed(layout: &Layout) -> String {
     )
 }
 
+/// Nearly all jobs are in one of two phases, and a list of two is compared as it stands, where a longer one is searched.
 fn has_finished() -> String {
-    format!("phase COLLATE NOCASE IN ({})", terminal_phases())
+    format!("(phase COLLATE BINARY IN ('succeeded', 'failed') OR phase COLLATE NOCASE IN ({}))", terminal_phases())
 }
 
 /// The columns behind the id, in the order in which a row reads them.
