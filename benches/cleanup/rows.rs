@@ -68,7 +68,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("peak memory of a dry run, limit 1M | 100 MB", 1_000_000, 1.0, false, dry_run_memory);
     row("peak memory of a cleanup, all ids | 250 MB", 1_000_000, 1.0, false, cleanup_memory);
     // Each batch reads the store again under the lock, also the first ones, which are small: they find the size.
-    row("a backlog worked off by a policy | 2 % of the floor, s", 1_000_000, 6.0, false, retention::backlog);
+    row("a backlog worked off by a policy | 2 % of the floor, s", 1_000_000, 5.0, false, retention::backlog);
     row("worst wait of a writer beside a policy | longest lock, ms", 1_000_000, 1.1, false, retention::worst_wait);
     row("a writer's p95 beside a policy | alone, ms", 100_000, 2.0, false, retention::writer);
     row("a writer's p95 beside a batch of it | alone, ms", 1_000_000, 2.0, false, retention::writer_beside_a_batch);
