@@ -194,6 +194,17 @@ story("the preview is asked for first and alone, once for what is typed, and its
   assert.equal(await shown(), before);
 });
 
+story("clicks on Refresh in a row look once", many(60), async (page, hero) => {
+  await open(page, hero);
+  await page.locator("#reclaim-says", { hasText: "The file would" }).waitFor();
+  const seen = calls(page);
+  const status = page.waitForResponse(/\/status$/);
+  for (let clicks = 0; clicks < 10; clicks += 1) await page.evaluate(() => document.getElementById("refresh").click());
+  assert.ok(await page.locator("#delete").isDisabled());
+  await status;
+  assert.deepEqual(seen.filter((call) => call.startsWith("→")), ["→ dry jobs.cleanup", "→ jobs.usage", "→ dry jobs.reclaim"]);
+});
+
 story("nothing is deleted by Enter in a field, nor by the second click of a double click", many(60), async (page, hero) => {
   await open(page, hero);
   const before = hero.dump();
