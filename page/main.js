@@ -142,13 +142,18 @@ async function refresh() {
   await look();
 }
 
+/** How often everything was looked at: the last look goes on, and those before it end. */
+let looks = 0;
+
 async function look() {
+  looks += 1;
+  const own = looks;
   all = null;
   // The button waits for the preview. The preview comes first, and is drawn before the next call loads the machine. Where
   // nobody answers, one attempt is enough.
   for (const part of [lookAtPreview, drawn, lookAtUsage, () => reclaim.look(), lookAtRetention]) {
     if (part !== lookAtPreview || run === null) await part();
-    if (attempts > 0) break;
+    if (attempts > 0 || own !== looks) break;
   }
 }
 
@@ -442,9 +447,13 @@ async function explain(error, before) {
 byId("outcome-report").append(outcomeView.figures, outcomeView.details);
 byId("preview-figures").append(previewView.figures);
 byId("preview-details").append(previewView.details);
+let refreshing;
 byId("refresh").addEventListener("click", () => {
   attempts = 0;
-  refresh();
+  if (run === null) stale();
+  // Clicks in a row look once: a look that has reached the store is not taken back.
+  clearTimeout(refreshing);
+  refreshing = setTimeout(refresh, REST_MS);
 });
 byId("delete").addEventListener("click", (event) => {
   // The second click of a double click may meet the preview of the next batch, which nobody has read.

@@ -194,6 +194,20 @@ story("the preview is asked for first and alone, once for what is typed, and its
   assert.equal(await shown(), before);
 });
 
+story("clicks on Refresh in a row look once", many(60), async (page, hero) => {
+  // The last of all that is asked for.
+  const status = () => page.waitForResponse(/\/status$/);
+  const first = status();
+  await open(page, hero);
+  await first;
+  const seen = calls(page);
+  const last = status();
+  for (let clicks = 0; clicks < 10; clicks += 1) await page.evaluate(() => document.getElementById("refresh").click());
+  assert.ok(await page.locator("#delete").isDisabled());
+  await last;
+  assert.deepEqual(seen.filter((call) => call.startsWith("→")), ["→ dry jobs.cleanup", "→ jobs.usage", "→ dry jobs.reclaim"]);
+});
+
 story("nothing is deleted by Enter in a field, nor by the second click of a double click", many(60), async (page, hero) => {
   await open(page, hero);
   const before = hero.dump();
