@@ -1,21 +1,21 @@
 //! Every row of a table, once: by one connection, or by two that share a snapshot.
 //!
 //! The table is cut into ranges of ids. The rows of a range are gathered into batches, row by row; the batches are taken in the
-//! order of the ids, on the thread that asked for them. So a second connection, on a thread of its own, can read the next range
-//! that nobody has begun to read, and whoever takes the batches sees no difference:
+//! order of the ids, on the thread that asked for them. So every other range can be read by a second connection, on a thread
+//! of its own, and whoever takes the batches sees no difference:
 //!
 //! ```text
 //! here     range 0: read, taken │ range 1: taken │ range 2: read, taken │ range 3: taken │ …
-//! beside   range 1: read        │ range 3: read                         │ range 4: read  │ …
+//! beside   range 1: read        │ range 3: read                         │ range 5: read  │ …
 //! ```
 //!
 //! One connection goes through the table from its first row to its last. Each of two looks up where its next range begins, and
 //! in a damaged file a look-up may lead astray, past rows that refer to something. So each range is read on to the first row
-//! after it: if the next range was found to begin elsewhere, the store is refused, as is one whose ids don't ascend.
+//! after it: if the next range was found to begin elsewhere, the store is refused. A store whose ids don't ascend is refused
+//! as well.
 
-use std::iter::{from_fn, successors};
+use std::iter::successors;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::{mem, thread};
@@ -50,23 +50,19 @@ pub(super) fn scan<B: Default + Send>(
         cancel.check()?;
         gather(batch, row)
     };
-    // All ranges before this one have been begun.
-    let unread = AtomicUsize::new(0);
     thread::scope(|scope| {
         let (hand_over, handed_over) = sync_channel(4);
-        let (unread, ranges) = (&unread, &ranges);
+        let every_other = ranges.iter().skip(1).step_by(2);
         let (in_full, gather) = (&in_full, &gather);
-        if let Some(second) = snapshot.second().filter(|_| ranges.len() > 1) {
+        let beside = snapshot.second().filter(|_| ranges.len() > 1).and_then(|second| {
             let hand_over = move |part| hand_over.send(part).is_ok();
-            let next = from_fn(|| ranges.get(unread.fetch_add(1, Relaxed)));
-            // Without the thread, all is read here.
-            let read = move || read_beside(second, table, next, in_full, gather, hand_over);
-            let _ = thread::Builder::new().spawn_scoped(scope, read);
-        }
+            let read = move || read_beside(second, table, every_other, in_full, gather, hand_over);
+            thread::Builder::new().spawn_scoped(scope, read).ok()
+        });
         let mut here = Reader::new(snapshot.connection(), table)?;
         let mut reached = None;
         for (index, range) in ranges.iter().enumerate() {
-            let ends = if unread.compare_exchange(index, index + 1, Relaxed, Relaxed).is_ok() {
+            let ends = if beside.is_none() || index % 2 == 0 {
                 here.read(range, in_full(), gather, &mut take)?
             } else {
                 loop {
