@@ -89,7 +89,7 @@ fn end(made: Made, session: &Session) -> Result<(), Failure> {
         return Err(Failure::Interrupted { what_went });
     }
     if let Some(error) = made.error {
-        let of = if made.nothing_asked { Failure::of_dry_run } else { Failure::of_call };
+        let of = if made.was_dry_run { Failure::of_dry_run } else { Failure::of_call };
         return Err(of(error, &session.client.socket));
     }
     match made.end {

@@ -23,7 +23,7 @@ pub(super) struct Made {
     /// The last error of a call.
     pub(super) error: Option<RpcError>,
     /// Whether the call of that error was a dry run.
-    pub(super) nothing_asked: bool,
+    pub(super) was_dry_run: bool,
 }
 
 /// How a pass ended.
@@ -41,7 +41,7 @@ pub(super) enum End {
 
 impl Made {
     fn new(rules: usize) -> Self {
-        Self { end: End::NotDue, rules: vec![None; rules], reclaimed: None, error: None, nothing_asked: false }
+        Self { end: End::NotDue, rules: vec![None; rules], reclaimed: None, error: None, was_dry_run: false }
     }
 
     /// Adds the answer to `call`. The outcome of a call whose answer can't be read is unknown.
@@ -52,7 +52,7 @@ impl Made {
         };
         if let Err(error) = read {
             self.error = Some(error);
-            self.nothing_asked = call.is_dry_run();
+            self.was_dry_run = call.is_dry_run();
         }
     }
 
