@@ -125,8 +125,7 @@ pub use store::{StoreError, StoreRef};
 pub use tag::{CODESCALER, GrammarError, Guard, GuardError, Tag, TagError, Tags, TagsError, codescaler_tags};
 pub use usage::{AgeUsage, ColumnUsage, DayUsage, JobUsage, PhaseUsage, TagUsage, Usage};
 
-/// The examples of the README and of the pages under `docs/` are compiled with the documentation's.
+/// The README's example is compiled with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-#[doc = include_str!("../docs/adopting.md")]
 struct Readme;

@@ -1,6 +1,7 @@
 //! What the pages under `docs/` say: their commands are carried out, their tables hold what the code has, and their links
 //! lead somewhere. Examples in Rust are compiled with the documentation, figures come from the bench.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::call::{all, call, dry_run};
-use crate::support::process::{BINARY, Running, entries};
+use crate::support::process::{BINARY, Running, entries, run, text};
 use crate::support::sample::{SCHEMA, Sample, dump};
 use crate::support::skipped;
 
@@ -128,6 +129,22 @@ fn the_terminal_phases_are_those_named() {
     let report = call(&sample, dry_run()).unwrap();
     assert_eq!(report.jobs_planned, 2 * phases.len() as u64);
     assert_eq!(report.jobs_kept.active, others.len() as u64);
+}
+
+/// Each flag of `jobs-cleanup` has a row, and each row shows flags that the command takes.
+#[test]
+fn every_flag_of_jobs_cleanup_has_its_row() {
+    let flags = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|char: char| !char.is_ascii_lowercase() && char != '-');
+        words.filter(|word| word.starts_with("--") && word.len() > 2).map(ToOwned::to_owned).collect()
+    };
+    let help = run(&["jobs-cleanup", "--help"]).stdout;
+    let options = between(text(&help), "Options:\n", "\n\nWithout ");
+    let taken: BTreeSet<String> = options.lines().flat_map(|line| flags(line.split('<').next().unwrap())).collect();
+    let section = OPERATING.split("\n## Choosing what goes\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut explained: BTreeSet<String> = rows(section).iter().flat_map(|row| flags(row[0])).collect();
+    explained.extend(["--help", "--version"].map(ToOwned::to_owned));
+    assert_eq!(explained, taken);
 }
 
 /// Each figure is a row of the bench.

@@ -1,4 +1,5 @@
-//! What the README says: its request has its reply, its commands are those of the binary, its embedding is `docs`' business.
+//! What the README says: its request has its reply, and its commands are those of the binary. Its Rust is compiled with
+//! the documentation.
 
 use serde_json::Value;
 
@@ -28,10 +29,9 @@ fn the_first_commands_are_the_demo_and_the_tests() {
     assert_eq!(commands.next(), Some("cargo test"));
 }
 
-/// The commands that the README shows. A command whose flags take several lines goes on behind spaces.
-fn commands() -> Vec<String> {
-    let block = between(README, "## The command line\n\n```text\n", "\n```");
-    block.replace("\n ", " ").lines().map(ToOwned::to_owned).collect()
+/// The commands that the README shows, each on a line.
+fn commands() -> impl Iterator<Item = &'static str> {
+    between(README, "## The command line\n\n```text\n", "\n```").lines()
 }
 
 /// The README names the commands and the exit codes that `--help` names.
@@ -42,8 +42,7 @@ fn commands_and_exit_codes_are_those_of_the_binary() {
     let first_words = |text: &'static str| text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let help: &'static str = String::leak(help.to_owned());
     let known: Vec<&str> = first_words(between(help, "Commands:\n", "\n\n"));
-    let commands = commands();
-    let mut shown: Vec<&str> = commands.iter().map(|line| line.split(' ').nth(1).unwrap()).chain(["help"]).collect();
+    let mut shown: Vec<&str> = commands().map(|line| line.split(' ').nth(1).unwrap()).chain(["help"]).collect();
     let mut known = known;
     known.sort_unstable();
     shown.sort_unstable();
