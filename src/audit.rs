@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::gateway::Caller;
 use crate::method::{Method, Side};
+use crate::report::milliseconds;
 use crate::rpc::{Kind, RpcError};
 
 /// The most characters that a line holds of what a caller, or another server, wrote.
@@ -51,8 +52,7 @@ pub(crate) fn audit(
 ) {
     let Caller { name, uid, pid } = caller;
     let (name, asked) = (shown(name, MOST_OF_AN_ID), shown(asked, MOST_WRITTEN));
-    // To the microsecond, as reports have it.
-    let duration_ms = started.elapsed().as_micros() as f64 / 1000.0;
+    let duration_ms = milliseconds(started.elapsed());
     match outcome {
         Ok(_) if only_reads(method) => {}
         Ok(Outcome { dry_run: true, .. }) => {}

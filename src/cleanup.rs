@@ -12,7 +12,7 @@ mod stop;
 mod transaction;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -20,7 +20,7 @@ use tracing::info_span;
 
 use crate::host::{ControlError, Host, JobControl};
 use crate::plan::{self, Criteria, Plan, PlanToken, Runs, Unfinished};
-use crate::report::{Report, StoreSize};
+use crate::report::{Report, StoreSize, milliseconds};
 use crate::request::{Age, Force, Mode, Request};
 use crate::store::{Access, Committed, Rows, Store, StoreError, StoreRef};
 use transaction::Planned;
@@ -274,9 +274,4 @@ fn report(plan: Plan, criteria: &Criteria<'_>, did: Committed, size: StoreSize, 
         duration_ms: milliseconds(started.elapsed()),
         lock_ms: milliseconds(did.lock),
     }
-}
-
-/// To the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
 }

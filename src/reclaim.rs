@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
+use crate::report::milliseconds;
 use crate::store::{Access, Checkpointed, Freed, Journal, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
 use decision::{Decision, FIRST_STEP, decide, look, most_in_a_step};
 
@@ -408,8 +409,3 @@ impl Did {
 
 /// The outcome of a checkpoint with a reader in the way.
 const PREVENTED: (ReclaimOutcome, Option<ReclaimReason>) = (ReclaimOutcome::Partly, Some(ReclaimReason::Reader));
-
-/// To the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
-}

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use sum::to_microseconds;
+pub(crate) use sum::{milliseconds, to_microseconds};
 
 /// The result of a cleanup.
 ///

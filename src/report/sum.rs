@@ -1,6 +1,7 @@
 //! The report of several calls that followed each other.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::Report;
 
@@ -104,6 +105,11 @@ impl Report {
         self.duration_ms = to_microseconds(self.duration_ms + duration_ms);
         self.lock_ms = to_microseconds(self.lock_ms + lock_ms);
     }
+}
+
+/// `duration` in milliseconds, to the microsecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
 }
 
 /// `ms` rounded to the microsecond, which is as exact as a duration in a report is.
