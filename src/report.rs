@@ -228,26 +228,3 @@ pub enum Reason {
     /// No job refers to it, and nothing says when it was set.
     Undated,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_referrer_is_read_from_any_text_and_written_as_it_came() {
-        let known = [
-            ("job 4711", Referrer::Job(4711)),
-            ("job -1", Referrer::Job(-1)),
-            ("service web", Referrer::Service("web".to_owned())),
-            ("service ", Referrer::Service(String::new())),
-            ("action lab/build two", Referrer::Action("lab/build two".to_owned())),
-        ];
-        let others = ["", "job", "job x", "job 007", "job +7", "job  7", "job 9223372036854775808", "run 7", "Job 7"];
-        let others = others.map(|text| (text, Referrer::Other(text.to_owned())));
-        for (text, referrer) in known.into_iter().chain(others) {
-            let read: Referrer = serde_json::from_value(text.into()).expect("any text is one");
-            assert_eq!((&read, read.to_string().as_str()), (&referrer, text));
-            assert_eq!(serde_json::to_value(&read).expect("JSON"), text);
-        }
-    }
-}

@@ -345,12 +345,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn nobody_uses_the_page_for_an_hour_before_it_ends() {
-        let page = Page::new(Client::new("/there/is/no/gateway.sock")).expect("random bytes");
-        assert_eq!(page.unused, Duration::from_secs(3600));
-    }
-
     /// The hour begins when the last request has ended. It is no hour here.
     #[tokio::test]
     async fn a_request_that_runs_is_a_use() {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::call::{all, call, dry_run};
+use crate::support::call::{all, all_with, call, dry_run};
 use crate::support::process::{BINARY, Running, entries, run, text};
 use crate::support::sample::{SCHEMA, Sample, dump};
 use crate::support::skipped;
@@ -129,6 +129,30 @@ fn the_terminal_phases_are_those_named() {
     let report = call(&sample, dry_run()).unwrap();
     assert_eq!(report.jobs_planned, 2 * phases.len() as u64);
     assert_eq!(report.jobs_kept.active, others.len() as u64);
+}
+
+/// Of two jobs of each kind, the second of which succeeded, the last that succeeded stays: the first goes if it succeeded, too.
+#[test]
+fn the_phases_that_succeeded_are_those_named() {
+    let [terminal, succeeded] = [("compared without case: ", ". A job"), ("Succeeded are: ", ". The newest")]
+        .map(|(start, end)| between(RULES, start, end).replace('\n', " "));
+    let sample = Sample::with_schema(SCHEMA);
+    let connection = sample.open();
+    let insert = |kind: &str, phase: &str| {
+        let sql = "INSERT INTO jobs (action, spec_json, phase, tags) VALUES ('a', '{}', ?1, ?2)";
+        let tags = json!(["codescaler", format!("codescaler_kind_{kind}")]).to_string();
+        connection.execute(sql, [phase, &tags]).unwrap();
+        connection.last_insert_rowid()
+    };
+    let mut expected = Vec::new();
+    for phase in terminal.split(", ").flat_map(|phase| [phase.to_owned(), phase.to_uppercase()]) {
+        let first = insert(&phase, &phase);
+        insert(&phase, "succeeded");
+        expected.extend(succeeded.split(", ").any(|named| named.eq_ignore_ascii_case(&phase)).then_some(first));
+    }
+    let last = json!({ "dry_run": true, "keep_last": 1, "keep_by": ["codescaler_kind_"] });
+    assert_eq!(call(&sample, all_with(last)).unwrap().job_ids, expected);
+    assert_eq!(expected.len(), 10);
 }
 
 /// Each flag of `jobs-cleanup` has a row, and each row shows flags that the command takes.

@@ -46,6 +46,7 @@ mod readme;
 mod reclaim;
 mod reclaim_command;
 mod reclaim_faults;
+mod report;
 mod retain;
 mod retention;
 mod rights;

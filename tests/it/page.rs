@@ -1,16 +1,20 @@
 //! `page`: the link, the token, what is refused before it is read, and the calls that are sent on. What a browser makes of
 //! it, `tests/page` shows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
-use hero_proc_cleanup::page::{FILES, HEADERS};
+use hero_proc_cleanup::client::Client;
+use hero_proc_cleanup::page::{FILES, HEADERS, file, with_slash};
+use hero_proc_cleanup::server;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -166,6 +170,40 @@ fn the_files_are_served_as_they_are_and_nothing_else_is() {
         let answer = page.get(path, "");
         assert_eq!((answer.status, answer.body.len()), (404, 0), "{path}");
         assert_headers(&answer, path);
+    }
+}
+
+/// Each file in the directory is served, and is served as it is.
+#[test]
+fn the_files_are_those_of_the_directory() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
+    let there: BTreeSet<PathBuf> = entries(&directory).into_iter().collect();
+    let listed: BTreeSet<PathBuf> = FILES.iter().map(|file| directory.join(file.name)).collect();
+    assert_eq!(listed, there);
+    for listed in FILES {
+        assert_eq!(fs::read(directory.join(listed.name)).unwrap(), listed.bytes, "{}", listed.name);
+        assert_eq!(file(listed.name), Some(listed));
+    }
+    assert_eq!(file("").map(|file| file.name), Some("index.html"));
+    assert_eq!(file("../Cargo.toml"), None);
+}
+
+#[test]
+fn a_redirect_stays_on_its_host() {
+    for (header, location) in [
+        (None, "/cleanup/"),
+        (Some("/apps"), "/apps/cleanup/"),
+        (Some("/apps/one/"), "/apps/one/cleanup/"),
+        (Some("/"), "/cleanup/"),
+        (Some(""), "/cleanup/"),
+        (Some("apps"), "/cleanup/"),
+        (Some("//elsewhere.example"), "/cleanup/"),
+        (Some("/\\elsewhere.example"), "/cleanup/"),
+        (Some("/a//b"), "/cleanup/"),
+        (Some("https://elsewhere.example"), "/cleanup/"),
+        (Some("/a\r\nset-cookie: a=b"), "/cleanup/"),
+    ] {
+        assert_eq!(with_slash("/cleanup", header), location, "{header:?}");
     }
 }
 
@@ -535,6 +573,12 @@ fn only_loopback_is_served() {
         assert!(page.address.is_ipv6());
         assert_eq!(page.get("/", "").status, 200);
     }
+}
+
+#[test]
+fn nobody_uses_a_page_for_an_hour_before_it_ends() {
+    let page = server::Page::new(Client::new(NOWHERE)).unwrap();
+    assert_eq!(page.unused, Duration::from_secs(3600));
 }
 
 /// In no time at all the page would end at once, or answer nobody.

@@ -187,17 +187,41 @@ fn counts_that_one_call_can_not_keep_are_refused() {
     ] {
         assert_refused(with(top.clone(), rule), Some(1), "keep_last", "one call");
     }
-    for rule in [
-        json!({}),
-        json!({ "kind": "build" }),
-        json!({ "actor": "ana" }),
-        json!({ "target": "web" }),
-        json!({ "keep_last": 3 }),
-        json!({ "actor": "ana", "keep_last": 10 }),
-        json!({ "target": "web", "keep_last": 10, "keep_by": ["kind", "target"] }),
+    assert_refused(
+        with(json!({ "keep_last": 10, "keep_by": [] }), json!({ "keep_last": 3 })),
+        Some(1),
+        "keep_last",
+        "one call",
+    );
+}
+
+/// What one call keeps for the top and for the rule: the count that holds the other, or the one that there is.
+#[test]
+fn a_call_keeps_what_the_top_and_the_rule_keep() {
+    let kept = |top: &Value, rule: Value| {
+        let policy = policy(with(top.clone(), rule));
+        let params = policy.dry_runs()[0].params(Side::Codescalers);
+        json!([params["keep_last"], params["keep_by"]])
+    };
+    let top = json!({ "keep_last": 10 });
+    let both = json!(["kind", "target"]);
+    for (rule, call) in [
+        (json!({}), json!([10, ["kind"]])),
+        (json!({ "kind": "build" }), json!([10, ["kind"]])),
+        (json!({ "actor": "ana" }), json!([10, ["kind"]])),
+        (json!({ "target": "web" }), json!([10, ["kind"]])),
+        (json!({ "keep_last": 3 }), json!([10, ["kind"]])),
+        (json!({ "keep_last": 30 }), json!([30, ["kind"]])),
+        (json!({ "keep_last": 10, "keep_by": both }), json!([10, both])),
+        // The top is finer, and keeps more.
+        (json!({ "keep_last": 3, "keep_by": [] }), json!([10, ["kind"]])),
+        (json!({ "actor": "ana", "keep_last": 10 }), json!([10, ["kind"]])),
+        (json!({ "target": "web", "keep_last": 10, "keep_by": both }), json!([10, both])),
     ] {
-        policy(with(top.clone(), rule));
+        assert_eq!(kept(&top, rule.clone()), call, "{rule}");
     }
+    assert_eq!(kept(&json!({}), json!({})), json!([null, null]));
+    assert_eq!(kept(&json!({}), json!({ "keep_last": 3, "keep_by": [] })), json!([3, []]));
 }
 
 #[test]
