@@ -129,17 +129,10 @@ impl JobsKept {
             kept_last,
             referenced,
             over_limit,
-        } = self;
-        excepted
-            + other_phase
-            + undated
-            + recent
-            + active
-            + unstoppable
-            + run_active
-            + kept_last
-            + referenced
-            + over_limit
+        } = *self;
+        let first = [excepted, other_phase, undated, recent, active];
+        let last = [unstoppable, run_active, kept_last, referenced, over_limit];
+        first.into_iter().chain(last).sum()
     }
 }
 
