@@ -7,17 +7,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::disk::free_bytes;
 use super::file::StoreFile;
 use super::locked::Locked;
 use super::reclaim::Space;
 use super::snapshot::{Snapshot, version};
-use super::{StoreError, StoreRef, wait};
+use super::{StoreError, StoreRef, disk, wait};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
-
-/// The bytes by which a store may grow at most, if the host has bounded it. Without a bound, there are more.
-const LARGEST_BOUND: u64 = 1 << 40;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
 const OLDEST_SQLITE: i32 = 3_026_000;
@@ -222,27 +218,8 @@ impl<'s> Store<'s> {
         }
         match &self.attached {
             Attached::Own { file, .. } => file.explain(error, self.access),
-            Attached::Host { connection, .. } => match (error, self.growth()) {
-                (StoreError::Full { needed, free, limit }, Ok(growth)) => {
-                    let disk =
-                        connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
-                    // Only a host that lends its connection can have bounded its store.
-                    match disk {
-                        Some(disk) if disk < growth => StoreError::Full { needed, free: disk, limit },
-                        None if growth > LARGEST_BOUND => StoreError::Full { needed, free, limit },
-                        _ => StoreError::AtItsLargest { free: growth },
-                    }
-                }
-                (error, _) => error,
-            },
+            Attached::Host { connection, .. } => disk::explain_full(connection, error),
         }
-    }
-
-    /// The bytes by which the store may grow, and those that are free in it.
-    fn growth(&self) -> Result<u64, StoreError> {
-        let number = |pragma| self.connection().pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-        let pages = number("max_page_count")? - number("page_count")? + number("freelist_count")?;
-        Ok(pages.unsigned_abs().saturating_mul(number("page_size")?.unsigned_abs()))
     }
 
     /// The size of the store as it is now.

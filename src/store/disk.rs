@@ -1,4 +1,5 @@
-//! The room on disk: the directory in which SQLite keeps temporary files, and the bytes that are free in a directory.
+//! The room on disk: the directory in which SQLite keeps temporary files, the bytes that are free in a directory, and why a
+//! store can't grow.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,29 @@ impl Room {
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
         self.device.is_some() && self.device == other.device
     }
+}
+
+/// The bytes by which a store may grow at most, if the host has bounded it. Without a bound, there are more.
+const LARGEST_BOUND: u64 = 1 << 40;
+
+/// `error`, which a call on the host's own `connection` met. An error about a lack of room then names what was in the way:
+/// the disk, or `max_page_count`, by which only a host that lends its connection can have bounded its store.
+pub(super) fn explain_full(connection: &Connection, error: StoreError) -> StoreError {
+    let (StoreError::Full { needed, free, limit }, Ok(growth)) = (&error, growth(connection)) else { return error };
+    let (needed, limit) = (*needed, *limit);
+    let disk = connection.path().filter(|path| !path.is_empty()).and_then(|path| free_bytes(path.as_ref()));
+    match disk {
+        Some(disk) if disk < growth => StoreError::Full { needed, free: disk, limit },
+        None if growth > LARGEST_BOUND => StoreError::Full { needed, free: *free, limit },
+        _ => StoreError::AtItsLargest { free: growth },
+    }
+}
+
+/// The bytes by which the store of `connection` may grow, and those that are free in it.
+fn growth(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let pages = number("max_page_count")? - number("page_count")? + number("freelist_count")?;
+    Ok(pages.unsigned_abs().saturating_mul(number("page_size")?.unsigned_abs()))
 }
 
 /// The directory in which SQLite makes the temporary files of `connection`: the first that can be written to, in SQLite's
