@@ -34,17 +34,18 @@
 
 mod cost;
 mod decision;
+mod work;
 
 use std::fmt::{self, Display, Formatter};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::report::milliseconds;
-use crate::store::{Access, Checkpointed, Freed, Journal, Space, Store, StoreError, StoreRef, Vacuumed, Wal};
-use decision::{Decision, FIRST_STEP, decide, look, most_in_a_step};
+use crate::store::{Access, Journal, Store, StoreError, StoreRef, Wal};
+use decision::{Decision, decide, look, most_in_a_step};
+use work::Did;
 
 /// `within_ms` unless given, if the host lets callers have as much.
 pub(crate) const DEFAULT_WITHIN: Duration = Duration::from_secs(1);
@@ -52,9 +53,6 @@ pub(crate) const DEFAULT_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) const DEFAULT_MIN_FREE_PERCENT: u8 = 20;
 /// `min_free_bytes` unless given.
 pub(crate) const DEFAULT_MIN_FREE_BYTES: u64 = 16 << 20;
-
-/// The longest that a step holds the write lock.
-const STEP: Duration = Duration::from_millis(50);
 
 /// A request to give space back. A request that exists is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,113 +297,3 @@ fn reclaim_attached(
     }
     Ok(reclaimed)
 }
-
-/// What has been done.
-#[derive(Debug, Default)]
-struct Did {
-    lock: Duration,
-    /// None if nothing was.
-    outcome: Option<(ReclaimOutcome, Option<ReclaimReason>)>,
-}
-
-impl Did {
-    /// Moves the WAL into the file; the outcome is that of the file.
-    fn checkpoint(&mut self, space: &Space<'_>, wal: Wal) -> Result<(), StoreError> {
-        let (lock, outcome) = match space.checkpoint(wal)? {
-            Checkpointed::Whole { lock } => (lock, (ReclaimOutcome::Done, None)),
-            Checkpointed::Prevented { lock } => (lock, PREVENTED),
-            Checkpointed::Full { lock } => (lock, (ReclaimOutcome::Partly, Some(ReclaimReason::DiskTooFull))),
-        };
-        self.lock += lock;
-        self.outcome = Some(outcome);
-        Ok(())
-    }
-
-    /// Does nothing further, for `reason`. What a checkpoint has done by then is a part, or all that was to be done.
-    fn leave(&mut self, reason: ReclaimReason) {
-        let nothing_more = matches!(reason, ReclaimReason::TooLittleFree | ReclaimReason::NothingToDo);
-        match self.outcome {
-            None => self.outcome = Some((ReclaimOutcome::Skipped, Some(reason))),
-            Some((ReclaimOutcome::Done, _)) if !nothing_more => {
-                self.outcome = Some((ReclaimOutcome::Partly, Some(reason)));
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// `VACUUM`, and the checkpoint that cuts the file short.
-    fn vacuum(&mut self, space: &Space<'_>, first_half: Duration) -> Result<(), StoreError> {
-        let before = self.outcome;
-        let vacuumed = space.vacuum(first_half);
-        // Also if nothing came of it: the WAL may have grown.
-        let checkpointed = self.checkpoint(space, Wal::Emptied);
-        let (lock, left) = match vacuumed {
-            Ok(Vacuumed::Done { lock }) => (lock, None),
-            Ok(Vacuumed::TooLong { lock }) => (lock, Some(ReclaimReason::LockTooLong)),
-            Ok(Vacuumed::Full { lock }) => (lock, Some(ReclaimReason::DiskTooFull)),
-            Err(StoreError::Busy) if before.is_some() => (Duration::ZERO, Some(ReclaimReason::Time)),
-            Err(error) => return Err(error),
-        };
-        checkpointed?;
-        self.lock += lock;
-        if let Some(reason) = left {
-            self.outcome = before;
-            self.leave(reason);
-        }
-        Ok(())
-    }
-
-    /// Step by step, with a pause after each that is as long, until `within` is used up. Readers who keep a step from being
-    /// committed (rollback journal) are waited for until `give_up`.
-    fn steps(&mut self, space: &Space<'_>, most: u64, within: Duration, give_up: Instant) -> Result<(), StoreError> {
-        let (mut pages, mut begun) = (FIRST_STEP, self.outcome.is_some());
-        let ended = loop {
-            let (freed, left, lock) = match space.free(pages, STEP / 2) {
-                Ok(Freed::Done { pages, left, lock }) => (pages, left, lock),
-                Ok(Freed::Prevented { lock }) => {
-                    self.lock += lock;
-                    if self.lock + lock <= within && Instant::now() < give_up {
-                        sleep(lock);
-                        continue;
-                    }
-                    if begun {
-                        break Some(ReclaimReason::Time);
-                    }
-                    return Err(StoreError::Busy);
-                }
-                Ok(Freed::Full { lock }) => {
-                    self.lock += lock;
-                    break Some(ReclaimReason::DiskTooFull);
-                }
-                Err(StoreError::Busy) if begun => break Some(ReclaimReason::Time),
-                Err(error) => return Err(error),
-            };
-            begun = true;
-            self.lock += lock;
-            if left == 0 {
-                break None;
-            }
-            self.checkpoint(space, Wal::Kept)?;
-            if self.outcome != Some((ReclaimOutcome::Done, None)) {
-                // Every further step would make the WAL longer.
-                return Ok(());
-            }
-            let quicker = (STEP.as_secs_f64() * 0.7 / lock.as_secs_f64()).clamp(0.25, 4.0);
-            let next = ((pages as f64 * quicker) as u64).clamp(1, most);
-            let expected = lock.mul_f64(next as f64 / pages as f64);
-            if freed == 0 || self.lock + expected > within {
-                break Some(ReclaimReason::Time);
-            }
-            pages = next;
-            sleep(lock);
-        };
-        self.checkpoint(space, Wal::Emptied)?;
-        if ended.is_some() {
-            self.outcome = Some((if begun { ReclaimOutcome::Partly } else { ReclaimOutcome::Skipped }, ended));
-        }
-        Ok(())
-    }
-}
-
-/// The outcome of a checkpoint with a reader in the way.
-const PREVENTED: (ReclaimOutcome, Option<ReclaimReason>) = (ReclaimOutcome::Partly, Some(ReclaimReason::Reader));

@@ -34,46 +34,39 @@ pub(crate) struct Space<'s> {
     cancel: &'s Cancel,
 }
 
-/// The end of a `VACUUM`, and how long it held the write lock. Unless it is done, the store is as it was.
+/// The end of a `VACUUM`. Unless it is done, the store is as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Vacuumed {
-    Done {
-        lock: Duration,
-    },
+    Done,
     /// Ended, as its first half took too long.
-    TooLong {
-        lock: Duration,
-    },
+    TooLong,
     /// A disk was full.
-    Full {
-        lock: Duration,
-    },
+    Full,
 }
 
-/// The end of one step, and how long it held the write lock.
+/// The end of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freed {
     Done {
         pages: u64,
         /// Free pages that are left.
         left: u64,
-        lock: Duration,
     },
     /// A reader kept it from being committed (rollback journal). Nothing was freed.
-    Prevented { lock: Duration },
+    Prevented,
     /// The disk was full. Nothing was freed.
-    Full { lock: Duration },
+    Full,
 }
 
-/// The end of a checkpoint, and how long it held the write lock.
+/// The end of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checkpointed {
     /// The file is as long as its pages.
-    Whole { lock: Duration },
+    Whole,
     /// A reader, or a writer who does not pause, keeps the file from being cut short.
-    Prevented { lock: Duration },
+    Prevented,
     /// The disk was full.
-    Full { lock: Duration },
+    Full,
 }
 
 /// What a checkpoint leaves of the WAL.
@@ -120,10 +113,11 @@ impl<'s> Space<'s> {
         self.file.room()
     }
 
-    /// Writes the store anew, without its free pages, unless the first half of that takes longer than `first_half`.
+    /// Writes the store anew, without its free pages, unless the first half of that takes longer than `first_half`: how
+    /// that ended, and how long it held the write lock.
     ///
     /// Nobody is kept waiting while this waits: the lock is tried, and given back, until it can be had at once.
-    pub(crate) fn vacuum(&self, first_half: Duration) -> Result<Vacuumed, StoreError> {
+    pub(crate) fn vacuum(&self, first_half: Duration) -> Result<(Vacuumed, Duration), StoreError> {
         let give_up = Instant::now() + self.lock_timeout;
         loop {
             self.cancel.check()?;
@@ -139,16 +133,16 @@ impl<'s> Space<'s> {
             self.cancel.check()?;
             let since = Instant::now();
             let Some((ended, late)) = self.within(first_half, || self.connection.execute_batch("VACUUM")) else {
-                return Ok(Vacuumed::TooLong { lock: Duration::ZERO });
+                return Ok((Vacuumed::TooLong, Duration::ZERO));
             };
             let lock = since.elapsed();
             match ended.map_err(StoreError::from) {
-                Ok(()) => return Ok(Vacuumed::Done { lock }),
+                Ok(()) => return Ok((Vacuumed::Done, lock)),
                 Err(StoreError::Busy) if Instant::now() < give_up => thread::sleep(PAUSE),
                 Err(StoreError::Cancelled) if late && !self.cancel.is_cancelled() => {
-                    return Ok(Vacuumed::TooLong { lock });
+                    return Ok((Vacuumed::TooLong, lock));
                 }
-                Err(error) if is_full(&error) => return Ok(Vacuumed::Full { lock }),
+                Err(error) if is_full(&error) => return Ok((Vacuumed::Full, lock)),
                 Err(error) => return Err(error),
             }
         }
@@ -175,8 +169,9 @@ impl<'s> Space<'s> {
         })
     }
 
-    /// Frees at most `most` pages at the end of the file, in one transaction, and stops for the commit after `time`.
-    pub(crate) fn free(&self, most: u64, time: Duration) -> Result<Freed, StoreError> {
+    /// Frees at most `most` pages at the end of the file, in one transaction, and stops for the commit after `time`: how
+    /// that ended, and how long it held the write lock.
+    pub(crate) fn free(&self, most: u64, time: Duration) -> Result<(Freed, Duration), StoreError> {
         self.cancel.check()?;
         let locking = info_span!("lock").entered();
         wait::up_to(self.lock_timeout);
@@ -186,12 +181,13 @@ impl<'s> Space<'s> {
         let since = Instant::now();
         let freed = self.free_in(transaction, most, time);
         let lock = since.elapsed();
-        match freed {
-            Ok((pages, left)) => Ok(Freed::Done { pages, left, lock }),
-            Err(StoreError::Busy) => Ok(Freed::Prevented { lock }),
-            Err(error) if is_full(&error) => Ok(Freed::Full { lock }),
-            Err(error) => Err(error),
-        }
+        let ended = match freed {
+            Ok((pages, left)) => Freed::Done { pages, left },
+            Err(StoreError::Busy) => Freed::Prevented,
+            Err(error) if is_full(&error) => Freed::Full,
+            Err(error) => return Err(error),
+        };
+        Ok((ended, lock))
     }
 
     /// The pages that were freed, and the free ones that are left. Every statement is stepped to its end: one step frees a
@@ -218,16 +214,17 @@ impl<'s> Space<'s> {
     }
 
     /// Moves the WAL into the file, which is then cut short; tries again for a second while somebody is in the way. In the
-    /// rollback journal modes, the file is already short.
-    pub(crate) fn checkpoint(&self, wal: Wal) -> Result<Checkpointed, StoreError> {
+    /// rollback journal modes, the file is already short. Says how that ended, and how long it held the write lock.
+    pub(crate) fn checkpoint(&self, wal: Wal) -> Result<(Checkpointed, Duration), StoreError> {
         let mut lock = Duration::ZERO;
-        match self.journal {
-            Journal::Rollback => Ok(Checkpointed::Whole { lock }),
+        let ended = match self.journal {
+            Journal::Rollback => Checkpointed::Whole,
             Journal::Wal => match self.try_to_checkpoint(wal, &mut lock) {
-                Err(error) if is_full(&error) => Ok(Checkpointed::Full { lock }),
-                ended => ended,
+                Err(error) if is_full(&error) => Checkpointed::Full,
+                ended => ended?,
             },
-        }
+        };
+        Ok((ended, lock))
     }
 
     fn try_to_checkpoint(&self, wal: Wal, lock: &mut Duration) -> Result<Checkpointed, StoreError> {
@@ -239,21 +236,18 @@ impl<'s> Space<'s> {
             let passive = self.checkpoint_as("PRAGMA wal_checkpoint(PASSIVE)")?;
             if passive == Moved::All {
                 if wal == Wal::Kept {
-                    return Ok(Checkpointed::Whole { lock: *lock });
+                    return Ok(Checkpointed::Whole);
                 }
                 let since = Instant::now();
                 let truncated = self.checkpoint_as("PRAGMA wal_checkpoint(TRUNCATE)")?;
                 *lock += since.elapsed();
                 if truncated == Moved::All {
-                    return Ok(Checkpointed::Whole { lock: *lock });
+                    return Ok(Checkpointed::Whole);
                 }
             }
             if self.cancel.is_cancelled() || Instant::now() >= give_up {
-                return Ok(if self.file_bytes() <= self.bytes()? {
-                    Checkpointed::Whole { lock: *lock }
-                } else {
-                    Checkpointed::Prevented { lock: *lock }
-                });
+                let is_short = self.file_bytes() <= self.bytes()?;
+                return Ok(if is_short { Checkpointed::Whole } else { Checkpointed::Prevented });
             }
             thread::sleep(PAUSE);
         }
@@ -339,19 +333,19 @@ mod tests {
         let store = Store::attach(StoreRef::Path(path), Access::Reclaim, &host).unwrap();
         let space = store.space(host.lock_timeout).unwrap();
         match space.vacuum(Duration::from_millis(1)).unwrap() {
-            Vacuumed::TooLong { lock } => assert!(lock >= Duration::from_millis(1)),
-            done => {
-                assert!(matches!(done, Vacuumed::Done { .. }), "{journal}: {done:?}");
+            (Vacuumed::TooLong, lock) => assert!(lock >= Duration::from_millis(1)),
+            (done, _) => {
+                assert_eq!(done, Vacuumed::Done, "{journal}");
                 return false;
             }
         }
-        assert!(matches!(space.checkpoint(Wal::Emptied).unwrap(), Checkpointed::Whole { .. }));
+        assert_eq!(space.checkpoint(Wal::Emptied).unwrap().0, Checkpointed::Whole);
         assert_eq!((space.file_bytes(), space.wal_bytes()), (before.len() as u64, 0), "{journal}");
         drop(store);
         assert_eq!(std::fs::read(path).unwrap(), before, "{journal}");
         let store = Store::attach(StoreRef::Path(path), Access::Reclaim, &host).unwrap();
         let space = store.space(host.lock_timeout).unwrap();
-        assert!(matches!(space.vacuum(Duration::from_secs(60)).unwrap(), Vacuumed::Done { .. }));
+        assert_eq!(space.vacuum(Duration::from_secs(60)).unwrap().0, Vacuumed::Done);
         true
     }
 
