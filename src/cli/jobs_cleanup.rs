@@ -25,7 +25,7 @@ use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{self, Format, Printed, say};
 use super::question::{self, Answer, Rest};
-use super::table::{Screen, jobs_and_actions, number};
+use super::table::{Screen, number};
 use super::terminal::Terminal;
 use super::text::is_utf8;
 use super::{jobs_reclaim, table};
@@ -373,14 +373,6 @@ impl<'a> Session<'a> {
     }
 
     fn what_went(&self) -> String {
-        let Some(sum) = self.batches.report() else { return "nothing was deleted".to_owned() };
-        let Report { jobs_deleted, actions_deleted, actions_leaked, .. } = *sum;
-        match (jobs_deleted, actions_deleted) {
-            (0, 0) => "nothing was deleted".to_owned(),
-            (jobs, actions) => {
-                let were = if jobs + actions == 1 { "was" } else { "were" };
-                format!("{} {were} deleted", jobs_and_actions(jobs, actions, actions_leaked))
-            }
-        }
+        table::what_went(self.batches.report())
     }
 }

@@ -7,7 +7,7 @@ use clap::{ValueEnum, ValueHint};
 use hero_proc_cleanup::client::{Client, JobsUsageParams};
 
 use super::failure::Failure;
-use super::fields::Fields;
+use super::fields::{Fields, value_name};
 use super::output::{self, Format};
 use super::{sockets, usage};
 
@@ -52,16 +52,6 @@ enum Field {
     Actor,
 }
 
-impl Field {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kind => "kind",
-            Self::Target => "target",
-            Self::Actor => "actor",
-        }
-    }
-}
-
 /// The entries of a list that fit on a screen beside the other lists.
 const TABLE_TOP: usize = 10;
 
@@ -72,7 +62,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     params.kind.clone_from(kind);
     params.target.clone_from(target);
     params.actor.clone_from(actor);
-    params.by = by.as_ref().map(|fields| fields.iter().map(|field| field.name().to_owned()).collect());
+    params.by = by.as_ref().map(|fields| fields.iter().map(|field| value_name(*field)).collect());
     params.top = top.or(match format {
         Format::Json => None,
         Format::Table => Some(TABLE_TOP),

@@ -296,6 +296,17 @@ pub(crate) fn jobs_and_actions(jobs: u64, actions: u64, leaked: u64) -> String {
     words.join(", and ")
 }
 
+/// What went in the calls of which `sum` is the report, in a clause.
+pub(crate) fn what_went(sum: Option<&Report>) -> String {
+    let (jobs, actions, leaked) =
+        sum.map(|sum| (sum.jobs_deleted, sum.actions_deleted, sum.actions_leaked)).unwrap_or_default();
+    match jobs + actions {
+        0 => "nothing was deleted".to_owned(),
+        1 => format!("{} was deleted", jobs_and_actions(jobs, actions, leaked)),
+        _ => format!("{} were deleted", jobs_and_actions(jobs, actions, leaked)),
+    }
+}
+
 /// The params of a call as they were understood: a filter that was lost on the way is missing.
 pub(crate) fn asked(report: &Report) -> Option<String> {
     let asked = serde_json::to_string(&report.asked).ok().filter(|_| !report.asked.is_empty())?;

@@ -12,7 +12,7 @@ use hero_proc_cleanup::{DEFAULT_MAX_IDS, MAX_LIMIT, Report, TERMINAL_PHASES, cod
 
 use super::close::Asked;
 use crate::cli::failure::Failure;
-use crate::cli::fields::Fields;
+use crate::cli::fields::{Fields, value_name};
 use crate::cli::moment::MomentError;
 use crate::cli::output::Format;
 use crate::cli::text::quoted;
@@ -248,11 +248,6 @@ impl Flags {
 /// The texts of `values`; none if there are none.
 fn given<T>(values: &[T], text: impl Fn(&T) -> String) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.iter().map(text).collect())
-}
-
-/// `value` as it is typed.
-fn value_name(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// A number from `LEAST` to the most that the methods take.

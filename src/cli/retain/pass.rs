@@ -11,7 +11,7 @@ use super::place::{Lock, Place};
 use super::preview::{self, Shown};
 use super::session::{Interrupted, Session};
 use super::state::State;
-use crate::cli::table::jobs_and_actions;
+use crate::cli::table;
 
 /// A pass that was made, or was to be.
 #[derive(Debug)]
@@ -87,13 +87,7 @@ impl Made {
 
     /// What went, in words.
     pub(super) fn what_went(&self) -> String {
-        let (jobs, actions, leaked) =
-            self.sum().map(|sum| (sum.jobs_deleted, sum.actions_deleted, sum.actions_leaked)).unwrap_or_default();
-        match jobs + actions {
-            0 => "nothing was deleted".to_owned(),
-            1 => format!("{} was deleted", jobs_and_actions(jobs, actions, leaked)),
-            _ => format!("{} were deleted", jobs_and_actions(jobs, actions, leaked)),
-        }
+        table::what_went(self.sum().as_ref())
     }
 }
 
