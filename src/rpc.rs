@@ -169,6 +169,12 @@ impl RpcError {
         error
     }
 
+    /// An error of [`Kind::OutcomeUnknown`], for an answer that can't be read as the result of its call.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self::new(Kind::OutcomeUnknown, "the answer can't be read as the result of this call")
+    }
+
     /// Writes the causes of an internal error to the log. Whoever answers with an error calls this once.
     pub(crate) fn log(&self) {
         if let Some(causes) = &self.causes {

@@ -40,6 +40,7 @@ use super::output::{self, Format};
 use super::{age, sockets};
 use pass::Kept;
 use place::Place;
+use preview::Unshown;
 use session::Session;
 use state::State;
 
@@ -124,9 +125,9 @@ async fn dry_run(session: &mut Session, place: &Place, policy: &Policy) -> Resul
         output::say(problem);
     }
     let shown = match preview::ask(session, policy, &state.history).await {
-        Ok(Ok(shown)) => shown,
-        Ok(Err(error)) => return Err(Failure::of_dry_run(error, &session.client.socket)),
-        Err(_) => return Err(Failure::Interrupted { what_went: "nothing was deleted".to_owned() }),
+        Ok(shown) => shown,
+        Err(Unshown::Failed(error)) => return Err(Failure::of_dry_run(error, &session.client.socket)),
+        Err(Unshown::Interrupted) => return Err(Failure::Interrupted { what_went: "nothing was deleted".to_owned() }),
     };
     output::print_as(Format::or_default(None), &shown, show::preview).map(drop)
 }

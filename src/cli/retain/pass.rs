@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use hero_proc_cleanup::policy::{Call, ClockJump, History, Pass, Policy, Retention, Step};
-use hero_proc_cleanup::{Kind, Reclaimed, Report, RpcError};
+use hero_proc_cleanup::{Reclaimed, Report, RpcError};
 use serde_json::value::RawValue;
 
 use super::place::{Lock, Place};
-use super::preview::{self, Shown};
+use super::preview::{self, Shown, Unshown};
 use super::session::{Interrupted, Session};
 use super::state::State;
 use crate::cli::table;
@@ -48,7 +48,7 @@ impl Made {
     fn add(&mut self, call: &Call, answer: &Result<Box<RawValue>, RpcError>) {
         let read = match answer {
             Err(error) => Err(error.clone()),
-            Ok(answer) => self.read(call, answer.get()).map_err(|_| unread()),
+            Ok(answer) => self.read(call, answer.get()).map_err(|_| RpcError::unreadable()),
         };
         if let Err(error) = read {
             self.error = Some(error);
@@ -89,10 +89,6 @@ impl Made {
     pub(super) fn what_went(&self) -> String {
         table::what_went(self.sum().as_ref())
     }
-}
-
-fn unread() -> RpcError {
-    RpcError::new(Kind::OutcomeUnknown, "the answer can't be read as the result of this call")
 }
 
 /// What makes a pass due.
@@ -190,10 +186,11 @@ async fn carry_out(
             Step::NeedsConfirmation(_) => {
                 kept.save(retention.history(), &socket);
                 // The library counts a job in each rule that takes it.
-                match preview::ask(session, retention.policy(), retention.history()).await? {
+                match preview::ask(session, retention.policy(), retention.history()).await {
                     Ok(shown) if shown.takes_more_than_half() => return Ok(End::Waits(shown)),
                     Ok(_) => retention.confirm(),
-                    Err(error) => {
+                    Err(Unshown::Interrupted) => return Err(Interrupted),
+                    Err(Unshown::Failed(error)) => {
                         made.error = Some(error);
                         return Ok(retention.history().last.clone().map_or(End::NotDue, End::Ended));
                     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use hero_proc_cleanup::gateway::JOBS_CLEANUP;
 use hero_proc_cleanup::policy::{History, Policy, Side};
-use hero_proc_cleanup::{JobsKept, Kind, MAX_LIMIT, Report, RpcError};
+use hero_proc_cleanup::{JobsKept, MAX_LIMIT, Report, RpcError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -40,20 +40,21 @@ impl Shown {
     }
 }
 
+/// Why nothing is shown.
+#[derive(Debug)]
+pub(super) enum Unshown {
+    Interrupted,
+    /// The error of a dry run.
+    Failed(RpcError),
+}
+
 /// Asks for what `policy` would take, after `history`.
-pub(super) async fn ask(
-    session: &mut Session,
-    policy: &Policy,
-    history: &History,
-) -> Result<Result<Shown, RpcError>, Interrupted> {
+pub(super) async fn ask(session: &mut Session, policy: &Policy, history: &History) -> Result<Shown, Unshown> {
     let mut total = None;
     let mut reports = Vec::new();
     let calls: Vec<Value> = policy.dry_runs().iter().map(|call| call.params(Side::Codescalers)).collect();
     for params in &calls {
-        let report = match dry_run(session, params).await? {
-            Ok(report) => report,
-            Err(error) => return Ok(Err(error)),
-        };
+        let report = dry_run(session, params).await?;
         if ["kind", "target", "actor"].iter().all(|field| params.get(field).is_none()) {
             total = Some(report.jobs_matched);
         }
@@ -62,10 +63,7 @@ pub(super) async fn ask(
     let total = match total {
         Some(total) => total,
         // One job is enough: the report counts them all.
-        None => match dry_run(session, &json!({ "dry_run": true, "limit": 1, "max_ids": 0 })).await? {
-            Ok(report) => report.jobs_matched,
-            Err(error) => return Ok(Err(error)),
-        },
+        None => dry_run(session, &json!({ "dry_run": true, "limit": 1, "max_ids": 0 })).await?.jobs_matched,
     };
     let each = |report: &Report| report.jobs_planned.saturating_add(report.jobs_kept.over_limit);
     let mut takes = reports.iter().map(each).fold(0, u64::saturating_add);
@@ -73,10 +71,7 @@ pub(super) async fn ask(
         && reports.len() > 1
         && reports.iter().all(|report| report.jobs_kept.over_limit == 0)
     {
-        takes = match together(session, &calls).await? {
-            Ok(jobs) => jobs,
-            Err(error) => return Ok(Err(error)),
-        };
+        takes = together(session, &calls).await?;
     }
     let digest = policy.digest();
     let known = history.accepted.as_ref() == Some(&digest) || policy.confirmed() == Some(&digest);
@@ -89,27 +84,22 @@ pub(super) async fn ask(
     });
     let mut shown = Shown { policy: digest.to_string(), jobs: total, takes, waits: false, rules: rules.collect() };
     shown.waits = !known && shown.takes_more_than_half();
-    Ok(Ok(shown))
+    Ok(shown)
 }
 
 /// How many jobs the dry runs `calls` take together, each counted once.
-async fn together(session: &mut Session, calls: &[Value]) -> Result<Result<u64, RpcError>, Interrupted> {
+async fn together(session: &mut Session, calls: &[Value]) -> Result<u64, Unshown> {
     let mut jobs = HashSet::new();
     for params in calls {
         let mut params = params.clone();
         params["max_ids"] = json!(MAX_LIMIT);
-        match dry_run(session, &params).await? {
-            Ok(report) => jobs.extend(report.job_ids),
-            Err(error) => return Ok(Err(error)),
-        }
+        jobs.extend(dry_run(session, &params).await?.job_ids);
     }
-    Ok(Ok(jobs.len() as u64))
+    Ok(jobs.len() as u64)
 }
 
-async fn dry_run(session: &mut Session, params: &Value) -> Result<Result<Report, RpcError>, Interrupted> {
-    let answer = session.ask(JOBS_CLEANUP, params).await?;
-    Ok(answer.and_then(|report| {
-        serde_json::from_str(report.get())
-            .map_err(|_| RpcError::new(Kind::OutcomeUnknown, "the answer can't be read as a report"))
-    }))
+async fn dry_run(session: &mut Session, params: &Value) -> Result<Report, Unshown> {
+    let answer = session.ask(JOBS_CLEANUP, params).await.map_err(|Interrupted| Unshown::Interrupted)?;
+    let report = answer.map_err(Unshown::Failed)?;
+    serde_json::from_str(report.get()).map_err(|_| Unshown::Failed(RpcError::unreadable()))
 }

@@ -21,8 +21,7 @@ const LONGEST_UNKNOWN_REST: f64 = 7_200_000.0;
 
 /// The result of a call. One that can't be read is that of a call whose outcome is unknown.
 pub(super) fn read<R: DeserializeOwned>(answer: Result<Box<RawValue>, RpcError>) -> Result<R, RpcError> {
-    serde_json::from_str(answer?.get())
-        .map_err(|_| RpcError::new(Kind::OutcomeUnknown, "the answer can't be read as the result of this call"))
+    serde_json::from_str(answer?.get()).map_err(|_| RpcError::unreadable())
 }
 
 impl Retention {
