@@ -11,6 +11,7 @@
 mod stop;
 mod transaction;
 
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -146,7 +147,7 @@ pub fn cleanup<'s>(
     let Report { plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, .. } = &report;
     tracing::info!(plan, jobs_deleted, actions_deleted, lock_ms, duration_ms, "jobs and actions deleted");
     if let Some(control) = control
-        && let Err(error) = tell(control, &report)
+        && let Err(error) = tell(control, &mut report)
     {
         tracing::error!(%error, plan = report.plan, "the host could not follow the deletion, which stands");
     }
@@ -186,21 +187,17 @@ fn rows(planned: &Planned) -> Option<Rows> {
 const CHUNK: usize = 10_000;
 
 /// Tells the host what went, with every id, in chunks. The deletion stands, whatever the host does.
-fn tell(control: &dyn JobControl, report: &Report) -> Result<(), ControlError> {
-    let mut jobs = report.job_ids.chunks(CHUNK);
-    let mut actions = report.action_ids.chunks(CHUNK);
-    loop {
-        let (job_ids, action_ids) = (jobs.next(), actions.next());
-        if job_ids.or(action_ids.map(|_| &[][..])).is_none() {
-            return Ok(());
-        }
-        let chunk = Report {
-            job_ids: job_ids.unwrap_or_default().to_vec(),
-            action_ids: action_ids.unwrap_or_default().to_vec(),
-            ..report.without_ids()
-        };
-        catch_unwind(AssertUnwindSafe(|| control.deleted(&chunk))).unwrap_or_else(|_| Err("it panicked".into()))?;
-    }
+fn tell(control: &dyn JobControl, report: &mut Report) -> Result<(), ControlError> {
+    let (job_ids, action_ids) = (take(&mut report.job_ids), take(&mut report.action_ids));
+    let (mut jobs, mut actions) = (job_ids.chunks(CHUNK), action_ids.chunks(CHUNK));
+    let mut chunk = report.clone();
+    let told = (0..jobs.len().max(actions.len())).try_for_each(|_| {
+        chunk.job_ids = jobs.next().unwrap_or_default().to_vec();
+        chunk.action_ids = actions.next().unwrap_or_default().to_vec();
+        catch_unwind(AssertUnwindSafe(|| control.deleted(&chunk))).unwrap_or_else(|_| Err("it panicked".into()))
+    });
+    (report.job_ids, report.action_ids) = (job_ids, action_ids);
+    told
 }
 
 /// The criteria of `request` at `now`. An expected plan brings its own cut-off, and the moment from which the grace is counted.

@@ -20,22 +20,6 @@ impl Report {
         errors.truncate(max_ids.max(1));
     }
 
-    /// The same report with empty lists of ids.
-    pub(crate) fn without_ids(&self) -> Self {
-        let (job_ids, action_ids) = (Vec::new(), Vec::new());
-        let Self { actions_kept, dependents, errors, plan, asked, .. } = self;
-        Self {
-            job_ids,
-            action_ids,
-            actions_kept: actions_kept.clone(),
-            dependents: dependents.clone(),
-            errors: errors.clone(),
-            plan: plan.clone(),
-            asked: asked.clone(),
-            ..*self
-        }
-    }
-
     /// Adds `later`, the report of a call that went on where this one stopped: this becomes the report of both.
     ///
     /// Work adds up: jobs and actions planned and deleted, dependents, bytes and durations. The state at the end is the
