@@ -15,7 +15,7 @@ const BYTES: usize = 16;
 
 /// The name of a policy: 32 hexadecimal digits that change with anything that the policy takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct PolicyDigest(String);
 
 /// A text that is no digest of a policy.
@@ -59,12 +59,6 @@ impl TryFrom<String> for PolicyDigest {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
-    }
-}
-
-impl From<PolicyDigest> for String {
-    fn from(digest: PolicyDigest) -> Self {
-        digest.0
     }
 }
 
