@@ -1,6 +1,5 @@
 //! A connection whose other end has to take what is written to it, and may close its own side meanwhile.
 
-use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -65,12 +64,6 @@ impl<S> Patient<S> {
             self.stopped = None;
         }
         stopped
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for Patient<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patient").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
