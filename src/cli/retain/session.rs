@@ -71,18 +71,9 @@ impl Session {
         let most = TimeDelta::from_std(most).unwrap_or(TimeDelta::MAX);
         let whole = until.signed_duration_since(self.now()).clamp(TimeDelta::zero(), most);
         let time = self.longest_wait.map_or(whole, |longest| whole.min(longest));
-        tokio::select! {
-            biased;
-            () = self.interrupts.next() => {
-                self.stopping = true;
-                Err(Interrupted)
-            }
-            () = tokio::time::sleep(time.to_std().unwrap_or_default()) => {
-                self.ahead += whole - time;
-                Ok(())
-            }
-            never = self.watchdog.alive() => match never {},
-        }
+        self.unless_interrupted(tokio::time::sleep(time.to_std().unwrap_or_default())).await?;
+        self.ahead += whole - time;
+        Ok(())
     }
 
     /// Makes `call`. A dry run ends at the first signal. Any other call goes on to its end, or to a second signal.
@@ -98,13 +89,19 @@ impl Session {
         method: &str,
         params: &Value,
     ) -> Result<Result<Box<RawValue>, RpcError>, Interrupted> {
+        let client = self.client.clone();
+        self.unless_interrupted(client.call_raw(method, params)).await
+    }
+
+    /// Waits for `work`. A signal ends the wait at once.
+    async fn unless_interrupted<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
         tokio::select! {
             biased;
             () = self.interrupts.next() => {
                 self.stopping = true;
                 Err(Interrupted)
             }
-            answer = self.client.call_raw(method, params) => Ok(answer),
+            done = work => Ok(done),
             never = self.watchdog.alive() => match never {},
         }
     }
