@@ -12,17 +12,19 @@ use std::pin::pin;
 use chrono::Utc;
 use clap::{Parser, ValueHint, value_parser};
 use hero_proc_cleanup::client::Client;
+use hero_proc_cleanup::gateway::JOBS_CLEANUP;
 use hero_proc_cleanup::server::Service;
-use hero_proc_cleanup::{Cancel, DEFAULT_MAX_IDS, Guard, Host, ReclaimOutcome, Report};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, Cancel, DEFAULT_MAX_IDS, Guard, Host, ReclaimOutcome, Report};
 use indicatif::{DecimalBytes, HumanCount};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
 use super::output::{print, screen};
+use super::running::Running;
 use super::sockets::At;
 use super::table::{self, Grid};
 use super::text::printable;
-use super::{gateway, jobs_cleanup, jobs_reclaim, serve};
+use super::{gateway, jobs_cleanup, jobs_reclaim};
 use census::Census;
 use seed::{Seeded, seed};
 
@@ -85,8 +87,8 @@ async fn show(args: &Args, dir: &Path, cancel: &Cancel) -> Result<(), Failure> {
     host.cancel = cancel.clone();
     let upstream = dir.join("hero_proc.sock");
     let socket = dir.join("gateway.sock");
-    let hero_proc = serve::start(Service::cleanup_by_tag(store.clone(), host), At::path(&upstream))?;
-    let gateway = gateway::start(gateway::service(Client::new(&upstream), &[])?, At::path(&socket))?;
+    let hero_proc = Running::start(Service::cleanup_by_tag(store.clone(), host), At::path(&upstream), CLEANUP_BY_TAG)?;
+    let gateway = Running::start(gateway::service(Client::new(&upstream), &[])?, At::path(&socket), JOBS_CLEANUP)?;
     let end = clean(args, &store, &socket, &before, &seeded, cancel).await;
     let stopped = (gateway.stop().await, hero_proc.stop().await);
     end.and(stopped.0).and(stopped.1)

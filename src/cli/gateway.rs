@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueHint;
 use hero_proc_cleanup::client::Client;
-use hero_proc_cleanup::gateway::Forwarder;
+use hero_proc_cleanup::gateway::{Forwarder, JOBS_CLEANUP};
 use hero_proc_cleanup::server::{GateError, PeerGate, Service};
 
 use super::failure::Failure;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args, passed: Option<UnixListener>) -> Result<(), 
     tracing::info!(hero_proc = ?hero_proc.socket, "calls go to hero_proc");
     let mut service = service(hero_proc, &args.admin)?;
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
-    let running = start(service, at)?;
+    let running = Running::start(service, at, JOBS_CLEANUP)?;
     // hero_proc's answer has a limit of its own.
     running
         .until(interrupts, Duration::MAX, || tracing::warn!("waiting for hero_proc: what was sent can't be taken back"))
@@ -66,12 +66,4 @@ pub(crate) fn service(hero_proc: Client, admins: &[String]) -> Result<Service, F
         error => Failure::Usage(format!("--admin can't be: {error}")),
     })?;
     Ok(Service::jobs_cleanup(Forwarder::new(hero_proc), gate))
-}
-
-/// Serves `service`, `jobs.cleanup`, beside whoever called.
-pub(crate) fn start(service: Service, at: At) -> Result<Running, Failure> {
-    let socket = at.path.clone();
-    let listener = at.listen()?;
-    tracing::info!(?socket, "serving jobs.cleanup");
-    Ok(Running::start(listener, service))
 }

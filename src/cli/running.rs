@@ -4,13 +4,14 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use hero_proc_cleanup::server::{self, Listener, Service};
+use hero_proc_cleanup::server::{self, Service};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
+use super::sockets::At;
 use super::supervisor::{READY, STOPPING, tell};
 
 /// Ready once a server is to stop.
@@ -24,8 +25,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(listener: Listener, service: Service) -> Self {
-        Self::spawn(|stopped| server::run(listener, service, stopped))
+    /// Serves `service`, which the log names by its `method`, on the socket `at`.
+    pub(crate) fn start(service: Service, at: At, method: &str) -> Result<Self, Failure> {
+        let socket = at.path.clone();
+        let listener = at.listen()?;
+        tracing::info!(?socket, "serving {method}");
+        Ok(Self::spawn(|stopped| server::run(listener, service, stopped)))
     }
 
     /// Runs what `serve` makes of the future that is ready once it is to stop.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueHint;
 use hero_proc_cleanup::server::Service;
-use hero_proc_cleanup::{Cancel, Guard, Host, inspect};
+use hero_proc_cleanup::{CLEANUP_BY_TAG, Cancel, Guard, Host, inspect};
 
 use super::failure::Failure;
 use super::interrupts::Interrupts;
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args, passed: Option<UnixListener>) -> Result<(), 
     let mut service = Service::cleanup_by_tag(args.store.clone(), host);
     service.client_timeout = Duration::from_millis(args.client_timeout.unsigned_abs());
     let stop_timeout = Duration::from_millis(args.stop_timeout.unsigned_abs());
-    let running = start(service, at)?;
+    let running = Running::start(service, at, CLEANUP_BY_TAG)?;
     // Beside the server, and nobody waits for it: a store may be large, or locked.
     let look = move || look_at(&args.store, &looks);
     if let Err(error) = std::thread::Builder::new().name("look".to_owned()).spawn(look) {
@@ -93,12 +93,4 @@ fn look_at(store: &Path, host: &Host) {
         Ok(found) => tracing::info!(jobs = found.jobs.total, tagged = found.jobs.tagged, "the store fits"),
         Err(error) => tracing::warn!(%error, "no call will succeed until the store fits"),
     }
-}
-
-/// Serves `service`, `job.cleanup_by_tag`, beside whoever called.
-pub(crate) fn start(service: Service, at: At) -> Result<Running, Failure> {
-    let socket = at.path.clone();
-    let listener = at.listen()?;
-    tracing::info!(?socket, "serving job.cleanup_by_tag");
-    Ok(Running::start(listener, service))
 }

@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -220,7 +219,7 @@ impl Drop for Lock {
 
 /// The path of `name` in an open directory. It leads to this directory whatever becomes of its own path.
 fn within(directory: &File, name: impl AsRef<OsStr>) -> PathBuf {
-    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name.as_ref())
+    short_path(directory).join(name.as_ref())
 }
 
 /// Whether the server of the socket at `path` is still there. That it lets nobody in does not mean that it is gone.
