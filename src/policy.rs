@@ -22,11 +22,9 @@
 //!
 //! # What the top keeps, and what a rule keeps
 //!
-//! `keep_last` counts in groups of finished jobs, whatever their phase and age. One call counts in one way, and counts
-//! only the jobs that its rule's kind, target and actor name. A rule is therefore refused if one call can't keep exactly
-//! the jobs that its own `keep_last` and the top's keep. It is accepted if the rule's own groups are by the same fields
-//! or more, with at least as many in each; or if the top's are so, and the rule names no actor and no field by which the
-//! top does not group. No rule ever takes a job that the top keeps.
+//! `keep_last` counts in groups of finished jobs, whatever their phase and age. One call counts in one way, among the jobs
+//! that its rule's kind, target and actor name. A rule is refused if one call can't keep both what the rule's own `keep_last`
+//! keeps and what the top's keeps: the module `keep` says when. No rule ever takes a job that the top keeps.
 //!
 //! # What always holds
 //!
