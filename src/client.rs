@@ -48,7 +48,7 @@ pub struct CleanupByTagParams {
     /// A job that carries one of these stays.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except_tags: Vec<String>,
-    /// What both sides take.
+    /// The params that both sides take.
     #[serde(flatten)]
     pub options: Options,
 }
@@ -83,7 +83,7 @@ pub struct JobsCleanupParams {
     /// No jobs of these actors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except_actor: Vec<String>,
-    /// What both sides take.
+    /// The params that both sides take.
     #[serde(flatten)]
     pub options: Options,
 }

@@ -1,6 +1,6 @@
 //! Codescalers' side: the admin gate, the tags, one call to hero_proc, its report unchanged.
 //!
-//! It needs no server of ours: codescalers mounts [`Forwarder::call`] behind its own.
+//! This side needs no server of this crate: codescalers mounts [`Forwarder::call`] behind its own.
 
 mod usage;
 

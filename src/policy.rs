@@ -64,7 +64,7 @@ pub use retention::{Retention, Step};
 
 /// The rules of what goes by itself. A policy that exists is valid.
 ///
-/// It is read from any self-describing format, or, to have errors that name the rule and the key, by way of a
+/// A policy is read from any self-describing format, or, to have errors that name the rule and the key, by way of a
 /// [`PolicyDraft`].
 ///
 /// ```

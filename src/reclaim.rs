@@ -129,11 +129,11 @@ pub struct Reclaimed {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReclaimOutcome {
-    /// All of it.
+    /// All of the space.
     Done,
-    /// A part; or all of it, but the file becomes short only later.
+    /// A part of the space; or all of it, but the file becomes short only later.
     Partly,
-    /// None. The store is as it was.
+    /// No space. The store is as it was.
     Skipped,
 }
 

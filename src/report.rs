@@ -50,7 +50,7 @@ pub struct Report {
     pub ids_truncated: bool,
     /// Rows of other tables that go, or are set to NULL, because their foreign key on a planned job says so, by table.
     pub dependents: BTreeMap<String, u64>,
-    /// One line for each job that could not be stopped or is held by a foreign key. Empty: nothing went wrong.
+    /// One line for each job that could not be stopped or is held by a foreign key; none if nothing went wrong.
     pub errors: Vec<String>,
     /// Whether the request's limit left jobs or leaked actions to further calls, and this call took something, or would.
     pub more: bool,
@@ -91,25 +91,25 @@ pub struct StoreSize {
 #[non_exhaustive]
 #[serde(default)]
 pub struct JobsKept {
-    /// They carry a tag that was excepted.
+    /// Jobs that carry an excepted tag.
     pub excepted: u64,
-    /// Their phase was not asked for.
+    /// Jobs in a phase that was not asked for.
     pub other_phase: u64,
-    /// No usable creation time, though an age was asked for.
+    /// Jobs without a usable creation time, though an age was asked for.
     pub undated: u64,
-    /// Created after the cut-off, or ended after it.
+    /// Jobs that were created, or have ended, after the cut-off.
     pub recent: u64,
-    /// Not finished, and `force` was not asked for.
+    /// Jobs that have not finished, where `force` was not asked for.
     pub active: u64,
-    /// Not finished, and could not be stopped.
+    /// Jobs that have not finished and could not be stopped.
     pub unstoppable: u64,
-    /// Their run goes on: another job of it has not finished and does not go.
+    /// Jobs whose run goes on: another job of that run has not finished and does not go.
     pub run_active: u64,
-    /// Among the last of their group.
+    /// Jobs among the last of their group.
     pub kept_last: u64,
-    /// A row that stays holds them by a foreign key.
+    /// Jobs that a row that stays holds by a foreign key.
     pub referenced: u64,
-    /// Left for the next call.
+    /// Jobs left for the next call.
     pub over_limit: u64,
 }
 
@@ -144,7 +144,7 @@ pub struct KeptAction {
     pub action_id: String,
     /// Why it stays: the first that applies, in the order of [`Reason`].
     pub reason: Reason,
-    /// One of its referrers; none for the reasons that need none.
+    /// One row that refers to the action; none for reasons other than a reference.
     pub by: Option<Referrer>,
 }
 
@@ -206,18 +206,18 @@ impl From<Referrer> for String {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Reason {
-    /// A remaining job refers to it.
+    /// A remaining job refers to the action.
     Job,
-    /// A service lists it.
+    /// A service lists the action.
     Service,
-    /// A remaining action depends on it.
+    /// A remaining action depends on this one.
     Action,
-    /// It has a schedule.
+    /// The action has a schedule.
     Schedule,
-    /// Its own spec does not carry the root tag.
+    /// The action's own spec does not carry the root tag.
     Untagged,
-    /// It was set after the cut-off, or so recently that its job may not be there yet.
+    /// The action was set after the cut-off, or so recently that its job may not be there yet.
     Recent,
-    /// No job refers to it, and nothing says when it was set.
+    /// No job refers to the action, and nothing says when it was set.
     Undated,
 }

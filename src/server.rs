@@ -63,19 +63,19 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Serving,
-    /// Nothing more is read from them.
+    /// Nothing more is read from connections.
     Answering,
-    /// They are closed.
+    /// Connections are closed.
     Over,
 }
 
 /// Serves `service` on `listener` until `shutdown` is ready. Then new connections and calls are refused, running calls end
-/// and are answered, and the socket is removed. Calls whose callers have left are waited for, too; clients that send half
-/// a request, or do not take an answer, for a few seconds.
+/// and are answered, and the socket is removed. Calls whose callers have left are waited for as well. Clients that send
+/// half a request, or do not take an answer, have a few seconds.
 ///
 /// # Errors
 ///
-/// If the socket can't be accepted from at all. That one connection can't be had is no error.
+/// If the socket can't be accepted from at all. A single connection that can't be accepted is no error.
 pub async fn run(listener: Listener, service: Service, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let Listener { listener, file } = listener;
     let service = Arc::new(service);

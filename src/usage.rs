@@ -8,9 +8,9 @@
 //!
 //! # How it reads
 //!
-//! One snapshot is read in passes: first the actions, then the jobs. Only if no job names an action, it takes what a cleanup
-//! would decide about the snapshot ([`plan`](crate::plan)) to know whether that action has leaked. Two connections read side
-//! by side where they can. No lock is taken, nothing is written, and a cancel ends it between two rows.
+//! One snapshot is read in passes: first the actions, then the jobs. If there is an action that no job names, what a
+//! cleanup would decide about the snapshot ([`plan`](crate::plan)) tells whether that action has leaked. Two connections
+//! read side by side where they can. No lock is taken, nothing is written, and a cancel ends the reading between two rows.
 //!
 //! # Memory
 //!
@@ -225,8 +225,8 @@ impl<'q> Reading<'q> {
         }
     }
 
-    /// Calls `value` with each value that `job`, which matches, has behind a prefix: the place of the prefix, what stands for
-    /// the value while it is counted, and the value itself.
+    /// Calls `value` with each value that `job`, which matches, has behind a prefix: the place of the prefix, the hash
+    /// that stands for the value while it is counted, and the value itself.
     fn each_value(&self, job: &JobRow<'_>, value: &mut dyn FnMut(usize, u64, &str)) {
         let mut tag = |tag: &str| {
             if let Some((prefix, rest)) = self.prefixes.split(tag) {
@@ -240,18 +240,18 @@ impl<'q> Reading<'q> {
         };
     }
 
-    /// What stands for an action's context and name.
+    /// The hash of an action's context and name.
     fn action(&self, name: (&str, &str)) -> u64 {
         self.key.hash_one(name)
     }
 
-    /// What stands for a phase while it is counted.
+    /// The hash by which a phase is counted.
     fn phase(&self, phase: &str) -> u64 {
         self.key.hash_one(phase)
     }
 }
 
-/// What stands for each action that carries every tag, and whether a job names it.
+/// The hash of each action that carries every tag, and whether a job names the action.
 type Named = HashedMap<AtomicBool>;
 
 /// Adds up the actions that carry every tag.
@@ -280,7 +280,7 @@ fn actions(snapshot: &Snapshot<'_>, reading: &Reading<'_>) -> Result<(Sum, Named
 /// leaked: what it would decide about this snapshot.
 fn leaked(snapshot: &Snapshot<'_>, host: &Host, query: &Query, now: DateTime<Utc>) -> Result<u64, StoreError> {
     let mut request = Request::new(query.tags.clone());
-    // What is multiplied with it does not overflow.
+    // Small enough for the factors that the plan multiplies it with.
     request.limit = NonZeroUsize::new(usize::MAX / 32);
     request.max_ids = 0;
     let plan = plan::decide(snapshot, &criteria(host, &request, Unfinished::Stay, now))?;

@@ -1,6 +1,6 @@
 //! `demo`: a temporary store, cleaned the whole way, and made short: command → gateway → hero_proc's side → store.
 //!
-//! It believes nobody: what went and what stayed is read from the store's tables before and after, row by row, and
+//! The demo believes nobody: what went and what stayed is read from the tables before and after, row by row, and
 //! compared with what the store's maker knows and with what the report says.
 
 mod census;

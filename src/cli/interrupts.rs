@@ -15,7 +15,7 @@ use super::failure::Failure;
 /// SIGINT, SIGTERM and SIGHUP, handled by this process from the moment on that this exists.
 ///
 /// A handler writes one byte for each signal, so that two of them are two however soon the second comes. tokio makes one
-/// of those that come before it has told of the first.
+/// of two signals if the second comes before it has told of the first.
 #[derive(Debug)]
 pub(crate) struct Interrupts(UnixStream);
 
@@ -34,7 +34,7 @@ impl Interrupts {
         handled().map(Self).map_err(|error: io::Error| Failure::failed("signals can't be handled", error))
     }
 
-    /// Whether one has come that nobody has heard of.
+    /// Whether a signal has come that nobody has heard of.
     pub(crate) async fn pending(&mut self) -> bool {
         tokio::select! {
             biased;
@@ -43,7 +43,7 @@ impl Interrupts {
         }
     }
 
-    /// Waits for the next one. None is lost if this is dropped before.
+    /// Waits for the next signal. No signal is lost if this is dropped before.
     pub(crate) async fn next(&mut self) {
         // The other end is never closed: handlers are there for good.
         let _ = self.0.read_u8().await;

@@ -42,12 +42,12 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Who writes lines.
+/// The thread that writes lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writing {
-    /// Whoever logs.
+    /// The thread that logs.
     AtOnce,
-    /// A thread, for servers.
+    /// A thread of its own, for servers.
     Apart,
 }
 

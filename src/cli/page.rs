@@ -124,7 +124,7 @@ impl Handover {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match command.spawn() {
             Ok(mut browser) => {
-                // It may last as long as the browser does.
+                // The command may last as long as the browser does.
                 let wait = move || match browser.wait() {
                     Ok(end) if end.success() => {}
                     _ => tracing::warn!("the browser could not be started: open the link yourself"),

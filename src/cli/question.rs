@@ -12,7 +12,7 @@ use super::text::printable;
 pub(crate) enum Rest {
     /// Further calls are for them, each decided anew and asked about.
     Follows,
-    /// They stay.
+    /// The jobs stay.
     Stays,
 }
 

@@ -40,7 +40,7 @@ impl Running {
     {
         let (stop, stopped) = oneshot::channel();
         let stopped = Box::pin(async {
-            // A sender that is dropped means the same.
+            // A sender that is dropped means the same as a message.
             let _: Result<(), _> = stopped.await;
         });
         Self { stop, task: tokio::spawn(serve(stopped)) }
@@ -68,7 +68,7 @@ impl Running {
             () = interrupts.next() => tracing::info!("stopping: the running calls end"),
         }
         tell(STOPPING);
-        // As above.
+        // If the server has ended by itself, its result says why.
         let _ = stop.send(());
         let mut late = false;
         let mut limit = pin!(sleep(limit));

@@ -83,7 +83,7 @@ impl At {
 
     /// Listens there.
     pub(crate) fn listen(self) -> Result<Listener, Failure> {
-        // What is made for the socket has modes that are meant, whoever started this.
+        // The modes of the socket and its directories do not depend on the umask of whoever started this.
         rustix::process::umask(Mode::from_raw_mode(0o022));
         let listener = match (self.passed, &self.group) {
             (Some(passed), _) => Listener::passed(passed),
@@ -101,7 +101,7 @@ const CANT_SERVE: &str = "can't serve";
 
 /// The socket that the service manager listens on for this process, if there is one: see sd_listen_fds(3).
 ///
-/// It is taken before there are other threads that could read the environment, which changes.
+/// The socket is taken before there are other threads: taking it changes the environment, which they could read.
 pub(crate) fn passed() -> Result<Option<StdListener>, Failure> {
     let mut passed = ListenFd::from_env();
     if passed.len() > 1 {

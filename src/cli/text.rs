@@ -64,7 +64,7 @@ pub(crate) fn quoted(word: &str) -> String {
 
 /// Whether `char` does not show as a character of its own, or changes how others are shown.
 ///
-/// These are control characters (C0, DEL, C1), format characters (bidi controls and zero-width characters among them),
+/// Hidden are control characters (C0, DEL, C1), format characters (bidi controls and zero-width characters among them),
 /// line and paragraph separators, spaces other than U+0020, private and unassigned characters, and combining marks:
 /// all that Rust's `escape_debug` escapes, but quotes and backslashes; letters that are blank; and outside a UTF-8
 /// locale, whatever is not ASCII.
@@ -93,7 +93,7 @@ pub(crate) fn is_utf8() -> bool {
 mod tests {
     use super::*;
 
-    /// One of each kind, which must reach no terminal in any locale.
+    /// A character of each hidden kind, which reaches no terminal, whatever the locale.
     const HIDDEN: &str = "\0\t\n\r\u{1b}\u{7f}\u{85}\u{9b}\u{a0}\u{ad}\u{301}\u{600}\u{61c}\u{115f}\u{180e}\u{200b}\
                           \u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{2800}\u{3000}\
                           \u{e000}\u{fe0f}\u{feff}\u{fff9}\u{e0001}\u{e0020}\u{e0100}\u{10fffd}";

@@ -1,6 +1,6 @@
 //! The params of the methods: their names, their ranges, and the requests that they stand for.
 //!
-//! Both sides read by these: a gateway takes its own params out, adds `tags`, and hands the rest on.
+//! Both sides read params by this module: a gateway takes its own params out, adds `tags`, and hands the rest on.
 
 mod names;
 mod reclaim;

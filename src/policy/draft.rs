@@ -28,8 +28,8 @@ const MOST_KEPT: i64 = 10_000;
 
 /// A policy as somebody has written it: its keys are known, its values are not checked yet.
 ///
-/// It is read from any self-describing format. [`check`](Self::check) then says which key of which rule is wrong, so
-/// that the reader of a file can say in which line.
+/// A draft is read from any self-describing format. [`check`](Self::check) then says which key of which rule is wrong,
+/// so that the reader of a file can say in which line.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyDraft {

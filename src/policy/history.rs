@@ -18,7 +18,7 @@ pub(super) const SMALL_STEP: i64 = 60_000;
 
 /// What retention remembers from pass to pass. Times are in milliseconds since the Unix epoch.
 ///
-/// It changes with each [`Retention::next`](super::Retention::next) and
+/// The history changes with each [`Retention::next`](super::Retention::next) and
 /// [`Retention::answered`](super::Retention::answered). A host that writes it down after each answer forgets nothing,
 /// wherever it is ended. A host that loses it begins anew: the policy then counts as new.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -185,7 +185,7 @@ pub struct ClockJump {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// It is no JSON of a history.
+    /// The text is no JSON of a history.
     #[error("this is no history of retention")]
     Malformed(#[source] serde_json::Error),
     /// A newer version of this crate has written it.

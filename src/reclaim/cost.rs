@@ -27,7 +27,7 @@ pub(super) struct Pages {
     /// In bytes.
     pub(super) size: u64,
     pub(super) free: u64,
-    /// Those that hold something.
+    /// Pages that hold something.
     pub(super) live: u64,
 }
 
@@ -40,7 +40,7 @@ impl Cost {
     pub(super) fn of_vacuum(pages: Pages, journal: Journal) -> Self {
         let (at_all_ms, per_page_us, per_byte_us, share) = match journal {
             Journal::Wal => (2.0, 6.5, 0.0035, 0.45),
-            // It waits for the disk, three times.
+            // A rollback journal waits for the disk, three times.
             Journal::Rollback => (30.0, 6.5, 0.0085, 0.26),
         };
         let (live, size) = (pages.live as f64, pages.size as f64);
@@ -83,7 +83,7 @@ const OF_A_FRAME: u64 = 24;
 mod tests {
     use super::*;
 
-    /// What was measured (in milliseconds) is less than what is expected, and not by far.
+    /// Each time that was measured (in milliseconds) is less than the expected one, and not by far.
     #[test]
     fn what_was_measured_is_expected() {
         for (journal, size, live_mb, took_ms) in [

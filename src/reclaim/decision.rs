@@ -49,7 +49,7 @@ pub(super) fn look(store: &mut Store<'_>, host: &Host) -> Result<Sight, StoreErr
     Ok(Sight { pages, auto_vacuum, row_ids_are_used, disk })
 }
 
-/// Which way, what it costs, and why it is not gone.
+/// The way in which space is given back, its cost, and the reason if nothing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Decision {
     pub(super) method: Option<ReclaimMethod>,

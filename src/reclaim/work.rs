@@ -1,4 +1,4 @@
-//! What is done: a `VACUUM` or steps, and the checkpoints that cut the file short.
+//! The work: a `VACUUM` or steps, and the checkpoints that cut the file short.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use crate::store::{Checkpointed, Freed, Space, StoreError, Vacuumed, Wal};
 /// The longest that a step holds the write lock.
 const STEP: Duration = Duration::from_millis(50);
 
-/// What has been done.
+/// The work that was done so far.
 #[derive(Debug, Default)]
 pub(super) struct Did {
     pub(super) lock: Duration,
-    /// None if nothing was.
+    /// None if nothing was done.
     pub(super) outcome: Option<(ReclaimOutcome, Option<ReclaimReason>)>,
 }
 

@@ -24,11 +24,11 @@ const HUNG: Duration = Duration::from_secs(2);
 /// The state of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreState {
-    /// It fits, or another connection has locked it.
+    /// The store fits, or another connection has locked it.
     Fit,
-    /// It is no store that a call could use.
+    /// The file is no store that a call could use.
     Unfit,
-    /// It is not there, or can't be read.
+    /// The file is not there, or can't be read.
     Unreachable,
 }
 

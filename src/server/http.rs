@@ -29,8 +29,8 @@ const MOST_BODY_BYTES: usize = 1024 * 1024;
 const MOST_PASSED_OVER: usize = 16 * MOST_BODY_BYTES;
 /// A body that declares no more bytes than these is read at once. Nobody waits for its sender.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;
-/// Larger bodies, and those of unknown length, that are in memory at once: they may take it up without anything being
-/// done for them. They count until they are answered, as answers repeat their ids.
+/// The most larger bodies, and bodies of unknown length, in memory at once: they take up memory before anything is done
+/// for them. A body counts until its request is answered, as answers repeat ids.
 const MOST_LARGE_BODIES: usize = 32;
 
 /// Routes to `service`.

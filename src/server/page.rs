@@ -324,7 +324,7 @@ fn no_status() -> Response {
 fn read_state(path: &Path) -> io::Result<String> {
     let invalid = |problem| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     let mut state = String::new();
-    // Where it is a pipe, nobody waits for a writer.
+    // If the path is that of a pipe, opening it waits for no writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {

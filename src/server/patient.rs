@@ -27,7 +27,7 @@ pub(super) struct Patient<S> {
     stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// One time limit, and what has been taken within it.
+/// One time limit, and the bytes that were taken within it.
 struct Waiting {
     deadline: Pin<Box<Sleep>>,
     taken: usize,

@@ -1,7 +1,7 @@
 //! The answers in memory: those that are made, and that nobody has taken yet.
 //!
 //! Nothing waits for room, so that nobody holds up the others by not reading: a call for which there is none is refused
-//! before it begins. What runs already is let go on, and is bounded by the calls that may run at once.
+//! before it begins. Calls that run already go on; the number of calls that may run at once bounds their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::rpc::RpcError;
 
 /// The bytes of answers from which on no large call begins.
 const MOST_LARGE: usize = 128 << 20;
-/// The bytes of answers from which on no call begins. It takes many that look usual to get from the one to the other.
+/// The bytes of answers from which on no call begins. Only many usual calls get from the first bound to this one.
 const MOST: usize = 256 << 20;
 
 /// How much a call asks for.

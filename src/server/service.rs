@@ -60,7 +60,7 @@ struct Place {
 }
 
 impl Place {
-    /// Gives it up for the room that `answer` takes.
+    /// Gives the place up, and takes the room that `answer` needs.
     fn leave(self, answer: Box<RawValue>) -> Box<RawValue> {
         self.room.take(answer.get().len());
         answer
@@ -210,12 +210,12 @@ impl Service {
         done.await.unwrap_or_else(|panic| Err(RpcError::internal(&panic)))
     }
 
-    /// A call's place. A caller who leaves before there is one leaves nothing undone.
+    /// The place of a call, once there is one. If the caller leaves before, nothing has begun.
     async fn begin(&self, room: &Arc<Room>, size: Size) -> Result<Place, RpcError> {
         let call = Arc::clone(&self.calls).read_owned().await;
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| RpcError::busy(STOPPING))?;
-        // Only now: those that ran before may have left little.
+        // Only now: the calls that ran before may have left little room.
         room.admit(size)?;
         Ok(Place { room: Arc::clone(room), _place: place, _call: call })
     }

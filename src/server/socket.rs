@@ -187,13 +187,13 @@ struct Lock {
 }
 
 impl Lock {
-    /// Waits for whoever has it, which is for moments.
+    /// Waits for the process that has the lock, which has it for moments.
     fn new(directory: &File, name: &OsStr) -> io::Result<Self> {
         let name: OsString = [OsStr::new("."), name, OsStr::new(".lock")].into_iter().collect();
         let file = within(directory, name);
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
         loop {
-            // What is left of one that was killed does as well.
+            // The file that a killed process has left does as well.
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
             let locked = options.open(&file)?;
@@ -202,7 +202,7 @@ impl Lock {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the lock beside it is another user's"));
             }
             locked.lock()?;
-            // Whoever had it may have removed it by now.
+            // The process that had the lock may have removed the file by now.
             if fs::symlink_metadata(&file).is_ok_and(|there| identity(&there) == identity(&metadata)) {
                 return Ok(Self { file, _locked: locked });
             }
@@ -212,7 +212,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before it is unlocked, as it is now this one's.
+        // The file is removed before it is unlocked, while nobody else has the lock.
         let _ = fs::remove_file(&self.file);
     }
 }

@@ -185,7 +185,7 @@ impl<'q> Prefixes<'q> {
 }
 
 impl Reading<'_> {
-    /// For each prefix, what stands for the values that `job` has behind it, each once.
+    /// For each prefix, the hashes of the values that `job` has behind it, each once.
     fn values(&self, job: &JobRow<'_>) -> Vec<Vec<u64>> {
         let mut values: Vec<Vec<u64>> = vec![Vec::new(); self.prefixes.len()];
         self.each_value(job, &mut |prefix, value, _| values[prefix].push(value));

@@ -1,6 +1,6 @@
 //! The demo's store: hero_proc's layout, filled with jobs as they pile up.
 //!
-//! It is the same for each number of jobs, but for the clock.
+//! Two stores with the same number of jobs differ by the clock alone.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use hero_proc_cleanup::{Cancel, codescaler_tags};
 use rusqlite::{Connection, Statement, named_params};
 use serde_json::{Value, json};
 
-/// What was made, as its maker knows it: no tag is read for it.
+/// The rows that were made, as their maker knows them: no tag is read for this.
 #[derive(Debug, Default)]
 pub(crate) struct Seeded {
     /// Row ids of the jobs that carry `codescaler`.
@@ -146,7 +146,7 @@ impl Rows<'_> {
     }
 
     fn insert(&mut self, number: u64, dice: u64, job: &Job) -> rusqlite::Result<()> {
-        // What actions stay for is to be seen: the jobs of these all go.
+        // These jobs all go, so that it is seen why their actions stay.
         let settled = matches!(number % 100, 10 | 20 | 31 | 71);
         let finished = settled || dice % 1_000 >= 40;
         let phase = if finished { FINISHED[pick(dice >> 24, 4)] } else { NOT_FINISHED[pick(dice >> 24, 3)] };

@@ -33,9 +33,9 @@ pub(super) enum End {
     Ended(Pass),
     /// The policy is new, and would take more than half of all jobs: a human has to confirm it.
     Waits(Shown),
-    /// None was due: another process has made a pass.
+    /// No pass was due: another process has made one.
     NotDue,
-    /// By a signal, after the batch that was running.
+    /// A signal ended the pass, after the batch that was running.
     Interrupted,
 }
 

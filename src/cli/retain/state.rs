@@ -74,7 +74,7 @@ impl State {
         text["refused"] = serde_json::to_value(&self.refused).map_err(io::Error::other)?;
         let text = serde_json::to_vec_pretty(&text).map_err(io::Error::other)?;
         place.make()?;
-        // What a process that was killed has left goes.
+        // A file that a killed process has left is removed.
         let mut new = place.file.clone().into_os_string();
         new.push(".new");
         match fs::remove_file(&new) {

@@ -73,7 +73,7 @@ impl Retention {
     pub(super) fn reclaimed(&mut self, running: &mut Running, reclaimed: &Reclaimed, now: i64) {
         let lock_ms = sane(reclaimed.lock_ms.unwrap_or_default());
         self.history.reclaim = ReclaimHistory {
-            // What was done in part goes on with the next pass.
+            // A reclaim that was done in part goes on with the next pass.
             due: reclaimed.outcome == ReclaimOutcome::Partly,
             at_ms: Some(now),
             outcome: Some(reclaimed.outcome),
@@ -107,7 +107,7 @@ impl Retention {
                 self.history.reclaim.error = Some(failure);
                 Stage::Over(put_off.unwrap_or(PassEnd::Failed))
             }
-            // What can't be shown is not deleted.
+            // A policy that can't be shown deletes nothing.
             _ => Stage::Over(put_off.unwrap_or(PassEnd::Failed)),
         };
         // The lock was not had, or nobody knows for how long: it was not longer than the call.
