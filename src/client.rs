@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
-use hyper::{Request, StatusCode, header};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
@@ -172,11 +173,10 @@ impl Client {
         let stream = stream.map_err(|source| CallError::Connect { side: Side::of(method), source })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::broken)?;
-        let request = Request::post("/rpc")
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(call)))
-            .map_err(CallError::Http)?;
+        let mut request = Request::new(Full::new(Bytes::from(call)));
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, Uri::from_static("/rpc"));
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = async {
             let (head, body) = sender.send_request(request).await.map_err(CallError::broken)?.into_parts();
             if body.size_hint().lower() > MOST_ANSWER_BYTES as u64 {
@@ -230,7 +230,7 @@ impl Client {
                 object.message = format!("{error}: nothing was carried out");
                 object
             }
-            CallError::Params(_) | CallError::Http(_) => RpcError::internal(error),
+            CallError::Params(_) => RpcError::internal(error),
         }
     }
 }
@@ -313,8 +313,6 @@ enum CallError {
     Envelope,
     #[error("the params can't be written as JSON")]
     Params(#[source] serde_json::Error),
-    #[error("the request can't be built")]
-    Http(#[source] hyper::http::Error),
 }
 
 impl CallError {

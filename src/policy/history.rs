@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -211,11 +212,7 @@ impl History {
     ///
     /// If `text` is something else, or of a newer version of this crate.
     pub fn from_json(text: &str) -> Result<Self, HistoryError> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let Version { version } = serde_json::from_str(text).map_err(HistoryError::Malformed)?;
+        let Versioned::<IgnoredAny> { version, .. } = serde_json::from_str(text).map_err(HistoryError::Malformed)?;
         if version > VERSION {
             return Err(HistoryError::Version { version });
         }

@@ -1,6 +1,7 @@
 //! `retain` as a daemon: a pass each time that one is due, until a signal comes.
 
 use std::collections::hash_map::RandomState;
+use std::fs::TryLockError;
 use std::hash::BuildHasher;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use hero_proc_cleanup::policy::{Policy, Retention, Step};
 
 use super::log::Reason;
 use super::pass::{self, Due, End, Kept};
-use super::place::NotLocked;
 use super::session::Session;
 use super::state::Refused;
 use super::{file, log};
@@ -59,8 +59,10 @@ async fn passes(session: &mut Session, kept: &mut Kept, path: &Path, mut policy:
             Ok(lock) => lock,
             Err(not_locked) => {
                 match not_locked {
-                    NotLocked::Held => tracing::warn!("another pass is running on this gateway; this one waits for it"),
-                    NotLocked::Failed(error) => tracing::error!(
+                    TryLockError::WouldBlock => {
+                        tracing::warn!("another pass is running on this gateway; this one waits for it")
+                    }
+                    TryLockError::Error(error) => tracing::error!(
                         %error,
                         "no pass: nothing in the state's directory can be locked, so another pass can't be ruled out"
                     ),

@@ -1,12 +1,13 @@
 //! `retain --once`: one pass now, and what came of it.
 
+use std::fs::TryLockError;
+
 use hero_proc_cleanup::policy::{Pass, PassEnd, Policy};
 use hero_proc_cleanup::{JobsKept, Reclaimed, Report};
 use serde::Serialize;
 
 use super::log::Reason;
 use super::pass::{self, Due, End, Kept, Made};
-use super::place::NotLocked;
 use super::session::Session;
 use super::{log, show};
 use crate::cli::failure::Failure;
@@ -48,8 +49,8 @@ pub(super) struct RuleOutcome {
 pub(super) async fn run(session: &mut Session, mut kept: Kept, policy: &Policy, yes: bool) -> Result<(), Failure> {
     let lock = match kept.place.lock() {
         Ok(lock) => lock,
-        Err(NotLocked::Held) => return Err(Failure::PassRuns),
-        Err(NotLocked::Failed(error)) => {
+        Err(TryLockError::WouldBlock) => return Err(Failure::PassRuns),
+        Err(TryLockError::Error(error)) => {
             let what =
                 "another pass on this gateway can't be ruled out: nothing in the state's directory can be locked";
             return Err(Failure::failed(what, error));

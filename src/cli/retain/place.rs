@@ -32,14 +32,6 @@ pub(super) struct Place {
 #[must_use = "the lock ends with this value"]
 pub(super) struct Lock(#[expect(dead_code, reason = "an open file is what holds the lock")] File);
 
-/// Why a pass has no lock.
-#[derive(Debug)]
-pub(super) enum NotLocked {
-    /// Another process is in a pass.
-    Held,
-    Failed(io::Error),
-}
-
 impl Place {
     /// The file `given`, else the one of the gateway that listens on `socket`.
     pub(super) fn new(given: Option<&Path>, socket: &Path) -> Result<Self, Failure> {
@@ -71,25 +63,21 @@ impl Place {
     /// The directory itself is locked, so that the lock needs no room on the disk. Where the state's directory can't be
     /// made or opened, the nearest one above it is locked in its place. A file system such as NFS locks no directories:
     /// there, a file in it is locked.
-    pub(super) fn lock(&self) -> Result<Lock, NotLocked> {
+    pub(super) fn lock(&self) -> Result<Lock, TryLockError> {
         // If it can't be made, the state can't be written either, which is said then.
         let _ = self.make();
         let open = |directory| File::open(directory).ok().filter(is_directory).map(|opened| (directory, opened));
         let nearest = self.directory().ancestors().find_map(open);
-        let (there, opened) = nearest.ok_or_else(|| NotLocked::Failed(io::ErrorKind::NotFound.into()))?;
+        let (there, opened) = nearest.ok_or_else(|| TryLockError::Error(io::ErrorKind::NotFound.into()))?;
         match opened.try_lock() {
-            Ok(()) => Ok(Lock(opened)),
-            Err(TryLockError::WouldBlock) => Err(NotLocked::Held),
             Err(TryLockError::Error(_)) => {
                 let mut options = OpenOptions::new();
                 options.read(true).write(true).create(true).truncate(false).mode(0o600);
-                let opened = options.open(there.join(LOCK)).map_err(NotLocked::Failed)?;
-                match opened.try_lock() {
-                    Ok(()) => Ok(Lock(opened)),
-                    Err(TryLockError::WouldBlock) => Err(NotLocked::Held),
-                    Err(TryLockError::Error(error)) => Err(NotLocked::Failed(error)),
-                }
+                let opened = options.open(there.join(LOCK)).map_err(TryLockError::Error)?;
+                opened.try_lock()?;
+                Ok(Lock(opened))
             }
+            tried => tried.map(|()| Lock(opened)),
         }
     }
 }

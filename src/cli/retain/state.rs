@@ -48,14 +48,17 @@ struct Added {
 impl State {
     /// The state at `place` of the gateway that listens on `socket`, and why it counts as none if it does.
     pub(super) fn load(place: &Place, socket: &Path) -> (Self, Option<String>) {
+        let none = |why: String| {
+            let file = place.file.display();
+            (Self::default(), Some(format!("the state {file} {why}; it counts as none, and every policy as new")))
+        };
         let text = match read(&place.file) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return (Self::default(), None),
-            // The directory can't be there either.
-            Err(error) if error.kind() == ErrorKind::NotADirectory => return (Self::default(), None),
-            Err(error) => return (Self::default(), Some(counts_as_none(place, &format!("can't be read: {error}")))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return (Self::default(), None);
+            }
+            Err(error) => return none(format!("can't be read: {error}")),
         };
-        let none = |why: String| (Self::default(), Some(counts_as_none(place, &why)));
         match (History::from_json(&text), serde_json::from_str::<Added>(&text)) {
             (Err(error), _) => none(format!("can't be understood: {error}")),
             (_, Err(error)) => none(format!("can't be understood: {error}")),
@@ -88,10 +91,6 @@ impl State {
         }
         written
     }
-}
-
-fn counts_as_none(place: &Place, why: &str) -> String {
-    format!("the state {} {why}; it counts as none, and every policy as new", place.file.display())
 }
 
 fn name(socket: &Path) -> String {
