@@ -19,6 +19,8 @@ pub(crate) struct Keys {
     target: RandomState,
     first: RandomState,
     second: RandomState,
+    /// The hash of the default context, in which nearly all rows are.
+    default_context: u64,
 }
 
 /// An action's context and name, exactly.
@@ -46,7 +48,9 @@ pub(crate) type Reference = (Target, i64);
 
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self { target: RandomState::new(), first: RandomState::new(), second: RandomState::new() }
+        let target = RandomState::new();
+        let default_context = folded_hash(&target, DEFAULT_CONTEXT.as_bytes(), 0);
+        Self { target, first: RandomState::new(), second: RandomState::new(), default_context }
     }
 
     /// Keys for hashes of other things.
@@ -71,25 +75,29 @@ impl Keys {
     /// length, however many dots there are.
     pub(crate) fn meant(&self, context: Option<&[u8]>, reference: &[u8], mut refer: impl FnMut(Target)) {
         let context = context.map_or(DEFAULT_CONTEXT.as_bytes(), without_trailing_spaces);
-        let mut rest = self.part(context, 0);
+        let mut rest = match context == DEFAULT_CONTEXT.as_bytes() {
+            true => self.default_context,
+            false => folded_hash(&self.target, context, 0),
+        };
         for part in without_trailing_spaces(reference).rsplit(|byte| *byte == b'.') {
-            rest = self.part(part, rest);
+            rest = folded_hash(&self.target, part, rest);
             refer(rest);
         }
     }
+}
 
-    fn part(&self, part: &[u8], rest: u64) -> u64 {
-        let mut hasher = self.target.build_hasher();
-        for chunk in part.chunks(64) {
-            let mut folded = [0; 64];
-            let folded = &mut folded[..chunk.len()];
-            folded.copy_from_slice(chunk);
-            folded.make_ascii_lowercase();
-            hasher.write(folded);
-        }
-        hasher.write_u64(rest);
-        hasher.finish()
+/// The hash of `part` without ASCII case, and of the `rest` behind it.
+fn folded_hash(key: &RandomState, part: &[u8], rest: u64) -> u64 {
+    let mut hasher = key.build_hasher();
+    for chunk in part.chunks(64) {
+        // All bytes of an array of a known length are folded at once.
+        let mut folded = [0; 64];
+        folded[..chunk.len()].copy_from_slice(chunk);
+        folded.make_ascii_lowercase();
+        hasher.write(&folded[..chunk.len()]);
     }
+    hasher.write_u64(rest);
+    hasher.finish()
 }
 
 fn hash(key: &RandomState, context: &str, name: &str) -> u64 {
