@@ -43,7 +43,9 @@ pub(crate) struct Jobs {
     pub(crate) autoincrement: bool,
     /// The bytes of text and blobs in a row, in SQL.
     pub(crate) bytes: String,
-    /// The same for each column.
+    /// The same beside the columns that are read of every job.
+    pub(crate) other_bytes: OtherBytes,
+    /// The bytes of text and blobs in each column.
     pub(crate) weights: Vec<Weight>,
 }
 
@@ -53,6 +55,17 @@ pub(crate) struct Weight {
     pub(crate) column: String,
     /// The bytes of a value that is text or a blob, else 0, in SQL.
     pub(crate) bytes: String,
+    /// A number is expected in it.
+    integer: bool,
+}
+
+/// The bytes of text and blobs in some columns, in SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OtherBytes {
+    /// By the header of the row alone, however large the row is.
+    pub(crate) by_header: String,
+    /// By the values of integers as well: quicker where the whole row is on one page.
+    pub(crate) by_values: String,
 }
 
 /// The columns of `actions`.
@@ -154,8 +167,9 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             table.require(&[column], &mut problems);
         }
         table.compares_plainly(&[&CONTEXT[..], &["action", "action_id"]].concat(), &mut problems);
+        let context = table.require(&CONTEXT, &mut problems);
         Jobs {
-            context: table.require(&CONTEXT, &mut problems),
+            context,
             spec: table.require(&SPEC, &mut problems),
             created_at: table.require(&CREATED_AT, &mut problems),
             action_id: table.find(&["action_id"]),
@@ -164,7 +178,8 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             started_at: table.find(&STARTED_AT),
             finished_at: table.find(&FINISHED_AT),
             run_id: table.find(&["run_id"]),
-            bytes: table.bytes(),
+            bytes: sum(&table.weights()),
+            other_bytes: table.bytes_beside(&[context, "action", "action_id", "tags", "phase"]),
             runs_are_indexed,
             phases_are_indexed,
             head: table.head(phases_are_indexed),
@@ -181,7 +196,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             spec: table.require(&SPEC, &mut problems),
             created_at: table.find(&CREATED_AT),
             updated_at: table.find(&UPDATED_AT),
-            bytes: table.bytes(),
+            bytes: sum(&table.weights()),
         }
     });
     let services = if exists(connection, "services")? {
@@ -290,10 +305,22 @@ impl Table {
         }
     }
 
-    /// The bytes of text and blobs in a row, in SQL.
-    fn bytes(&self) -> String {
-        let weights: Vec<String> = self.weights().into_iter().map(|weight| weight.bytes).collect();
-        if weights.is_empty() { "0".to_owned() } else { weights.join(" + ") }
+    /// The bytes of text and blobs in the columns that are none of `read`.
+    fn bytes_beside(&self, read: &[&str]) -> OtherBytes {
+        let is_read = |weight: &Weight| read.iter().any(|column| weight.column.eq_ignore_ascii_case(column));
+        let others: Vec<Weight> = self.weights().into_iter().filter(|weight| !is_read(weight)).collect();
+        let by_header = sum(&others);
+        let (integers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|weight| weight.integer);
+        // Every text and every blob is greater than any number; `+` and BINARY keep it from being taken for one.
+        let greater = |weight: &Weight| format!("+{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
+        let greater: Vec<String> = integers.iter().map(greater).collect();
+        let by_values = match greater.is_empty() {
+            true => by_header.clone(),
+            false => {
+                format!("{} + CASE WHEN {} THEN {} ELSE 0 END", sum(&others), greater.join(" OR "), sum(&integers))
+            }
+        };
+        OtherBytes { by_header, by_values }
     }
 
     /// The bytes of text and blobs in each column.
@@ -317,7 +344,7 @@ impl Table {
                     "CASE typeof({name}) WHEN 'integer' THEN 0 WHEN 'text' THEN {bytes} WHEN 'blob' THEN {bytes} ELSE 0 END"
                 )
             };
-            Weight { column: column.clone(), bytes }
+            Weight { column: column.clone(), bytes, integer: kind.contains("INT") }
         };
         columns.map(weight).collect()
     }
@@ -363,6 +390,12 @@ impl Table {
             names[0]
         })
     }
+}
+
+/// The bytes of `weights` together, in SQL.
+fn sum(weights: &[Weight]) -> String {
+    let weights: Vec<&str> = weights.iter().map(|weight| weight.bytes.as_str()).collect();
+    if weights.is_empty() { "0".to_owned() } else { weights.join(" + ") }
 }
 
 fn exists(connection: &Connection, name: &str) -> Result<bool, StoreError> {

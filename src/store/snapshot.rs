@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, Statement, ToSql, Transaction, TransactionBehavi
 
 use super::connection::Store;
 use super::layout::{self, Layout};
-use super::rows::{self, ActionRow, Heads, JobRow, ServiceRow, Times};
+use super::rows::{self, ActionRow, Heads, JobRow, ServiceRow, Times, Weigh};
 use super::scan::scan;
 use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
@@ -42,16 +42,16 @@ impl<'c> Snapshot<'c> {
     }
 
     /// Calls `gather` with each job, on whichever connection reads it; and `take` with each batch of what was gathered, ids
-    /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
+    /// ascending, until one of the two fails. A job says how many bytes it has if `weigh` asked for it a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
         (times, heads): (Times, Heads),
-        weighed: impl Fn() -> bool + Sync,
+        weigh: impl Fn() -> Weigh + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::jobs(&self.layout, times, heads), weighed, gather, take)
+        scan(self, &rows::sql::jobs(&self.layout, times, heads), || weigh() as u8, gather, take)
     }
 
     /// The number of jobs: by the host's smallest index, if it has any.
@@ -76,7 +76,7 @@ impl<'c> Snapshot<'c> {
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::heads(&self.layout), || false, gather, take)
+        scan(self, &rows::sql::heads(&self.layout), || 0, gather, take)
     }
 
     /// A hash of the phase of each job, where an index tells the phases.
@@ -152,7 +152,7 @@ impl<'c> Snapshot<'c> {
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row));
-        scan(self, &rows::sql::actions(&self.layout), || false, gather, take)
+        scan(self, &rows::sql::actions(&self.layout), || 0, gather, take)
     }
 
     /// Calls `each` with every service, names ascending, until it fails.

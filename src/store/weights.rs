@@ -38,6 +38,6 @@ impl Snapshot<'_> {
         let count = self.layout().jobs.weights.len();
         let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row), Weights { row, count });
         // The sum of the weights, which a decision asks for, is not wanted.
-        scan(self, &rows::sql::weighed_jobs(self.layout()), || false, gather, take)
+        scan(self, &rows::sql::weighed_jobs(self.layout()), || 0, gather, take)
     }
 }

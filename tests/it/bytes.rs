@@ -49,6 +49,29 @@ fn what_is_planned_are_the_bytes_of_what_goes() {
     assert_eq!(again.bytes_planned, 0);
 }
 
+/// Jobs are small here, and all but the first are weighed by their values: what is expected to be a number may be none.
+#[test]
+fn columns_of_numbers_are_weighed_as_what_they_hold() {
+    let sample = Sample::empty();
+    sample.execute(
+        r#"ALTER TABLE jobs ADD COLUMN context TEXT DEFAULT 'beside';
+           ALTER TABLE jobs ADD COLUMN folded BIGINT COLLATE NOCASE;
+           ALTER TABLE jobs ADD COLUMN score REAL;
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+           INSERT INTO jobs (id, action, spec_json, phase, tags, stderr, run_id, folded)
+           SELECT i, 'a', '{}', 'done', '["codescaler"]', printf('%.*c', 300, 'x'), i, i FROM n;
+           UPDATE jobs SET exit_code = 'none', folded = 'none' WHERE id % 7 = 0;
+           UPDATE jobs SET pid = x'00', created_at_ms = 'later', score = 'high' WHERE id % 7 = 1;
+           UPDATE jobs SET run_id = 1e300, attempt = -1e300, folded = '' WHERE id % 7 = 2;
+           UPDATE jobs SET run_id = 9223372036854775807, archived = x'' WHERE id % 7 = 3;
+           UPDATE jobs SET action_id = x'ff', phase = x'ff' || 'done', stderr = NULL WHERE id % 7 = 4"#,
+    );
+    let shown = call(&sample, all_with(json!({ "dry_run": true, "max_ids": 5000 }))).unwrap();
+    let ids = shown.job_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    assert!(shown.job_ids.len() > 4000);
+    assert_eq!(shown.bytes_planned, bytes(&sample, "jobs", &format!("id IN ({ids})")).unsigned_abs());
+}
+
 /// Jobs beyond the limit are read without their bytes, and weighed once it turns out that they go.
 #[test]
 fn a_job_that_goes_for_another_is_weighed() {

@@ -86,7 +86,7 @@ fn read(snapshot: &Snapshot<'_>, fails: Option<i64>) -> Result<(Vec<Vec<i64>>, u
     scan(
         snapshot,
         &table,
-        || false,
+        || 0,
         gather,
         |batch| {
             batches.push(batch);
