@@ -230,8 +230,8 @@ impl FoundJobs {
             self.jobs.keep_against(applicant.id, *against, held_by.get(&applicant.id).copied().unwrap_or("jobs"));
         }
         let taken = self.take(snapshot, reader, &choice, &applicants)?;
-        for (index, shown) in &taken {
-            let id = applicants[*index].id;
+        for index in &taken {
+            let (id, shown) = (applicants[*index].id, self.shown_at(*index)?);
             self.jobs.digest.job(id, &shown.digest);
             self.jobs.recalled |= applicants[*index].recalled;
             self.jobs.bytes += shown.bytes;
@@ -288,29 +288,26 @@ impl FoundJobs {
         reader: &JobReader<'_>,
         choice: &Choice<'_>,
         applicants: &[Applicant],
-    ) -> Result<Vec<(usize, Shown)>, StoreError> {
+    ) -> Result<Vec<usize>, StoreError> {
         let limit = reader.criteria.request.limit();
         let mut units = choice.units(limit);
         let bytes_are_bound = reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES;
         // Those that were not weighed as they were read are read again.
-        let mut shown_since: HashMap<i64, Shown> = HashMap::new();
-        let shown_at = |index: &usize| self.shown.get(*index).copied().flatten();
         let weighed = units.iter().filter(|unit| !unit.untried || bytes_are_bound).flat_map(|unit| &unit.members);
-        let unseen = weighed.filter(|index| shown_at(index).is_none());
-        snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
-            shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
+        let unseen: Vec<usize> = weighed.copied().filter(|index| self.shown_at(*index).is_err()).collect();
+        snapshot.jobs_by_id(unseen.iter().map(|index| applicants[*index].id), |job| {
+            if let Ok(index) = applicants.binary_search_by_key(&job.id, |applicant| applicant.id) {
+                self.shown.resize(self.shown.len().max(index + 1), None);
+                self.shown[index] = job.bytes().map(|bytes| reader.shown(&job, bytes));
+            }
         })?;
-        let shown = |index: &usize| {
-            let since = || shown_since.get(&applicants[*index].id);
-            shown_at(index).or_else(|| since().copied()).ok_or_else(StoreError::damaged)
-        };
 
         if bytes_are_bound {
             let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
             end_before(&mut units, MOST_BYTES, |unit| {
                 let mut bytes = 0;
                 for index in &unit.members {
-                    let Shown { action, bytes: of_job, .. } = shown(index)?;
+                    let Shown { action, bytes: of_job, .. } = self.shown_at(*index)?;
                     let of_action = action.and_then(|action| match unit.untried {
                         true => actions.get(&action).copied(),
                         false => actions.remove(&action),
@@ -330,7 +327,11 @@ impl FoundJobs {
         self.jobs.dependents = dependents;
         let mut taken: Vec<usize> = units.into_iter().flat_map(|unit| unit.members).collect();
         taken.sort_unstable();
-        taken.into_iter().map(|index| Ok((index, shown(&index)?))).collect()
+        Ok(taken)
+    }
+
+    fn shown_at(&self, index: usize) -> Result<Shown, StoreError> {
+        self.shown.get(index).copied().flatten().ok_or_else(StoreError::damaged)
     }
 }
 
