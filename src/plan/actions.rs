@@ -16,7 +16,7 @@ use super::token::ActionDigest;
 use super::{Criteria, FIRST_MS};
 use crate::report::{KeptAction, Reason, Referrer};
 use crate::request::Leaked;
-use crate::spec;
+use crate::spec::{self, Searches};
 use crate::store::{ActionRow, Layout, Snapshot, StoreError};
 
 /// The decision about the actions.
@@ -57,6 +57,7 @@ pub(super) fn decide(
         keys,
         doomed,
         references: std::mem::take(&mut jobs.references),
+        searches: Searches::new(&criteria.request.tags),
     };
     let mut found = FoundActions::default();
     snapshot.actions(
@@ -84,6 +85,7 @@ struct ActionReader<'d> {
     keys: &'d Keys,
     doomed: Doomed,
     references: JobReferences,
+    searches: Searches,
 }
 
 /// The content of some rows, each taken by itself.
@@ -120,12 +122,16 @@ impl ActionReader<'_> {
         let target = || self.keys.target(action.context(), action.name());
         let name = action.text_name();
         let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name));
-        let may_be_leaked = self.criteria.request.leaked == Leaked::Go
-            && !of_a_job
-            && name.is_some()
-            && self.references.by(target()).is_none();
-        if !of_a_job && !may_be_leaked && !spec::may_depend(action.spec()) {
-            return;
+        let mut may_be_leaked = false;
+        if !of_a_job {
+            let hints = self.searches.search(action.spec());
+            may_be_leaked = self.criteria.request.leaked == Leaked::Go
+                && hints.tagged
+                && name.is_some()
+                && self.references.by(target()).is_none();
+            if !may_be_leaked && !hints.depends {
+                return;
+            }
         }
 
         let criteria = self.criteria;
