@@ -30,6 +30,8 @@ pub(crate) struct JobRow<'r> {
     tags: ValueRef<'r>,
     phase: ValueRef<'r>,
     row: &'r Row<'r>,
+    /// Whether the fields tell their own bytes: see [`OtherBytes`](super::layout::OtherBytes).
+    bytes_are_told: bool,
 }
 
 /// Whether a decision looks at the times of jobs.
@@ -68,10 +70,11 @@ pub(crate) enum JobTags<'r> {
 }
 
 impl<'r> JobRow<'r> {
-    pub(super) fn read(row: &'r Row<'r>) -> Self {
+    pub(super) fn read(row: &'r Row<'r>, layout: &Layout) -> Self {
         let [context, action, action_id, tags, phase] =
             [1, 2, 3, 4, 6].map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
-        Self { id: integer(row, 0).unwrap_or_default(), context, action, action_id, tags, phase, row }
+        let bytes_are_told = layout.jobs.other_bytes.read_tell;
+        Self { id: integer(row, 0).unwrap_or_default(), context, action, action_id, tags, phase, row, bytes_are_told }
     }
 
     pub(crate) fn context(&self) -> Option<&'r [u8]> {
@@ -165,8 +168,12 @@ impl<'r> JobRow<'r> {
 
     /// The bytes of text and blobs in the row, if they were asked for: see [`Snapshot::jobs`](super::Snapshot::jobs).
     pub(crate) fn bytes(&self) -> Option<u64> {
+        let others = integer(self.row, 12)?.unsigned_abs();
+        if !self.bytes_are_told {
+            return Some(others);
+        }
         let read = [self.context, self.action, self.action_id, self.tags, self.phase].into_iter().filter_map(bytes_of);
-        integer(self.row, 12).map(|rest| rest.unsigned_abs() + read.map(|bytes| bytes.len() as u64).sum::<u64>())
+        Some(others + read.map(|bytes| bytes.len() as u64).sum::<u64>())
     }
 }
 
@@ -174,24 +181,30 @@ impl<'r> JobRow<'r> {
 pub(crate) struct ActionRow<'r> {
     pub(crate) id: i64,
     row: &'r Row<'r>,
+    context: ValueRef<'r>,
+    name: ValueRef<'r>,
+    spec: ValueRef<'r>,
+    bytes_are_told: bool,
 }
 
 impl<'r> ActionRow<'r> {
-    pub(super) fn read(row: &'r Row<'r>) -> Self {
-        Self { id: integer(row, 0).unwrap_or_default(), row }
+    pub(super) fn read(row: &'r Row<'r>, layout: &Layout) -> Self {
+        let [context, name, spec] = [1, 2, 3].map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
+        let bytes_are_told = layout.actions.other_bytes.read_tell;
+        Self { id: integer(row, 0).unwrap_or_default(), row, context, name, spec, bytes_are_told }
     }
 
     pub(crate) fn context(&self) -> Option<&'r [u8]> {
-        bytes(self.row, 1)
+        bytes_of(self.context)
     }
 
     pub(crate) fn name(&self) -> &'r [u8] {
-        bytes(self.row, 2).unwrap_or_default()
+        bytes_of(self.name).unwrap_or_default()
     }
 
     /// The context and name, if both are text: no other action can go.
     pub(crate) fn text_name(&self) -> Option<(&'r str, &'r str)> {
-        text(self.row, 1).zip(text(self.row, 2))
+        text_of(self.context).zip(text_of(self.name))
     }
 
     /// The name for people: alone in the default context, else behind its context.
@@ -201,7 +214,7 @@ impl<'r> ActionRow<'r> {
 
     /// The bytes of the spec as they are.
     pub(crate) fn spec(&self) -> &'r [u8] {
-        bytes(self.row, 3).unwrap_or_default()
+        bytes_of(self.spec).unwrap_or_default()
     }
 
     /// In milliseconds since the Unix epoch, if it is an integer.
@@ -215,7 +228,13 @@ impl<'r> ActionRow<'r> {
 
     /// The bytes of text and blobs in the row.
     pub(crate) fn bytes(&self) -> u64 {
-        integer(self.row, 6).map_or(0, i64::unsigned_abs)
+        let others = integer(self.row, 6).map_or(0, i64::unsigned_abs);
+        if !self.bytes_are_told {
+            return others;
+        }
+        let times = [4, 5].into_iter().filter_map(|column| bytes(self.row, column));
+        let read = [self.context, self.name, self.spec].into_iter().filter_map(bytes_of).chain(times);
+        others + read.map(|bytes| bytes.len() as u64).sum::<u64>()
     }
 }
 

@@ -50,7 +50,8 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row, layout));
         scan(self, &rows::sql::jobs(&self.layout, times, heads), || weigh() as u8, gather, take)
     }
 
@@ -75,7 +76,8 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row, layout));
         scan(self, &rows::sql::heads(&self.layout), || 0, gather, take)
     }
 
@@ -104,7 +106,7 @@ impl<'c> Snapshot<'c> {
         let mut found = 0;
         self.by_id(&rows::sql::whole_job(&self.layout, times), ids.iter().copied(), |row| {
             found += 1;
-            read(JobRow::read(row));
+            read(JobRow::read(row, &self.layout));
         })?;
         if found == ids.len() { Ok(()) } else { Err(StoreError::damaged()) }
     }
@@ -151,8 +153,9 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row));
-        scan(self, &rows::sql::actions(&self.layout), || 0, gather, take)
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row, layout));
+        scan(self, &rows::sql::actions(layout), || 0, gather, take)
     }
 
     /// Calls `each` with every service, names ascending, until it fails.
@@ -176,7 +179,7 @@ impl<'c> Snapshot<'c> {
         ids: impl IntoIterator<Item = i64>,
         mut read: impl FnMut(JobRow<'_>),
     ) -> Result<(), StoreError> {
-        self.by_id(&rows::sql::job_by_id(&self.layout, Times::Read), ids, |row| read(JobRow::read(row)))
+        self.by_id(&rows::sql::job_by_id(&self.layout, Times::Read), ids, |row| read(JobRow::read(row, &self.layout)))
     }
 
     /// Calls `read` with each of the actions `ids` that is there.
@@ -185,7 +188,7 @@ impl<'c> Snapshot<'c> {
         ids: impl IntoIterator<Item = i64>,
         mut read: impl FnMut(ActionRow<'_>),
     ) -> Result<(), StoreError> {
-        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row)))
+        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row, &self.layout)))
     }
 
     /// The bytes of each action that can go, by what `key` makes of its context and name.
@@ -198,8 +201,10 @@ impl<'c> Snapshot<'c> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             self.go_on()?;
-            let action = ActionRow::read(row);
-            bytes.extend(action.text_name().map(|(context, name)| (key(context, name), action.bytes())));
+            // No action without a textual name can go.
+            if let (Ok(context), Ok(name)) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str()) {
+                bytes.insert(key(context, name), row.get::<_, i64>(2)?.unsigned_abs());
+            }
         }
         Ok(bytes)
     }

@@ -25,7 +25,7 @@ pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
 }
 
 fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
-    let OtherBytes { by_header, by_values } = &layout.jobs.other_bytes;
+    let OtherBytes { by_header, by_values, .. } = &layout.jobs.other_bytes;
     let bytes = format!(
         "CASE ?2 WHEN {} THEN {by_values} WHEN {} THEN {by_header} END",
         Weigh::ByValues as u8,
@@ -135,37 +135,36 @@ pub(in crate::store) fn job(layout: &Layout) -> String {
 }
 
 pub(in crate::store) fn actions(layout: &Layout) -> Table {
-    let rows = format!(
-        "{} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id",
-        action_columns(layout, layout.actions.spec)
-    );
+    let rows =
+        format!("SELECT id, {} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id", action_columns(layout));
     Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
 }
 
-/// All actions, as [`actions`] has them, but without their specs.
+/// The context, the name and the bytes of all actions.
 pub(in crate::store) fn action_bytes(layout: &Layout) -> String {
-    format!("{} FROM main.actions NOT INDEXED", action_columns(layout, "NULL"))
+    let actions = &layout.actions;
+    format!("SELECT {}, name, {} FROM main.actions NOT INDEXED", actions.context, actions.bytes)
 }
 
 /// One action, as [`actions`] has it.
 pub(in crate::store) fn action_by_id(layout: &Layout) -> String {
-    format!("{} FROM main.actions WHERE id = ?1", action_columns(layout, layout.actions.spec))
+    format!("SELECT id, {} FROM main.actions WHERE id = ?1", action_columns(layout))
 }
 
-fn action_columns(layout: &Layout, spec: &str) -> String {
+fn action_columns(layout: &Layout) -> String {
     let actions = &layout.actions;
     format!(
-        "SELECT id,
-                {context},
-                name,
-                {spec},
-                {created_at},
-                {updated_at},
-                {bytes}",
-        bytes = actions.bytes,
+        "{context},
+         name,
+         {spec},
+         {created_at},
+         {updated_at},
+         {bytes}",
         context = actions.context,
+        spec = actions.spec,
         created_at = actions.created_at.unwrap_or("NULL"),
         updated_at = actions.updated_at.unwrap_or("NULL"),
+        bytes = actions.other_bytes.by_header,
     )
 }
 
