@@ -47,7 +47,7 @@ pub(super) fn decide(
     keys: &Keys,
     jobs: &mut Jobs,
 ) -> Result<Actions, StoreError> {
-    let doomed: Doomed = std::mem::take(&mut jobs.actions).into_iter().collect();
+    let doomed = Doomed::from(std::mem::take(&mut jobs.actions));
     if doomed.is_empty() && criteria.request.leaked == Leaked::Stay {
         return Ok(Actions::default());
     }
@@ -93,6 +93,8 @@ struct ActionReader<'d> {
 struct Batch {
     candidates: Vec<Candidate>,
     dependants: Vec<Dependant>,
+    /// Where the next action is likely to stand among the doomed ones.
+    next: usize,
 }
 
 /// An action that may go.
@@ -121,7 +123,7 @@ impl ActionReader<'_> {
     fn gather(&self, batch: &mut Batch, action: &ActionRow<'_>) {
         let target = || self.keys.target(action.context(), action.name());
         let name = action.text_name();
-        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name));
+        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name, &mut batch.next));
         let mut may_be_leaked = false;
         if !of_a_job {
             let hints = self.searches.search(action.spec());

@@ -154,30 +154,44 @@ impl Hasher for Hashed {
     }
 }
 
-/// The actions that planned jobs refer to: the second hash by the first.
+/// The actions that planned jobs refer to.
 #[derive(Debug, Default)]
-pub(crate) struct Doomed(HashedMap<u64>);
+pub(crate) struct Doomed {
+    /// In the order of the jobs.
+    names: Vec<Name>,
+    /// The places of the names, by their first hash.
+    places: HashedMap<usize>,
+}
 
 impl Doomed {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
-    /// Whether the action `name` of `context` is one of them.
-    pub(crate) fn hold(&self, keys: &Keys, context: &str, name: &str) -> bool {
-        let second = self.0.get(&hash(&keys.first, context, name));
-        second.is_some_and(|second| *second == hash(&keys.second, context, name))
+    /// Whether the action `name` of `context` is one of them. `next` is where its place is looked for first: most actions
+    /// were made in the order of their jobs, and each other one costs the processor a wait for memory.
+    pub(crate) fn hold(&self, keys: &Keys, context: &str, name: &str, next: &mut usize) -> bool {
+        let first = hash(&keys.first, context, name);
+        let near = self.names[*next..].iter().take(NEAR).position(|name| name.first == first);
+        let Some(place) = near.map(|near| *next + near).or_else(|| self.places.get(&first).copied()) else {
+            return false;
+        };
+        *next = place + 1;
+        self.names[place].second == hash(&keys.second, context, name)
     }
 }
 
-impl FromIterator<Name> for Doomed {
-    fn from_iter<T: IntoIterator<Item = Name>>(names: T) -> Self {
-        let mut doomed = Self::default();
-        for name in names {
-            // Should two names collide in the first hash, the second is not seen as a candidate: its action stays.
-            doomed.0.entry(name.first).or_insert(name.second);
+/// The names that are compared before one is looked up: as many as are loaded at once.
+const NEAR: usize = 4;
+
+impl From<Vec<Name>> for Doomed {
+    fn from(names: Vec<Name>) -> Self {
+        let mut places = HashedMap::default();
+        for (place, name) in names.iter().enumerate() {
+            // Should two names collide in the first hash, the second is hardly seen as a candidate: its action stays.
+            places.entry(name.first).or_insert(place);
         }
-        doomed
+        Self { names, places }
     }
 }
 
