@@ -249,6 +249,11 @@ impl FoundActions {
         let mut kept = self.kept(references);
         let left = self.leave(&mut kept, criteria.request.limit());
         let mut actions = Actions { left: left.iter().filter(|left| **left).count() as u64, ..Actions::default() };
+        // Lists that grow side by side leave gaps in memory.
+        let go = kept.iter().zip(&left).filter(|(kept, left)| kept.is_none() && !**left).count();
+        actions.ids.reserve_exact(go);
+        actions.digests.reserve_exact(go);
+        actions.names.reserve_exact(go);
         let mut stay = Vec::new();
         for (index, candidate) in self.candidates.iter_mut().enumerate() {
             match kept[index] {
