@@ -9,12 +9,15 @@
 //! beside   range 1: read        │ range 3: read                         │ range 5: read  │ …
 //! ```
 //!
+//! Where there is only one core to run on, two threads would take turns: this one reads all ranges.
+//!
 //! One connection goes through the table from its first row to its last. Each of two looks up where its next range begins, and
 //! in a damaged file a look-up may lead astray, past rows that refer to something. So each range is read on to the first row
 //! after it: if the next range was found to begin elsewhere, the store is refused. A store whose ids don't ascend is refused
 //! as well.
 
 use std::iter::successors;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
@@ -54,7 +57,7 @@ pub(super) fn scan<B: Default + Send>(
         let (hand_over, handed_over) = sync_channel(4);
         let every_other = ranges.iter().skip(1).step_by(2);
         let (wanted, gather) = (&wanted, &gather);
-        let beside = snapshot.second().filter(|_| ranges.len() > 1).and_then(|second| {
+        let beside = snapshot.second().filter(|_| ranges.len() > 1 && cores() > 1).and_then(|second| {
             let hand_over = move |part| hand_over.send(part).is_ok();
             let read = move || read_beside(second, table, every_other, wanted, gather, hand_over);
             thread::Builder::new().spawn_scoped(scope, read).ok()
@@ -81,6 +84,11 @@ pub(super) fn scan<B: Default + Send>(
         }
         Ok(())
     })
+}
+
+/// The number of threads that can run at a time.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// What the other thread sends.
