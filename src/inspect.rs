@@ -10,7 +10,7 @@ use crate::plan::FIRST_MS;
 use crate::plan::references::{JobReferences, Keys, Target, each_reference};
 use crate::spec;
 use crate::store::{
-    Access, ActionRow, Facts, Heads, JobRow, JobTags, Layout, Snapshot, Store, StoreError, StoreRef, Times,
+    Access, ActionRow, Facts, Heads, JobRow, JobTags, Layout, Snapshot, Store, StoreError, StoreRef, Times, Weigh,
 };
 use crate::tag::Guard;
 
@@ -174,7 +174,7 @@ fn jobs(
     let mut unfinished = HashSet::new();
     snapshot.jobs(
         (Times::Read, Heads::NotAsked),
-        || false,
+        || Weigh::NotAsked,
         count,
         |(counts, referred_to, running)| {
             all.add(counts);

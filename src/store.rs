@@ -57,7 +57,7 @@ pub(crate) use disk::Room;
 pub(crate) use layout::Layout;
 pub(crate) use locked::{Committed, Locked};
 pub(crate) use reclaim::{Checkpointed, Freed, Space, Vacuumed, Wal};
-pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, Heads, JobRow, JobTags, Times};
+pub(crate) use rows::{ActionRow, DEFAULT_CONTEXT, Heads, JobRow, JobTags, Times, Weigh};
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use weights::Weights;
 pub(crate) use writes::Rows;

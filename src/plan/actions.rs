@@ -16,7 +16,7 @@ use super::token::ActionDigest;
 use super::{Criteria, FIRST_MS};
 use crate::report::{KeptAction, Reason, Referrer};
 use crate::request::Leaked;
-use crate::spec;
+use crate::spec::{self, Searches};
 use crate::store::{ActionRow, Layout, Snapshot, StoreError};
 
 /// The decision about the actions.
@@ -47,18 +47,20 @@ pub(super) fn decide(
     keys: &Keys,
     jobs: &mut Jobs,
 ) -> Result<Actions, StoreError> {
-    let doomed: Doomed = std::mem::take(&mut jobs.actions).into_iter().collect();
+    let doomed = Doomed::from(std::mem::take(&mut jobs.actions));
     if doomed.is_empty() && criteria.request.leaked == Leaked::Stay {
         return Ok(Actions::default());
     }
+    let references = std::mem::take(&mut jobs.references);
+    let mut found = FoundActions::default();
     let reader = ActionReader {
         layout: snapshot.layout(),
         criteria,
         keys,
         doomed,
-        references: std::mem::take(&mut jobs.references),
+        references: &references,
+        searches: Searches::new(&criteria.request.tags),
     };
-    let mut found = FoundActions::default();
     snapshot.actions(
         |batch: &mut Batch, action| {
             reader.gather(batch, &action);
@@ -70,11 +72,12 @@ pub(super) fn decide(
             Ok(())
         },
     )?;
+    drop(reader);
     if found.candidates.is_empty() {
         return Ok(Actions::default());
     }
     found.read_services(snapshot, keys)?;
-    found.settle(snapshot, &reader)
+    found.settle(snapshot, criteria, &references)
 }
 
 /// What the rows are read with.
@@ -83,7 +86,8 @@ struct ActionReader<'d> {
     criteria: &'d Criteria<'d>,
     keys: &'d Keys,
     doomed: Doomed,
-    references: JobReferences,
+    references: &'d JobReferences,
+    searches: Searches,
 }
 
 /// The content of some rows, each taken by itself.
@@ -91,6 +95,8 @@ struct ActionReader<'d> {
 struct Batch {
     candidates: Vec<Candidate>,
     dependants: Vec<Dependant>,
+    /// Where the next action is likely to stand among the doomed ones.
+    next: usize,
 }
 
 /// An action that may go.
@@ -119,13 +125,17 @@ impl ActionReader<'_> {
     fn gather(&self, batch: &mut Batch, action: &ActionRow<'_>) {
         let target = || self.keys.target(action.context(), action.name());
         let name = action.text_name();
-        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name));
-        let may_be_leaked = self.criteria.request.leaked == Leaked::Go
-            && !of_a_job
-            && name.is_some()
-            && self.references.by(target()).is_none();
-        if !of_a_job && !may_be_leaked && !spec::may_depend(action.spec()) {
-            return;
+        let of_a_job = name.is_some_and(|(context, name)| self.doomed.hold(self.keys, context, name, &mut batch.next));
+        let mut may_be_leaked = false;
+        if !of_a_job {
+            let hints = self.searches.search(action.spec());
+            may_be_leaked = self.criteria.request.leaked == Leaked::Go
+                && hints.tagged
+                && name.is_some()
+                && self.references.by(target()).is_none();
+            if !may_be_leaked && !hints.depends {
+                return;
+            }
         }
 
         let criteria = self.criteria;
@@ -197,15 +207,17 @@ struct FoundActions {
     listed: HashedMap<usize>,
 }
 
-/// Who refers to a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+/// Why a candidate stays.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// The job with this id refers to it.
     Job(i64),
-    /// The service with this number.
+    /// The service with this number lists it.
     Service(usize),
-    /// The action with this row id.
+    /// The action with this row id depends on it.
     Action(i64),
-    Nobody,
+    /// Its own row keeps it.
+    Own(Reason),
 }
 
 /// The most characters of a referrer's name in a report.
@@ -228,19 +240,29 @@ impl FoundActions {
         })
     }
 
-    fn settle(self, snapshot: &Snapshot<'_>, reader: &ActionReader<'_>) -> Result<Actions, StoreError> {
-        let mut kept = self.kept(&reader.references);
-        let left = self.leave(&mut kept, reader.criteria.request.limit());
+    fn settle(
+        mut self,
+        snapshot: &Snapshot<'_>,
+        criteria: &Criteria<'_>,
+        references: &JobReferences,
+    ) -> Result<Actions, StoreError> {
+        let mut kept = self.kept(references);
+        let left = self.leave(&mut kept, criteria.request.limit());
         let mut actions = Actions { left: left.iter().filter(|left| **left).count() as u64, ..Actions::default() };
+        // Lists that grow side by side leave gaps in memory.
+        let go = kept.iter().zip(&left).filter(|(kept, left)| kept.is_none() && !**left).count();
+        actions.ids.reserve_exact(go);
+        actions.digests.reserve_exact(go);
+        actions.names.reserve_exact(go);
         let mut stay = Vec::new();
-        for (index, candidate) in self.candidates.iter().enumerate() {
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
             match kept[index] {
                 _ if left[index] => {}
-                Some((reason, by)) => stay.push((index, reason, by)),
+                Some(why) => stay.push((index, why)),
                 None => {
                     actions.ids.push(candidate.id);
                     actions.digests.push(candidate.digest);
-                    actions.names.push(candidate.name.to_string());
+                    actions.names.push(std::mem::take(&mut candidate.name).into());
                     actions.leaked += u64::from(candidate.leaked);
                     actions.bytes += candidate.bytes;
                 }
@@ -248,34 +270,31 @@ impl FoundActions {
         }
         actions.names.sort_unstable();
         actions.kept_count = stay.len() as u64;
-        stay.sort_unstable_by_key(|(index, ..)| &self.candidates[*index].name);
-        stay.truncate(reader.criteria.request.max_ids);
-        let referrers = stay.iter().filter_map(|(.., by)| if let By::Action(id) = by { Some(*id) } else { None });
+        stay.sort_unstable_by_key(|(index, _)| &self.candidates[*index].name);
+        stay.truncate(criteria.request.max_ids);
+        let referrers = stay.iter().filter_map(|(_, why)| if let Why::Action(id) = why { Some(*id) } else { None });
         let mut names: HashMap<i64, String> = HashMap::new();
         snapshot.actions_by_id(referrers, |action| drop(names.insert(action.id, shortened(&action.display_name()))))?;
-        for (index, reason, by) in stay {
+        for (index, why) in stay {
             let action_id = self.candidates[index].name.to_string();
-            let by = match by {
-                By::Job(id) => Some(Referrer::Job(id)),
-                By::Service(number) => self.services.get(number).cloned().map(Referrer::Service),
-                By::Action(id) => names.get(&id).cloned().map(Referrer::Action),
-                By::Nobody => None,
+            let (reason, by) = match why {
+                Why::Job(id) => (Reason::Job, Some(Referrer::Job(id))),
+                Why::Service(number) => (Reason::Service, self.services.get(number).cloned().map(Referrer::Service)),
+                Why::Action(id) => (Reason::Action, names.get(&id).cloned().map(Referrer::Action)),
+                Why::Own(reason) => (reason, None),
             };
             actions.kept.push(KeptAction { action_id, reason, by });
         }
         Ok(actions)
     }
 
-    /// For each candidate, why it stays and for whom, as if there were no limit.
-    fn kept(&self, references: &JobReferences) -> Vec<Option<(Reason, By)>> {
-        let mut kept: Vec<Option<(Reason, By)>> = vec![None; self.candidates.len()];
-        for (candidate, kept) in self.candidates.iter().zip(&mut kept) {
-            *kept = if let Some(job) = references.by(candidate.target) {
-                Some((Reason::Job, By::Job(job)))
-            } else {
-                self.listed.get(&candidate.target).map(|number| (Reason::Service, By::Service(*number)))
-            };
-        }
+    /// For each candidate, why it stays, as if there were no limit.
+    fn kept(&self, references: &JobReferences) -> Vec<Option<Why>> {
+        let of_others = |candidate: &Candidate| {
+            let job = references.by(candidate.target).map(Why::Job);
+            job.or_else(|| self.listed.get(&candidate.target).map(|number| Why::Service(*number)))
+        };
+        let mut kept: Vec<Option<Why>> = self.candidates.iter().map(of_others).collect();
         // Whatever is no candidate stays, and keeps what it depends on; so does a candidate that stays.
         let depended_on = self.depended_on();
         let mut staying: Vec<usize> = Vec::new();
@@ -290,7 +309,7 @@ impl FoundActions {
         }
         self.follow(staying, &depended_on, &mut kept);
         for (candidate, kept) in self.candidates.iter().zip(&mut kept) {
-            *kept = kept.or(candidate.own_reason.map(|reason| (reason, By::Nobody)));
+            *kept = kept.or(candidate.own_reason.map(Why::Own));
         }
         kept
     }
@@ -331,7 +350,7 @@ impl FoundActions {
     }
 
     /// Keeps what the dependants at the places `staying` depend on, and what these depend on, for the lowest dependant each.
-    fn follow(&self, mut staying: Vec<usize>, depended_on: &HashedMap<Vec<usize>>, kept: &mut [Option<(Reason, By)>]) {
+    fn follow(&self, mut staying: Vec<usize>, depended_on: &HashedMap<Vec<usize>>, kept: &mut [Option<Why>]) {
         let mut followed = vec![false; self.dependants.len()];
         // The lowest is followed first.
         staying.sort_unstable_by(|one, other| other.cmp(one));
@@ -341,8 +360,8 @@ impl FoundActions {
             }
             for index in self.on(&self.dependants[place], depended_on) {
                 // A reason of its own comes after this one.
-                if kept[index].is_none_or(|(reason, _)| reason > Reason::Action) {
-                    kept[index] = Some((Reason::Action, By::Action(self.dependants[place].id)));
+                if matches!(kept[index], None | Some(Why::Own(_))) {
+                    kept[index] = Some(Why::Action(self.dependants[place].id));
                 }
                 staying.extend(self.dependant(self.candidates[index].id));
             }
@@ -351,7 +370,7 @@ impl FoundActions {
 
     /// For each candidate, whether it is a leaked one that is left to further calls, since `limit` others go. A candidate
     /// that a left one depends on stays, too.
-    fn leave(&self, kept: &mut [Option<(Reason, By)>], limit: usize) -> Vec<bool> {
+    fn leave(&self, kept: &mut [Option<Why>], limit: usize) -> Vec<bool> {
         let goes: Vec<bool> = kept.iter().map(Option::is_none).collect();
         let leaked = |index: &usize| self.candidates[*index].leaked;
         if (0..goes.len()).filter(|index| goes[*index] && leaked(index)).count() <= limit {

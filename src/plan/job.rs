@@ -22,6 +22,8 @@ pub(super) struct JobReader<'d> {
     /// Whether jobs are weighed as they are read, for what a plan shows of those that go. It takes longer than looking up a
     /// few that go, and what is shown of jobs beyond the limit is hardly ever asked for.
     pub(super) weigh: AtomicBool,
+    /// Whether the jobs weighed so far are small.
+    pub(super) small: AtomicBool,
 }
 
 /// The content of some rows, each taken by itself.

@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::choice::{Against, Applicant, Choice, Relations, Unit, choose};
 use super::groups::Groups;
@@ -18,7 +18,7 @@ use super::seen::{BYTES_EACH, SeenJobs};
 use super::token::Digest;
 use super::{Criteria, Reading, Stopped};
 use crate::report::JobsKept;
-use crate::store::{Heads, JobRow, Snapshot, StoreError};
+use crate::store::{Heads, JobRow, Snapshot, StoreError, Weigh};
 
 /// The decision about the jobs.
 #[derive(Default)]
@@ -62,7 +62,8 @@ pub(super) fn decide(
         }
         Reading::Remember | Reading::Whole | Reading::Again(_) => Heads::NotAsked,
     };
-    let reader = JobReader { layout: snapshot.layout(), criteria, keys, heads, weigh: AtomicBool::new(true) };
+    let reader =
+        JobReader { layout: snapshot.layout(), criteria, keys, heads, weigh: true.into(), small: false.into() };
     if let Reading::Again(seen) = reading {
         let mut found = FoundJobs::default();
         found.read_again(snapshot, &reader, seen)?;
@@ -86,8 +87,10 @@ struct FoundJobs {
     /// The number of rows that were read whole.
     rows: usize,
     applicants: Vec<Applicant>,
-    /// What a plan shows of applicants, by their places; those that were not weighed are looked up if they go.
+    /// What a plan shows of applicants, by their places; of those that were not weighed, once they go.
     shown: Vec<Option<Shown>>,
+    /// The bytes of those that were weighed.
+    weighed: u64,
     /// The applicants that have not finished, if they can be stopped.
     to_stop: HashMap<i64, Stopped>,
     /// What the matching jobs refer to, by ascending id.
@@ -104,7 +107,11 @@ impl FoundJobs {
             reader.gather(batch, &job);
             Ok(())
         };
-        let weigh = || reader.weigh.load(Relaxed);
+        let weigh = || match (reader.weigh.load(Relaxed), reader.small.load(Relaxed)) {
+            (false, _) => Weigh::NotAsked,
+            (true, false) => Weigh::ByHeader,
+            (true, true) => Weigh::ByValues,
+        };
         snapshot.jobs((reader.times(), reader.heads), weigh, gather, |mut batch| {
             if let Some(seen) = &mut seen {
                 seen.add(std::mem::take(&mut batch.heads), &batch.matching);
@@ -159,11 +166,14 @@ impl FoundJobs {
         }
         let many = self.applicants.len() * RARE >= self.rows;
         reader.weigh.store(many && self.applicants.len() < reader.criteria.request.limit(), Relaxed);
+        let weighed = self.shown.len() as u64;
+        reader.small.store(weighed > 0 && self.weighed / weighed < SMALL, Relaxed);
         Ok(())
     }
 
     fn apply(&mut self, job: Matching, stopping: Stopping) {
-        if job.shown.is_some() {
+        if let Some(shown) = job.shown {
+            self.weighed += shown.bytes;
             self.shown.resize(self.applicants.len(), None);
             self.shown.push(job.shown);
         }
@@ -220,8 +230,8 @@ impl FoundJobs {
             self.jobs.keep_against(applicant.id, *against, held_by.get(&applicant.id).copied().unwrap_or("jobs"));
         }
         let taken = self.take(snapshot, reader, &choice, &applicants)?;
-        for (index, shown) in &taken {
-            let id = applicants[*index].id;
+        for index in &taken {
+            let (id, shown) = (applicants[*index].id, self.shown_at(*index)?);
             self.jobs.digest.job(id, &shown.digest);
             self.jobs.recalled |= applicants[*index].recalled;
             self.jobs.bytes += shown.bytes;
@@ -261,6 +271,9 @@ impl FoundJobs {
 /// If fewer than one in 8 of the jobs read so far may go, each of these is weighed by a look-up of its own.
 const RARE: usize = 8;
 
+/// Where jobs have fewer bytes than this on average, nearly all of them are on one page each.
+const SMALL: u64 = 2048;
+
 /// The most rows of other tables in a batch, for each job of its limit: their deletion holds the lock as well.
 const MOST_DEPENDENTS: u64 = 20;
 
@@ -275,29 +288,26 @@ impl FoundJobs {
         reader: &JobReader<'_>,
         choice: &Choice<'_>,
         applicants: &[Applicant],
-    ) -> Result<Vec<(usize, Shown)>, StoreError> {
+    ) -> Result<Vec<usize>, StoreError> {
         let limit = reader.criteria.request.limit();
         let mut units = choice.units(limit);
         let bytes_are_bound = reader.criteria.request.limit.is_none() && snapshot.bytes()? > MOST_BYTES;
         // Those that were not weighed as they were read are read again.
-        let mut shown_since: HashMap<i64, Shown> = HashMap::new();
-        let shown_at = |index: &usize| self.shown.get(*index).copied().flatten();
         let weighed = units.iter().filter(|unit| !unit.untried || bytes_are_bound).flat_map(|unit| &unit.members);
-        let unseen = weighed.filter(|index| shown_at(index).is_none());
-        snapshot.jobs_by_id(unseen.map(|index| applicants[*index].id), |job| {
-            shown_since.extend(job.bytes().map(|bytes| (job.id, reader.shown(&job, bytes))));
+        let unseen: Vec<usize> = weighed.copied().filter(|index| self.shown_at(*index).is_err()).collect();
+        snapshot.jobs_by_id(unseen.iter().map(|index| applicants[*index].id), |job| {
+            if let Ok(index) = applicants.binary_search_by_key(&job.id, |applicant| applicant.id) {
+                self.shown.resize(self.shown.len().max(index + 1), None);
+                self.shown[index] = job.bytes().map(|bytes| reader.shown(&job, bytes));
+            }
         })?;
-        let shown = |index: &usize| {
-            let since = || shown_since.get(&applicants[*index].id);
-            shown_at(index).or_else(|| since().copied()).ok_or_else(StoreError::damaged)
-        };
 
         if bytes_are_bound {
             let mut actions = snapshot.action_bytes(|context, name| reader.keys.name(context, name))?;
             end_before(&mut units, MOST_BYTES, |unit| {
                 let mut bytes = 0;
                 for index in &unit.members {
-                    let Shown { action, bytes: of_job, .. } = shown(index)?;
+                    let Shown { action, bytes: of_job, .. } = self.shown_at(*index)?;
                     let of_action = action.and_then(|action| match unit.untried {
                         true => actions.get(&action).copied(),
                         false => actions.remove(&action),
@@ -317,7 +327,11 @@ impl FoundJobs {
         self.jobs.dependents = dependents;
         let mut taken: Vec<usize> = units.into_iter().flat_map(|unit| unit.members).collect();
         taken.sort_unstable();
-        taken.into_iter().map(|index| Ok((index, shown(&index)?))).collect()
+        Ok(taken)
+    }
+
+    fn shown_at(&self, index: usize) -> Result<Shown, StoreError> {
+        self.shown.get(index).copied().flatten().ok_or_else(StoreError::damaged)
     }
 }
 

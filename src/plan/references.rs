@@ -19,6 +19,8 @@ pub(crate) struct Keys {
     target: RandomState,
     first: RandomState,
     second: RandomState,
+    /// The hash of the default context, in which nearly all rows are.
+    default_context: u64,
 }
 
 /// An action's context and name, exactly.
@@ -46,7 +48,9 @@ pub(crate) type Reference = (Target, i64);
 
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self { target: RandomState::new(), first: RandomState::new(), second: RandomState::new() }
+        let target = RandomState::new();
+        let default_context = folded_hash(&target, DEFAULT_CONTEXT.as_bytes(), 0);
+        Self { target, first: RandomState::new(), second: RandomState::new(), default_context }
     }
 
     /// Keys for hashes of other things.
@@ -71,25 +75,29 @@ impl Keys {
     /// length, however many dots there are.
     pub(crate) fn meant(&self, context: Option<&[u8]>, reference: &[u8], mut refer: impl FnMut(Target)) {
         let context = context.map_or(DEFAULT_CONTEXT.as_bytes(), without_trailing_spaces);
-        let mut rest = self.part(context, 0);
+        let mut rest = match context == DEFAULT_CONTEXT.as_bytes() {
+            true => self.default_context,
+            false => folded_hash(&self.target, context, 0),
+        };
         for part in without_trailing_spaces(reference).rsplit(|byte| *byte == b'.') {
-            rest = self.part(part, rest);
+            rest = folded_hash(&self.target, part, rest);
             refer(rest);
         }
     }
+}
 
-    fn part(&self, part: &[u8], rest: u64) -> u64 {
-        let mut hasher = self.target.build_hasher();
-        for chunk in part.chunks(64) {
-            let mut folded = [0; 64];
-            let folded = &mut folded[..chunk.len()];
-            folded.copy_from_slice(chunk);
-            folded.make_ascii_lowercase();
-            hasher.write(folded);
-        }
-        hasher.write_u64(rest);
-        hasher.finish()
+/// The hash of `part` without ASCII case, and of the `rest` behind it.
+fn folded_hash(key: &RandomState, part: &[u8], rest: u64) -> u64 {
+    let mut hasher = key.build_hasher();
+    for chunk in part.chunks(64) {
+        // All bytes of an array of a known length are folded at once.
+        let mut folded = [0; 64];
+        folded[..chunk.len()].copy_from_slice(chunk);
+        folded.make_ascii_lowercase();
+        hasher.write(&folded[..chunk.len()]);
     }
+    hasher.write_u64(rest);
+    hasher.finish()
 }
 
 fn hash(key: &RandomState, context: &str, name: &str) -> u64 {
@@ -146,30 +154,44 @@ impl Hasher for Hashed {
     }
 }
 
-/// The actions that planned jobs refer to: the second hash by the first.
+/// The actions that planned jobs refer to.
 #[derive(Debug, Default)]
-pub(crate) struct Doomed(HashedMap<u64>);
+pub(crate) struct Doomed {
+    /// In the order of the jobs.
+    names: Vec<Name>,
+    /// The places of the names, by their first hash.
+    places: HashedMap<usize>,
+}
 
 impl Doomed {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
-    /// Whether the action `name` of `context` is one of them.
-    pub(crate) fn hold(&self, keys: &Keys, context: &str, name: &str) -> bool {
-        let second = self.0.get(&hash(&keys.first, context, name));
-        second.is_some_and(|second| *second == hash(&keys.second, context, name))
+    /// Whether the action `name` of `context` is one of them. `next` is where its place is looked for first: most actions
+    /// were made in the order of their jobs, and each other one costs the processor a wait for memory.
+    pub(crate) fn hold(&self, keys: &Keys, context: &str, name: &str, next: &mut usize) -> bool {
+        let first = hash(&keys.first, context, name);
+        let near = self.names[*next..].iter().take(NEAR).position(|name| name.first == first);
+        let Some(place) = near.map(|near| *next + near).or_else(|| self.places.get(&first).copied()) else {
+            return false;
+        };
+        *next = place + 1;
+        self.names[place].second == hash(&keys.second, context, name)
     }
 }
 
-impl FromIterator<Name> for Doomed {
-    fn from_iter<T: IntoIterator<Item = Name>>(names: T) -> Self {
-        let mut doomed = Self::default();
-        for name in names {
-            // Should two names collide in the first hash, the second is not seen as a candidate: its action stays.
-            doomed.0.entry(name.first).or_insert(name.second);
+/// The names that are compared before one is looked up: as many as are loaded at once.
+const NEAR: usize = 4;
+
+impl From<Vec<Name>> for Doomed {
+    fn from(names: Vec<Name>) -> Self {
+        let mut places = HashedMap::default();
+        for (place, name) in names.iter().enumerate() {
+            // Should two names collide in the first hash, the second is hardly seen as a candidate: its action stays.
+            places.entry(name.first).or_insert(place);
         }
-        doomed
+        Self { names, places }
     }
 }
 

@@ -14,6 +14,11 @@ fn tagged(json: &str) -> bool {
     read(json.as_bytes(), &mut |tag| missing.found(tag), &mut |_| {}).readable && missing.none()
 }
 
+/// What is found in `json` without parsing it.
+fn searched(json: &[u8]) -> Hints {
+    Searches::new(&tags(&["codescaler"])).search(json)
+}
+
 /// The names that the spec `json` refers to.
 fn referred_to(json: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
@@ -91,7 +96,7 @@ fn every_form_of_a_reference_names_what_it_refers_to() {
 
 #[test]
 fn what_lists_nothing_need_not_be_read() {
-    for (json, may_depend) in [
+    for (json, depends) in [
         (r#"{"depends_on":[],"actions":[],"x":1}"#, false),
         (r#"{"script":"depends_on a"}"#, false),
         (r#"{"depends_on":["a"]}"#, true),
@@ -106,43 +111,63 @@ fn what_lists_nothing_need_not_be_read() {
         (r#"{"script":"\t\n\\ C:\\","note":"depends_on"}"#, false),
         (r#"{"depends_on":["a"#, true),
     ] {
-        assert_eq!(super::may_depend(json.as_bytes()), may_depend, "{json}");
-        assert!(may_depend || referred_to(json.as_bytes()).is_empty(), "{json}");
+        assert_eq!(searched(json.as_bytes()).depends, depends, "{json}");
+        assert!(depends || referred_to(json.as_bytes()).is_empty(), "{json}");
     }
-    assert!(super::may_depend(b"{\"depends_on\":[\"\xff"));
+    assert!(searched(b"{\"depends_on\":[\"\xff").depends);
 }
 
 proptest::proptest! {
-    /// However a spec is written: no key that leads to an action is passed over.
+    /// However a spec is written: no key that leads to an action, and no tag, is passed over.
     #[test]
-    fn what_refers_to_something_is_always_read(
+    fn what_a_spec_says_is_always_found(
         entries in proptest::collection::vec((0..KEYS_OF_SPECS.len(), 0..VALUES.len(), ".{0,9}"), 0..5),
+        tag in "codescaler|.{0,9}",
         escaped in proptest::collection::vec(proptest::bool::weighted(0.2), 40),
         spaces in proptest::collection::vec(0..SPACES.len(), 40),
     ) {
         let mut spaces = spaces.iter().map(|space| SPACES[*space]).cycle();
         let mut escaped = escaped.into_iter().cycle();
         let mut space = || spaces.next().unwrap_or_default();
-        let mut json = "{".to_owned();
-        for (index, (key, value, text)) in entries.iter().enumerate() {
-            let text = serde_json::to_string(text).expect("JSON");
-            let key = KEYS_OF_SPECS[*key].chars().map(|letter| match escaped.next() {
-                Some(true) => format!("\\u{:04x}", u32::from(letter)),
-                _ => letter.to_string(),
+        let mut quoted = |word: &str| -> String {
+            let letters = word.chars().map(|letter| match escaped.next() {
+                Some(true) if letter.is_ascii() => format!("\\u{:04x}", u32::from(letter)),
+                _ => serde_json::to_string(&letter).expect("JSON")[1..].strip_suffix('"').unwrap_or_default().to_owned(),
             });
-            let key: String = key.collect();
-            let value = VALUES[*value].replace('?', &text);
-            let comma = if index > 0 { "," } else { "" };
-            json += &format!("{comma}{}\"{key}\"{}:{}{value}", space(), space(), space());
+            format!("\"{}\"", letters.collect::<String>())
+        };
+        let mut json = format!("{{{}:[{}]", quoted("tags"), quoted(&tag));
+        for (key, value, text) in &entries {
+            let value = VALUES[*value].replace('?', &quoted(text));
+            json += &format!(",{}{}{}:{}{value}", space(), quoted(KEYS_OF_SPECS[*key]), space(), space());
         }
         json += "}";
-        proptest::prop_assert!(super::may_depend(json.as_bytes()) || referred_to(json.as_bytes()).is_empty(), "{json}");
+        let found = searched(json.as_bytes());
+        proptest::prop_assert!(found.depends || referred_to(json.as_bytes()).is_empty(), "{json}");
+        proptest::prop_assert!(tagged(&json) == (tag == "codescaler"), "{json}");
+        proptest::prop_assert!(found.tagged || !tagged(&json), "{json}");
     }
 }
 
 const KEYS_OF_SPECS: [&str; 5] = ["depends_on", "actions", "script", "note", "x"];
 const VALUES: [&str; 7] = ["[?]", "?", "[]", "[ ]", "{?:1}", "null", "[[?],[]]"];
 const SPACES: [&str; 5] = ["", "", " ", "\n\t", "\r"];
+
+#[test]
+fn a_tag_is_found_however_it_is_written() {
+    for (json, found) in [
+        (r#"{"tags":["codescaler"]}"#, true),
+        (r#"{"tags":["c\u006fdescaler"]}"#, true),
+        (r#"{"tags":["codescale\u0072"#, true),
+        (r#"{"tags":["ops","code","scaler"],"script":"\u001b[1m \u00e4 \n"}"#, false),
+    ] {
+        assert_eq!(searched(json.as_bytes()).tagged, found, "{json}");
+    }
+    // What may be written in many ways is not searched for: the root tag is.
+    let odd = Searches::new(&tags(&["codescaler_ü", "codescaler_a\"b"]));
+    assert!(odd.search(br#"{"tags":["codescaler","codescaler_\u00fc","codescaler_a\"b"]}"#).tagged);
+    assert!(!odd.search(b"{}").tagged);
+}
 
 #[test]
 fn a_schedule_is_whatever_is_not_null() {

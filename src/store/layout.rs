@@ -43,7 +43,9 @@ pub(crate) struct Jobs {
     pub(crate) autoincrement: bool,
     /// The bytes of text and blobs in a row, in SQL.
     pub(crate) bytes: String,
-    /// The same for each column.
+    /// The same beside the columns that are read of every job.
+    pub(crate) other_bytes: OtherBytes,
+    /// The bytes of text and blobs in each column.
     pub(crate) weights: Vec<Weight>,
 }
 
@@ -53,6 +55,20 @@ pub(crate) struct Weight {
     pub(crate) column: String,
     /// The bytes of a value that is text or a blob, else 0, in SQL.
     pub(crate) bytes: String,
+    /// A number is expected in it.
+    integer: bool,
+}
+
+/// The bytes of text and blobs in the columns that are not read, in SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OtherBytes {
+    /// Whether the columns that are read tell their own bytes. UTF-16 is read as UTF-8, and a computed column has none in the
+    /// row: where they are not told, those of all columns are here.
+    pub(crate) read_tell: bool,
+    /// By the header of the row alone, however large the row is.
+    pub(crate) by_header: String,
+    /// By the values of integers as well: quicker where the whole row is on one page.
+    pub(crate) by_values: String,
 }
 
 /// The columns of `actions`.
@@ -64,6 +80,8 @@ pub(crate) struct Actions {
     pub(crate) updated_at: Option<&'static str>,
     /// The bytes of text and blobs in a row, in SQL.
     pub(crate) bytes: String,
+    /// The same beside the columns that are read of every action.
+    pub(crate) other_bytes: OtherBytes,
 }
 
 /// The columns of `services`. A service lists its actions in its spec, under `actions`, or in a column of that name, a
@@ -154,8 +172,9 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             table.require(&[column], &mut problems);
         }
         table.compares_plainly(&[&CONTEXT[..], &["action", "action_id"]].concat(), &mut problems);
+        let context = table.require(&CONTEXT, &mut problems);
         Jobs {
-            context: table.require(&CONTEXT, &mut problems),
+            context,
             spec: table.require(&SPEC, &mut problems),
             created_at: table.require(&CREATED_AT, &mut problems),
             action_id: table.find(&["action_id"]),
@@ -164,7 +183,8 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             started_at: table.find(&STARTED_AT),
             finished_at: table.find(&FINISHED_AT),
             run_id: table.find(&["run_id"]),
-            bytes: table.bytes(),
+            bytes: sum(&table.weights()),
+            other_bytes: table.bytes_beside(&[context, "action", "action_id", "tags", "phase"]),
             runs_are_indexed,
             phases_are_indexed,
             head: table.head(phases_are_indexed),
@@ -176,13 +196,12 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
         table.row_id(&mut problems);
         table.require(&["name"], &mut problems);
         table.compares_plainly(&[&CONTEXT[..], &["name"]].concat(), &mut problems);
-        Actions {
-            context: table.require(&CONTEXT, &mut problems),
-            spec: table.require(&SPEC, &mut problems),
-            created_at: table.find(&CREATED_AT),
-            updated_at: table.find(&UPDATED_AT),
-            bytes: table.bytes(),
-        }
+        let context = table.require(&CONTEXT, &mut problems);
+        let spec = table.require(&SPEC, &mut problems);
+        let [created_at, updated_at] = [table.find(&CREATED_AT), table.find(&UPDATED_AT)];
+        let read: Vec<&str> = [context, "name", spec].into_iter().chain(created_at).chain(updated_at).collect();
+        let other_bytes = table.bytes_beside(&read);
+        Actions { context, spec, created_at, updated_at, bytes: sum(&table.weights()), other_bytes }
     });
     let services = if exists(connection, "services")? {
         Table::read(connection, "services", &mut problems)?.map(|table| {
@@ -218,6 +237,8 @@ struct Table {
     indexed_key: bool,
     /// The statement that would make the table.
     sql: String,
+    /// The store keeps text in UTF-16.
+    utf_16: bool,
 }
 
 struct Column {
@@ -268,7 +289,8 @@ impl Table {
         let indexed_key = connection
             .prepare("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")?
             .exists(&[(":name", name)])?;
-        Ok(Some(Self { name, columns, indexed_key, sql }))
+        let encoding: String = connection.pragma_query_value(None, "encoding", |row| row.get(0))?;
+        Ok(Some(Self { name, columns, indexed_key, sql, utf_16: encoding != "UTF-8" }))
     }
 
     /// `id` must be the row id: ids then ascend in the order in which a table is read, and name one row for good.
@@ -290,10 +312,24 @@ impl Table {
         }
     }
 
-    /// The bytes of text and blobs in a row, in SQL.
-    fn bytes(&self) -> String {
-        let weights: Vec<String> = self.weights().into_iter().map(|weight| weight.bytes).collect();
-        if weights.is_empty() { "0".to_owned() } else { weights.join(" + ") }
+    /// The bytes of text and blobs in the columns that are none of `read`.
+    fn bytes_beside(&self, read: &[&str]) -> OtherBytes {
+        let is_read = |column: &str| read.iter().any(|read| read.eq_ignore_ascii_case(column));
+        let read_tell = !self.utf_16 && !self.columns.iter().any(|column| column.is_virtual && is_read(&column.name));
+        let others = self.weights().into_iter().filter(|weight| !(read_tell && is_read(&weight.column)));
+        let others: Vec<Weight> = others.collect();
+        let by_header = sum(&others);
+        let (integers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|weight| weight.integer);
+        // Every text and every blob is greater than any number; `+` and BINARY keep it from being taken for one.
+        let greater = |weight: &Weight| format!("+{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
+        let greater: Vec<String> = integers.iter().map(greater).collect();
+        let by_values = match greater.is_empty() {
+            true => by_header.clone(),
+            false => {
+                format!("{} + CASE WHEN {} THEN {} ELSE 0 END", sum(&others), greater.join(" OR "), sum(&integers))
+            }
+        };
+        OtherBytes { read_tell, by_header, by_values }
     }
 
     /// The bytes of text and blobs in each column.
@@ -317,7 +353,7 @@ impl Table {
                     "CASE typeof({name}) WHEN 'integer' THEN 0 WHEN 'text' THEN {bytes} WHEN 'blob' THEN {bytes} ELSE 0 END"
                 )
             };
-            Weight { column: column.clone(), bytes }
+            Weight { column: column.clone(), bytes, integer: kind.contains("INT") }
         };
         columns.map(weight).collect()
     }
@@ -363,6 +399,12 @@ impl Table {
             names[0]
         })
     }
+}
+
+/// The bytes of `weights` together, in SQL.
+fn sum(weights: &[Weight]) -> String {
+    let weights: Vec<&str> = weights.iter().map(|weight| weight.bytes.as_str()).collect();
+    if weights.is_empty() { "0".to_owned() } else { weights.join(" + ") }
 }
 
 fn exists(connection: &Connection, name: &str) -> Result<bool, StoreError> {

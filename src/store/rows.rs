@@ -21,10 +21,17 @@ pub(crate) const DEFAULT_CONTEXT: &str = "core";
 /// The columns of a job that a decision reads, its id included.
 const COLUMNS: usize = 13;
 
-/// A job.
+/// A job. Every reading looks at the columns that are fields here, and fetching a value takes longer than looking at it.
 pub(crate) struct JobRow<'r> {
     pub(crate) id: i64,
+    context: ValueRef<'r>,
+    action: ValueRef<'r>,
+    action_id: ValueRef<'r>,
+    tags: ValueRef<'r>,
+    phase: ValueRef<'r>,
     row: &'r Row<'r>,
+    /// Whether the fields tell their own bytes: see [`OtherBytes`](super::layout::OtherBytes).
+    bytes_are_told: bool,
 }
 
 /// Whether a decision looks at the times of jobs.
@@ -32,6 +39,16 @@ pub(crate) struct JobRow<'r> {
 pub(crate) enum Times {
     Read,
     NotAsked,
+}
+
+/// Whether the jobs that are read say how many bytes they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weigh {
+    NotAsked,
+    /// By the header of each row alone, however large the rows are.
+    ByHeader,
+    /// By values as well, which is quicker where rows are small.
+    ByValues,
 }
 
 /// Whether the jobs that are read say what tells them once they have changed: see [`JobRow::head`].
@@ -53,28 +70,31 @@ pub(crate) enum JobTags<'r> {
 }
 
 impl<'r> JobRow<'r> {
-    pub(super) fn read(row: &'r Row<'r>) -> Self {
-        Self { id: integer(row, 0).unwrap_or_default(), row }
+    pub(super) fn read(row: &'r Row<'r>, layout: &Layout) -> Self {
+        let [context, action, action_id, tags, phase] =
+            [1, 2, 3, 4, 6].map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
+        let bytes_are_told = layout.jobs.other_bytes.read_tell;
+        Self { id: integer(row, 0).unwrap_or_default(), context, action, action_id, tags, phase, row, bytes_are_told }
     }
 
     pub(crate) fn context(&self) -> Option<&'r [u8]> {
-        bytes(self.row, 1)
+        bytes_of(self.context)
     }
 
     /// An action's name, or `{service}.{action}`.
     pub(crate) fn action(&self) -> Option<&'r [u8]> {
-        bytes(self.row, 2)
+        bytes_of(self.action)
     }
 
     /// An action's name. An empty one counts as none.
     pub(crate) fn action_id(&self) -> Option<&'r [u8]> {
-        bytes(self.row, 3).filter(|id| !id.is_empty())
+        bytes_of(self.action_id).filter(|id| !id.is_empty())
     }
 
     /// The context and name of the action that may go with the job.
     pub(crate) fn own_action(&self) -> Option<(&'r str, &'r str)> {
-        let name = if self.action_id().is_some() { text(self.row, 3) } else { text(self.row, 2) };
-        text(self.row, 1).zip(name)
+        let name = if self.action_id().is_some() { self.action_id } else { self.action };
+        text_of(self.context).zip(text_of(name))
     }
 
     /// The name of that action for people: alone in the default context, else behind its context.
@@ -84,13 +104,12 @@ impl<'r> JobRow<'r> {
 
     /// The one place that decides where a job's tags stand.
     pub(crate) fn tags(&self) -> JobTags<'r> {
-        let column = match self.row.get_ref(4) {
-            Ok(ValueRef::Text(column)) => match str::from_utf8(column) {
-                Ok(column) => column,
-                Err(_) => return JobTags::Unreadable,
+        let column = match self.tags {
+            ValueRef::Null => "null",
+            tags => match text_of(tags) {
+                Some(column) => column,
+                None => return JobTags::Unreadable,
             },
-            Ok(ValueRef::Null) => "null",
-            _ => return JobTags::Unreadable,
         };
         // White space as JSON has it.
         if column.trim_matches([' ', '\t', '\n', '\r']) != "null" {
@@ -105,7 +124,7 @@ impl<'r> JobRow<'r> {
     }
 
     pub(crate) fn phase(&self) -> Option<&'r str> {
-        text(self.row, 6)
+        text_of(self.phase)
     }
 
     /// A hash of what tells the job from the same job once it has changed, with that of its phase: see [`Snapshot::heads`].
@@ -122,7 +141,7 @@ impl<'r> JobRow<'r> {
 
     /// A hash of the phase.
     pub(crate) fn phase_hash(&self, hashes: &RandomState) -> u64 {
-        hash_of(self.row.get_ref(6).unwrap_or(ValueRef::Null), hashes)
+        hash_of(self.phase, hashes)
     }
 
     /// In milliseconds since the Unix epoch, as are the other times, if it is an integer.
@@ -149,7 +168,12 @@ impl<'r> JobRow<'r> {
 
     /// The bytes of text and blobs in the row, if they were asked for: see [`Snapshot::jobs`](super::Snapshot::jobs).
     pub(crate) fn bytes(&self) -> Option<u64> {
-        integer(self.row, 12).map(i64::unsigned_abs)
+        let others = integer(self.row, 12)?.unsigned_abs();
+        if !self.bytes_are_told {
+            return Some(others);
+        }
+        let read = [self.context, self.action, self.action_id, self.tags, self.phase].into_iter().filter_map(bytes_of);
+        Some(others + read.map(|bytes| bytes.len() as u64).sum::<u64>())
     }
 }
 
@@ -157,24 +181,30 @@ impl<'r> JobRow<'r> {
 pub(crate) struct ActionRow<'r> {
     pub(crate) id: i64,
     row: &'r Row<'r>,
+    context: ValueRef<'r>,
+    name: ValueRef<'r>,
+    spec: ValueRef<'r>,
+    bytes_are_told: bool,
 }
 
 impl<'r> ActionRow<'r> {
-    pub(super) fn read(row: &'r Row<'r>) -> Self {
-        Self { id: integer(row, 0).unwrap_or_default(), row }
+    pub(super) fn read(row: &'r Row<'r>, layout: &Layout) -> Self {
+        let [context, name, spec] = [1, 2, 3].map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
+        let bytes_are_told = layout.actions.other_bytes.read_tell;
+        Self { id: integer(row, 0).unwrap_or_default(), row, context, name, spec, bytes_are_told }
     }
 
     pub(crate) fn context(&self) -> Option<&'r [u8]> {
-        bytes(self.row, 1)
+        bytes_of(self.context)
     }
 
     pub(crate) fn name(&self) -> &'r [u8] {
-        bytes(self.row, 2).unwrap_or_default()
+        bytes_of(self.name).unwrap_or_default()
     }
 
     /// The context and name, if both are text: no other action can go.
     pub(crate) fn text_name(&self) -> Option<(&'r str, &'r str)> {
-        text(self.row, 1).zip(text(self.row, 2))
+        text_of(self.context).zip(text_of(self.name))
     }
 
     /// The name for people: alone in the default context, else behind its context.
@@ -184,7 +214,7 @@ impl<'r> ActionRow<'r> {
 
     /// The bytes of the spec as they are.
     pub(crate) fn spec(&self) -> &'r [u8] {
-        bytes(self.row, 3).unwrap_or_default()
+        bytes_of(self.spec).unwrap_or_default()
     }
 
     /// In milliseconds since the Unix epoch, if it is an integer.
@@ -198,7 +228,13 @@ impl<'r> ActionRow<'r> {
 
     /// The bytes of text and blobs in the row.
     pub(crate) fn bytes(&self) -> u64 {
-        integer(self.row, 6).map_or(0, i64::unsigned_abs)
+        let others = integer(self.row, 6).map_or(0, i64::unsigned_abs);
+        if !self.bytes_are_told {
+            return others;
+        }
+        let times = [4, 5].into_iter().filter_map(|column| bytes(self.row, column));
+        let read = [self.context, self.name, self.spec].into_iter().filter_map(bytes_of).chain(times);
+        others + read.map(|bytes| bytes.len() as u64).sum::<u64>()
     }
 }
 
@@ -280,17 +316,19 @@ fn integer(row: &Row<'_>, index: usize) -> Option<i64> {
 }
 
 fn text<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r str> {
-    match row.get_ref(index) {
-        Ok(ValueRef::Text(text)) => str::from_utf8(text).ok(),
-        _ => None,
-    }
+    row.get_ref(index).ok().and_then(text_of)
 }
 
 fn bytes<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r [u8]> {
-    match row.get_ref(index) {
-        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Some(bytes),
-        _ => None,
-    }
+    row.get_ref(index).ok().and_then(bytes_of)
+}
+
+fn text_of(value: ValueRef<'_>) -> Option<&str> {
+    if let ValueRef::Text(text) = value { str::from_utf8(text).ok() } else { None }
+}
+
+fn bytes_of(value: ValueRef<'_>) -> Option<&[u8]> {
+    if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value { Some(bytes) } else { None }
 }
 
 #[cfg(test)]

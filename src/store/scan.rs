@@ -9,12 +9,15 @@
 //! beside   range 1: read        │ range 3: read                         │ range 5: read  │ …
 //! ```
 //!
+//! Where there is only one core to run on, two threads would take turns: this one reads all ranges.
+//!
 //! One connection goes through the table from its first row to its last. Each of two looks up where its next range begins, and
 //! in a damaged file a look-up may lead astray, past rows that refer to something. So each range is read on to the first row
 //! after it: if the next range was found to begin elsewhere, the store is refused. A store whose ids don't ascend is refused
 //! as well.
 
 use std::iter::successors;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
@@ -30,17 +33,17 @@ use super::snapshot::Snapshot;
 pub(super) struct Table {
     /// The statement for the lowest and the highest id, NULL if the table is empty.
     pub(super) bounds: &'static str,
-    /// The statement for the rows from the id ?1 on, ascending, the id first. It may ask with ?2 whether rows are wanted in
-    /// full.
+    /// The statement for the rows from the id ?1 on, ascending, the id first. ?2 may say how much of a row is
+    /// wanted.
     pub(super) rows: String,
 }
 
 /// Calls `gather` with each row of `table`, and `take` with each batch of what was gathered, ids ascending, until one of the
-/// two fails or the call is cancelled. Asks `in_full` before each range.
+/// two fails or the call is cancelled. Asks before each range for the `wanted` of its rows.
 pub(super) fn scan<B: Default + Send>(
     snapshot: &Snapshot<'_>,
     table: &Table,
-    in_full: impl Fn() -> bool + Sync,
+    wanted: impl Fn() -> u8 + Sync,
     gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError> + Sync,
     mut take: impl FnMut(B) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
@@ -53,17 +56,17 @@ pub(super) fn scan<B: Default + Send>(
     thread::scope(|scope| {
         let (hand_over, handed_over) = sync_channel(4);
         let every_other = ranges.iter().skip(1).step_by(2);
-        let (in_full, gather) = (&in_full, &gather);
-        let beside = snapshot.second().filter(|_| ranges.len() > 1).and_then(|second| {
+        let (wanted, gather) = (&wanted, &gather);
+        let beside = snapshot.second().filter(|_| ranges.len() > 1 && cores() > 1).and_then(|second| {
             let hand_over = move |part| hand_over.send(part).is_ok();
-            let read = move || read_beside(second, table, every_other, in_full, gather, hand_over);
+            let read = move || read_beside(second, table, every_other, wanted, gather, hand_over);
             thread::Builder::new().spawn_scoped(scope, read).ok()
         });
         let mut here = Reader::new(snapshot.connection(), table)?;
         let mut reached = None;
         for (index, range) in ranges.iter().enumerate() {
             let ends = if beside.is_none() || index % 2 == 0 {
-                here.read(range, in_full(), gather, &mut take)?
+                here.read(range, wanted(), gather, &mut take)?
             } else {
                 loop {
                     // The channel closes early only if the thread has panicked, which the scope passes on.
@@ -81,6 +84,11 @@ pub(super) fn scan<B: Default + Send>(
         }
         Ok(())
     })
+}
+
+/// The number of threads that can run at a time.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// What the other thread sends.
@@ -127,7 +135,7 @@ fn read_beside<'r, B: Default>(
     store: &Mutex<Store<'_>>,
     table: &Table,
     mut ranges: impl Iterator<Item = &'r RangeInclusive<i64>>,
-    in_full: impl Fn() -> bool,
+    wanted: impl Fn() -> u8,
     gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError>,
     hand_over: impl Fn(Result<Part<B>, StoreError>) -> bool,
 ) {
@@ -136,7 +144,7 @@ fn read_beside<'r, B: Default>(
     let mut read = || {
         let mut reader = Reader::new(store.connection(), table)?;
         ranges.try_for_each(|range| {
-            let ends = reader.read(range, in_full(), &gather, |batch| hand(Part::Rows(batch)))?;
+            let ends = reader.read(range, wanted(), &gather, |batch| hand(Part::Rows(batch)))?;
             hand(Part::End(ends))
         })
     };
@@ -171,13 +179,13 @@ impl<'c> Reader<'c> {
     fn read<B: Default, E: From<StoreError>>(
         &mut self,
         range: &RangeInclusive<i64>,
-        in_full: bool,
+        wanted: u8,
         gather: impl Fn(&mut B, &Row<'_>) -> Result<(), StoreError>,
         mut take: impl FnMut(B) -> Result<(), E>,
     ) -> Result<Ends, E> {
         self.rows.raw_bind_parameter(1, range.start()).map_err(StoreError::from)?;
         if self.rows.parameter_count() > 1 {
-            self.rows.raw_bind_parameter(2, in_full).map_err(StoreError::from)?;
+            self.rows.raw_bind_parameter(2, wanted).map_err(StoreError::from)?;
         }
         let mut rows = self.rows.raw_query();
         let mut ends = Ends { first: None, next: None };

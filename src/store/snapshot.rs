@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, Statement, ToSql, Transaction, TransactionBehavi
 
 use super::connection::Store;
 use super::layout::{self, Layout};
-use super::rows::{self, ActionRow, Heads, JobRow, ServiceRow, Times};
+use super::rows::{self, ActionRow, Heads, JobRow, ServiceRow, Times, Weigh};
 use super::scan::scan;
 use super::{StoreError, is_about_the_statement};
 use crate::host::{Cancel, Job};
@@ -42,16 +42,17 @@ impl<'c> Snapshot<'c> {
     }
 
     /// Calls `gather` with each job, on whichever connection reads it; and `take` with each batch of what was gathered, ids
-    /// ascending, until one of the two fails. A job says how many bytes it has if `weighed` was true a short while before.
+    /// ascending, until one of the two fails. A job says how many bytes it has if `weigh` asked for it a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
         (times, heads): (Times, Heads),
-        weighed: impl Fn() -> bool + Sync,
+        weigh: impl Fn() -> Weigh + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::jobs(&self.layout, times, heads), weighed, gather, take)
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row, layout));
+        scan(self, &rows::sql::jobs(&self.layout, times, heads), || weigh() as u8, gather, take)
     }
 
     /// The number of jobs: by the host's smallest index, if it has any.
@@ -75,8 +76,9 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row));
-        scan(self, &rows::sql::heads(&self.layout), || false, gather, take)
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row, layout));
+        scan(self, &rows::sql::heads(&self.layout), || 0, gather, take)
     }
 
     /// A hash of the phase of each job, where an index tells the phases.
@@ -104,7 +106,7 @@ impl<'c> Snapshot<'c> {
         let mut found = 0;
         self.by_id(&rows::sql::whole_job(&self.layout, times), ids.iter().copied(), |row| {
             found += 1;
-            read(JobRow::read(row));
+            read(JobRow::read(row, &self.layout));
         })?;
         if found == ids.len() { Ok(()) } else { Err(StoreError::damaged()) }
     }
@@ -151,8 +153,9 @@ impl<'c> Snapshot<'c> {
         gather: impl Fn(&mut B, ActionRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row));
-        scan(self, &rows::sql::actions(&self.layout), || false, gather, take)
+        let layout = &self.layout;
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, ActionRow::read(row, layout));
+        scan(self, &rows::sql::actions(layout), || 0, gather, take)
     }
 
     /// Calls `each` with every service, names ascending, until it fails.
@@ -176,7 +179,7 @@ impl<'c> Snapshot<'c> {
         ids: impl IntoIterator<Item = i64>,
         mut read: impl FnMut(JobRow<'_>),
     ) -> Result<(), StoreError> {
-        self.by_id(&rows::sql::job_by_id(&self.layout, Times::Read), ids, |row| read(JobRow::read(row)))
+        self.by_id(&rows::sql::job_by_id(&self.layout, Times::Read), ids, |row| read(JobRow::read(row, &self.layout)))
     }
 
     /// Calls `read` with each of the actions `ids` that is there.
@@ -185,7 +188,7 @@ impl<'c> Snapshot<'c> {
         ids: impl IntoIterator<Item = i64>,
         mut read: impl FnMut(ActionRow<'_>),
     ) -> Result<(), StoreError> {
-        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row)))
+        self.by_id(&rows::sql::action_by_id(&self.layout), ids, |row| read(ActionRow::read(row, &self.layout)))
     }
 
     /// The bytes of each action that can go, by what `key` makes of its context and name.
@@ -198,8 +201,10 @@ impl<'c> Snapshot<'c> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             self.go_on()?;
-            let action = ActionRow::read(row);
-            bytes.extend(action.text_name().map(|(context, name)| (key(context, name), action.bytes())));
+            // No action without a textual name can go.
+            if let (Ok(context), Ok(name)) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str()) {
+                bytes.insert(key(context, name), row.get::<_, i64>(2)?.unsigned_abs());
+            }
         }
         Ok(bytes)
     }

@@ -35,9 +35,10 @@ impl Snapshot<'_> {
         gather: impl Fn(&mut B, JobRow<'_>, Weights<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let count = self.layout().jobs.weights.len();
-        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row), Weights { row, count });
+        let layout = self.layout();
+        let count = layout.jobs.weights.len();
+        let gather = |batch: &mut B, row: &Row<'_>| gather(batch, JobRow::read(row, layout), Weights { row, count });
         // The sum of the weights, which a decision asks for, is not wanted.
-        scan(self, &rows::sql::weighed_jobs(self.layout()), || false, gather, take)
+        scan(self, &rows::sql::weighed_jobs(layout), || 0, gather, take)
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::call::{all_with, call, dry_run};
-use crate::support::sample::{Sample, column, one};
+use crate::support::sample::{SCHEMA, Sample, column, insert_action, insert_job, one};
 
 /// The bytes of text and blobs in the rows of `table` that `which` selects, counted column by column.
 fn bytes(sample: &Sample, table: &str, which: &str) -> i64 {
@@ -47,6 +47,57 @@ fn what_is_planned_are_the_bytes_of_what_goes() {
     assert_eq!(done.bytes_planned, shown.bytes_planned);
     let again = call(&sample, dry_run()).unwrap();
     assert_eq!(again.bytes_planned, 0);
+}
+
+/// Jobs are small here, and all but the first are weighed by their values: what is expected to be a number may be none.
+#[test]
+fn columns_of_numbers_are_weighed_as_what_they_hold() {
+    let sample = Sample::empty();
+    sample.execute(
+        r#"ALTER TABLE jobs ADD COLUMN context TEXT DEFAULT 'beside';
+           ALTER TABLE jobs ADD COLUMN folded BIGINT COLLATE NOCASE;
+           ALTER TABLE jobs ADD COLUMN score REAL;
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+           INSERT INTO jobs (id, action, spec_json, phase, tags, stderr, run_id, folded)
+           SELECT i, 'a', '{}', 'done', '["codescaler"]', printf('%.*c', 300, 'x'), i, i FROM n;
+           UPDATE jobs SET exit_code = 'none', folded = 'none' WHERE id % 7 = 0;
+           UPDATE jobs SET pid = x'00', created_at_ms = 'later', score = 'high' WHERE id % 7 = 1;
+           UPDATE jobs SET run_id = 1e300, attempt = -1e300, folded = '' WHERE id % 7 = 2;
+           UPDATE jobs SET run_id = 9223372036854775807, archived = x'' WHERE id % 7 = 3;
+           UPDATE jobs SET action_id = x'ff', phase = x'ff' || 'done', stderr = NULL WHERE id % 7 = 4"#,
+    );
+    let shown = call(&sample, all_with(json!({ "dry_run": true, "max_ids": 5000 }))).unwrap();
+    let ids = shown.job_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    assert!(shown.job_ids.len() > 4000);
+    assert_eq!(shown.bytes_planned, bytes(&sample, "jobs", &format!("id IN ({ids})")).unsigned_abs());
+}
+
+/// Rows are read as UTF-8, and with columns that may be computed as they are read: they weigh what stands in them.
+#[test]
+fn a_row_weighs_what_stands_in_it() {
+    let job = SCHEMA.replacen("action_id      TEXT,", "action_id AS (action || ''),", 1);
+    let action =
+        SCHEMA.replacen("updated_at_ms  INTEGER,\n    UNIQUE", "updated_at_ms AS (hex(spec_json)),\n    UNIQUE", 1);
+    assert!(job != SCHEMA && action != SCHEMA);
+    for (encoding, schema) in [("UTF-8", SCHEMA), ("UTF-16le", SCHEMA), ("UTF-8", &job), ("UTF-8", &action)] {
+        let sample = Sample::with_schema("");
+        fs::remove_file(&sample.path).unwrap();
+        sample.execute(&format!("PRAGMA encoding = '{encoding}'; {schema} ALTER TABLE actions ADD COLUMN note"));
+        let connection = sample.open();
+        for name in ["plain", "Ünïcode"] {
+            insert_job(&connection, name, r#"["codescaler"]"#.to_owned(), "{}".to_owned());
+            insert_action(&connection, name, r#"{"tags":["codescaler"],"script":"☃"}"#.to_owned());
+        }
+        // The spec is the text {"tags":["codescaler"]} as bytes.
+        sample.execute(
+            "UPDATE actions SET note = 'ä', created_at_ms = 'whenever' WHERE name = 'plain';
+             UPDATE actions SET note = x'0001', created_at_ms = 1.5,
+                                spec_json = x'7b2274616773223a5b22636f64657363616c6572225d7d' WHERE name = 'Ünïcode'",
+        );
+        let planned = (bytes(&sample, "jobs", "TRUE") + bytes(&sample, "actions", "TRUE")).unsigned_abs();
+        let report = call(&sample, dry_run()).unwrap();
+        assert_eq!((report.actions_planned, report.bytes_planned), (2, planned), "{encoding}");
+    }
 }
 
 /// Jobs beyond the limit are read without their bytes, and weighed once it turns out that they go.

@@ -1,8 +1,8 @@
 //! The statements. A column that variants of the store call differently is one of the names in the layout.
 
-use super::super::layout::{Layout, Services};
+use super::super::layout::{Layout, OtherBytes, Services};
 use super::super::scan::Table;
-use super::{COLUMNS, Heads, Times};
+use super::{COLUMNS, Heads, Times, Weigh};
 use crate::phase::TERMINAL;
 
 pub(in crate::store) const DELETE_JOB: &str = "DELETE FROM main.jobs WHERE id = ?1";
@@ -25,7 +25,13 @@ pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
 }
 
 fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
-    let columns = job_columns(layout, times, &spec_where_needed(layout), "?2").join(", ");
+    let OtherBytes { by_header, by_values, .. } = &layout.jobs.other_bytes;
+    let bytes = format!(
+        "CASE ?2 WHEN {} THEN {by_values} WHEN {} THEN {by_header} END",
+        Weigh::ByValues as u8,
+        Weigh::ByHeader as u8
+    );
+    let columns = job_columns(layout, times, &spec_where_needed(layout), &bytes).join(", ");
     scan_of_jobs(&format!("{columns}{more}"))
 }
 
@@ -48,7 +54,7 @@ pub(in crate::store) const PHASES: &str = "SELECT id, phase FROM main.jobs ORDER
 
 /// One job, as [`jobs`] has it.
 pub(in crate::store) fn whole_job(layout: &Layout, times: Times) -> String {
-    let columns = job_columns(layout, times, &spec_where_needed(layout), "TRUE").join(", ");
+    let columns = job_columns(layout, times, &spec_where_needed(layout), &layout.jobs.other_bytes.by_header).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
 }
 
@@ -64,7 +70,7 @@ pub(in crate::store) fn jobs_of_runs(run_id: &str) -> String {
 
 /// One job, as [`jobs`] has it, but with its spec whatever its phase.
 pub(in crate::store) fn job_by_id(layout: &Layout, times: Times) -> String {
-    let columns = job_columns(layout, times, layout.jobs.spec, "TRUE").join(", ");
+    let columns = job_columns(layout, times, layout.jobs.spec, &layout.jobs.other_bytes.by_header).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
 }
 
@@ -82,7 +88,7 @@ fn has_finished() -> String {
 }
 
 /// The columns behind the id, in the order in which a row reads them.
-fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [String; COLUMNS - 1] {
+fn job_columns(layout: &Layout, times: Times, spec: &str, bytes: &str) -> [String; COLUMNS - 1] {
     let jobs = &layout.jobs;
     let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
     // A plan shows that a job ran again by its times where it has no attempt, and another job of the same id by its
@@ -91,7 +97,6 @@ fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [Str
         if times == Times::Read || for_plan { column } else { "NULL" }
     };
     let run_id = format!("CASE WHEN {} THEN NULL ELSE {} END", has_finished(), or_null(jobs.run_id));
-    let bytes = format!("CASE WHEN {weighed} THEN {} END", jobs.bytes);
     [
         jobs.context,
         "action",
@@ -104,7 +109,7 @@ fn job_columns(layout: &Layout, times: Times, spec: &str, weighed: &str) -> [Str
         &run_id,
         or_null(jobs.attempt),
         if jobs.attempt.is_none() { or_null(jobs.started_at) } else { "NULL" },
-        &bytes,
+        bytes,
     ]
     .map(ToOwned::to_owned)
 }
@@ -130,37 +135,36 @@ pub(in crate::store) fn job(layout: &Layout) -> String {
 }
 
 pub(in crate::store) fn actions(layout: &Layout) -> Table {
-    let rows = format!(
-        "{} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id",
-        action_columns(layout, layout.actions.spec)
-    );
+    let rows =
+        format!("SELECT id, {} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id", action_columns(layout));
     Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
 }
 
-/// All actions, as [`actions`] has them, but without their specs.
+/// The context, the name and the bytes of all actions.
 pub(in crate::store) fn action_bytes(layout: &Layout) -> String {
-    format!("{} FROM main.actions NOT INDEXED", action_columns(layout, "NULL"))
+    let actions = &layout.actions;
+    format!("SELECT {}, name, {} FROM main.actions NOT INDEXED", actions.context, actions.bytes)
 }
 
 /// One action, as [`actions`] has it.
 pub(in crate::store) fn action_by_id(layout: &Layout) -> String {
-    format!("{} FROM main.actions WHERE id = ?1", action_columns(layout, layout.actions.spec))
+    format!("SELECT id, {} FROM main.actions WHERE id = ?1", action_columns(layout))
 }
 
-fn action_columns(layout: &Layout, spec: &str) -> String {
+fn action_columns(layout: &Layout) -> String {
     let actions = &layout.actions;
     format!(
-        "SELECT id,
-                {context},
-                name,
-                {spec},
-                {created_at},
-                {updated_at},
-                {bytes}",
-        bytes = actions.bytes,
+        "{context},
+         name,
+         {spec},
+         {created_at},
+         {updated_at},
+         {bytes}",
         context = actions.context,
+        spec = actions.spec,
         created_at = actions.created_at.unwrap_or("NULL"),
         updated_at = actions.updated_at.unwrap_or("NULL"),
+        bytes = actions.other_bytes.by_header,
     )
 }
 
