@@ -389,7 +389,9 @@ fn with_little_memory() {
                SELECT 'a' || i, '{}', hex(zeroblob(600)), 'done', '["codescaler"]' FROM n;
                INSERT INTO actions (name, spec_json) SELECT action, '{"tags":["codescaler"]}' FROM jobs;
                CREATE TABLE notes (job INTEGER REFERENCES jobs (id) ON DELETE CASCADE);
-               INSERT INTO notes SELECT id FROM jobs;"#,
+               INSERT INTO notes SELECT id FROM jobs;
+               -- A deletion that needs more memory than a plan.
+               CREATE TRIGGER large AFTER DELETE ON jobs WHEN old.id = 300 BEGIN SELECT length(hex(zeroblob(300000))); END"#,
     );
     let holder = Connection::open_in_memory().unwrap();
     // What there is at most, which nothing can raise again. What is free of it is what the ballast leaves.
