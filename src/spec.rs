@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr;
 use memchr::memmem::Finder;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -62,7 +63,10 @@ pub(crate) struct Spec {
 /// `depends_on` or `actions` to `name`. In a spec that can't be read, that is every quoted word.
 pub(crate) fn read(json: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(&[u8])) -> Spec {
     // What is skipped is not looked at: that it is UTF-8 must be known before.
-    let parsed = str::from_utf8(json).ok().and_then(|json| parse(json, &mut Hearer { tag, name: &mut *name }).ok());
+    let parsed = str::from_utf8(json).ok().and_then(|text| {
+        let shortly = shortened(json, LONG).and_then(|short| parse_shortened(&short, tag, name));
+        shortly.or_else(|| parse(text, &mut Hearer { tag, name }).ok())
+    });
     match parsed {
         Some(scheduled) => Spec { readable: true, scheduled },
         None => {
@@ -70,6 +74,76 @@ pub(crate) fn read(json: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(
             Spec { readable: false, scheduled: false }
         }
     }
+}
+
+/// Strings with more bytes than this are left out before a spec is parsed: scripts, above all.
+const LONG: usize = 1024;
+
+/// The string in the place of one that was left out. It is no key that a spec is read for, and begins like no tag.
+const LEFT_OUT: &str = "...";
+
+/// `json` without its long strings; none if there are none, or if what is left out might not be a valid string.
+///
+/// A string is told by quotes and backslashes alone. If what is left is JSON, nothing but strings stood between such quotes,
+/// and the whole is JSON as well, which says the same.
+fn shortened(json: &[u8], long: usize) -> Option<Vec<u8>> {
+    if json.len() < 4 * long {
+        return None;
+    }
+    let (mut short, mut copied, mut place) = (Vec::new(), 0, 0);
+    while let Some(quote) = memchr(b'"', &json[place..]) {
+        let start = place + quote + 1;
+        let end = end_of_string(json, start)?;
+        if end - start > long {
+            short.extend_from_slice(&json[copied..start]);
+            short.extend_from_slice(LEFT_OUT.as_bytes());
+            copied = end;
+        }
+        place = end + 1;
+    }
+    short.extend_from_slice(&json[copied..]);
+    (copied > 0).then_some(short)
+}
+
+/// The place of the quote behind the string that begins at `start`; none if it holds what JSON forbids, or a `\u`.
+fn end_of_string(json: &[u8], start: usize) -> Option<usize> {
+    const CHUNK: usize = 64;
+    // The compiler looks at all bytes of a chunk at once.
+    let goes_on = |(before, byte): (&u8, &u8)| {
+        let (escaped, quote) = (*before == b'\\', *byte == b'"');
+        let forbidden = (*byte < b' ') | (quote & !escaped) | (escaped & !(quote | (*byte == b'n') | (*byte == b't')));
+        !forbidden
+    };
+    let mut place = start;
+    loop {
+        // Up to here, each backslash begins an escape.
+        while let (Some(before), Some(bytes)) = (json[place - 1..].first_chunk::<CHUNK>(), json[place..].first_chunk())
+            && before.iter().zip::<&[u8; CHUNK]>(bytes).fold(true, |all, two| all & goes_on(two))
+        {
+            place += CHUNK;
+        }
+        let behind = place + CHUNK;
+        place -= usize::from(json[place - 1] == b'\\');
+        while place < behind || json[place - 1] == b'\\' {
+            place += match (json.get(place)?, json.get(place + 1)) {
+                (b'"', _) => return Some(place),
+                (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => 2,
+                (b'\\' | 0..b' ', _) => return None,
+                _ => 1,
+            }
+        }
+    }
+}
+
+/// Whether the spec has a schedule, if all that it is read for stands in `short`: what is left out may be a name.
+fn parse_shortened(short: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(&[u8])) -> Option<bool> {
+    let mut left_out = false;
+    let mut name = |heard: &[u8]| match heard == LEFT_OUT.as_bytes() {
+        true => left_out = true,
+        false => name(heard),
+    };
+    let scheduled = parse(str::from_utf8(short).ok()?, &mut Hearer { tag, name: &mut name }).ok()?;
+    (!left_out).then_some(scheduled)
 }
 
 /// Searches in specs that are not parsed. They take a fraction of the time, and find whatever a spec says; at times more.

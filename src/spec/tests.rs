@@ -149,6 +149,86 @@ proptest::proptest! {
     }
 }
 
+/// What a parser says of a spec: whether it is scheduled, if it can be read; its tags and its names.
+type Said = (Option<bool>, Vec<String>, Vec<String>);
+
+fn said(parser: impl FnOnce(&mut dyn FnMut(&str), &mut dyn FnMut(&[u8])) -> Option<bool>) -> Said {
+    let (mut tags, mut names) = (Vec::new(), Vec::new());
+    let mut name = |name: &[u8]| names.push(String::from_utf8_lossy(name).into_owned());
+    let scheduled = parser(&mut |tag| tags.push(tag.to_owned()), &mut name);
+    (scheduled, tags, names)
+}
+
+/// More bytes than a string may have that is not left out, in these tests.
+const TOO_LONG: usize = 40;
+
+/// What the spec `json` says to those who read the whole, and to those who leave out long strings, unless these read the whole.
+fn said_of(json: &str) -> (Said, Option<Said>) {
+    let whole = said(|tag, name| parse(json, &mut Hearer { tag, name }).ok());
+    let short = shortened(json.as_bytes(), TOO_LONG);
+    (whole, short.map(|short| said(|tag, name| parse_shortened(&short, tag, name))))
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    /// A spec says the same without its long strings, however broken it is, or the whole is read.
+    #[test]
+    fn what_is_left_out_changes_nothing(
+        texts in proptest::collection::vec("[abn\"\\\\\n\t\u{8}\u{7f}é/ ]{0,300}|a{60,70}|[a\"]{0,130}|\\.{3}", 6),
+        scheduled in proptest::bool::ANY,
+        broken in proptest::option::of((proptest::prelude::any::<proptest::sample::Index>(), 0..2_usize, 0..PIECES.len())),
+    ) {
+        let text: Vec<String> = texts.iter().map(|text| serde_json::to_string(text).expect("JSON")).collect();
+        let policy = if scheduled { &text[0] } else { "null" };
+        let mut json = format!(
+            r#"{{"tags":["codescaler",{}],"schedule_policy":{policy},"depends_on":[{}],"script":{},{}:{}}}"#,
+            text[1], text[2], text[3], text[4], text[5]
+        );
+        if let Some((place, cut, piece)) = broken {
+            let places: Vec<usize> = json.char_indices().map(|(place, _)| place).collect();
+            let at = place.index(places.len());
+            let end = places.get(at + cut).copied().unwrap_or(json.len());
+            json.replace_range(places[at]..end, PIECES[piece]);
+        }
+        let (whole, short) = said_of(&json);
+        if let Some((scheduled, tags, names)) = short {
+            // At least every other byte of a string in JSON is one of the string.
+            let is_long = |text: &String| 2 * text.len() > TOO_LONG;
+            if scheduled.is_some() {
+                proptest::prop_assert_eq!((scheduled, &names), (whole.0, &whole.2), "{}", json);
+                proptest::prop_assert_eq!(tags.len(), whole.1.len(), "{}", json);
+                let same = tags.iter().zip(&whole.1).all(|(short, whole)| short == whole || short == LEFT_OUT && is_long(whole));
+                proptest::prop_assert!(same, "{}", json);
+            } else {
+                let left_out = whole.2.iter().any(|name| is_long(name) || name == LEFT_OUT);
+                proptest::prop_assert!(whole.0.is_none() || left_out, "{}", json);
+            }
+        }
+    }
+}
+
+const PIECES: [&str; 14] = ["\"", "\\", "", "\\u0061", "\u{1}", "{", "}", "[", "]", ",", ":", "\\\"", "\"\"", "x"];
+
+#[test]
+fn long_strings_are_left_out() {
+    let script = r#"echo \"a\"\n\\\\"#.repeat(20);
+    for (json, left) in [
+        (format!(r#"{{"script":"{script}","x":[]}}"#), Some(r#"{"script":"...","x":[]}"#)),
+        (format!(r#"{{"script":"{script}\u001b","x":[]}}"#), None),
+        (format!(r#"{{"script":"{script}","x":"#), Some(r#"{"script":"...","x":"#)),
+        (format!(r#"{{"script":"{script}"#), None),
+        (format!("{{\"script\":\"{script}\n\"}}"), None),
+        (format!(r#"{{"script":["{}"]}}"#, r#"short",""#.repeat(40)), None),
+    ] {
+        let short = shortened(json.as_bytes(), TOO_LONG).map(|short| String::from_utf8(short).unwrap());
+        assert_eq!(short.as_deref(), left, "{json}");
+    }
+    // A name that is left out is read after all.
+    let name = "a".repeat(5000);
+    assert_eq!(referred_to(format!(r#"{{"depends_on":["b","{name}"]}}"#).as_bytes()).last(), Some(&name));
+}
+
 const KEYS_OF_SPECS: [&str; 5] = ["depends_on", "actions", "script", "note", "x"];
 const VALUES: [&str; 7] = ["[?]", "?", "[]", "[ ]", "{?:1}", "null", "[[?],[]]"];
 const SPACES: [&str; 5] = ["", "", " ", "\n\t", "\r"];
