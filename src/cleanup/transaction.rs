@@ -43,7 +43,8 @@ pub(super) fn run(
     let Planned { plan, seen, layout, version } = planned;
     let seen = seen.as_ref();
     let beside = store.beside();
-    let mut locked = store.lock()?;
+    let bytes_each = plan.bytes / (plan.jobs.len() + plan.actions.len()).max(1) as u64;
+    let mut locked = store.lock(bytes_each)?;
     let mut held_before = Duration::ZERO;
     if plan.to_stop.is_empty() {
         if locked.version()? == version {
@@ -59,7 +60,7 @@ pub(super) fn run(
                 return Ok((again, committed));
             }
             held_before = locked.undo();
-            locked = store.lock()?;
+            locked = store.lock(bytes_each)?;
         }
     }
     let plan = info_span!("decide again").in_scope(|| plan::decide_again(&locked, criteria, seen))?;
