@@ -66,7 +66,7 @@ pub(crate) use writes::Rows;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreRef<'s> {
-    /// A file. Each call opens connections of its own, at most two at a time, and closes them: whoever shares another
+    /// A file. Each call opens connections of its own, at most three at a time, and closes them: whoever shares another
     /// connection is never held up by more than SQLite's write lock.
     Path(&'s Path),
     /// A connection of the host's, for stores in memory. The call has it to itself, keeps its busy timeout and settings,

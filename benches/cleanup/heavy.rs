@@ -12,7 +12,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
-use crate::rows::{call, execute, milliseconds, peak_memory, waits};
+use crate::rows::{call, milliseconds, peak_memory, waits};
 use crate::stores::{Like, Stores};
 
 /// The jobs of a call of which the lock is measured: a twentieth of all.
@@ -193,8 +193,9 @@ fn lock_beside_a_writer(stores: &Stores, jobs: usize, like: Like, indexes: Index
     let copy = || {
         let store = stores.copy_of(jobs, like);
         if indexes == Indexes::Go {
+            let connection = Connection::open(&store).unwrap();
             for index in ["phase", "action", "run", "created", "archived"] {
-                execute(&store, &format!("DROP INDEX idx_jobs_{index}"));
+                connection.execute(&format!("DROP INDEX idx_jobs_{index}"), ()).unwrap();
             }
         }
         store

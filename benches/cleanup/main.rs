@@ -13,8 +13,9 @@
 //!
 //! The stores are made once and kept in the target directory: hero_proc's newest layout, jobs of about 1 KB, half of them
 //! codescaler's, 95 % of those with an action of their own, interleaved; WAL. Each measurement has a copy of its own, synced
-//! before, so that no run pays for another's writes. The heavy stores have jobs of 143 KB. The floor is the bare `DELETE`s of the same row ids, known beforehand,
-//! in one transaction with the same settings, another connection having written since they were read.
+//! before, so that no run pays for another's writes. The heavy stores have jobs of 143 KB. The floor is the bare `DELETE`s of
+//! the same row ids, known beforehand, in one transaction with the same settings, another connection having written since
+//! they were read.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that can't set up must fail, and prints")]
 
 mod april;

@@ -7,12 +7,12 @@
 //!
 //! Deciding again is the same function as deciding. It looks at the whole store, if not at each row whole
 //! ([`Seen`](crate::plan::Seen)): other writers would wait that long for nothing but a look. So the rows of the plan are
-//! deleted meanwhile, where SQLite lets a second connection read beside the
-//! one that writes (WAL). The second connection begins under the lock and sees nothing that isn't committed, so it reads the
-//! store as this transaction found it. If the new decision names everything that was deleted, the rest of what it names is
-//! deleted too. If not, all is undone, and done again one after the other. Either way nothing is committed but what the last
-//! decision names, which was made about the store as it is under the lock: [`plan`](crate::plan) says why nothing slips past
-//! it.
+//! deleted meanwhile, where SQLite lets other connections read beside the one that writes (WAL). Those begin under the lock
+//! and see nothing that isn't committed, so they read the store as this transaction found it. There are two of them: while
+//! the lock is held, the host's own writers wait, and a core of theirs is used best to end that. If the new decision names
+//! everything that was deleted, the rest of what it names is deleted too. If not, all is undone, and done again one after the
+//! other. Either way nothing is committed but what the last decision names, which was made about the store as it is under the
+//! lock: [`plan`](crate::plan) says why nothing slips past it.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -43,7 +43,8 @@ pub(super) fn run(
     let Planned { plan, seen, layout, version } = planned;
     let seen = seen.as_ref();
     let beside = store.beside();
-    let mut locked = store.lock()?;
+    let bytes_each = plan.bytes / (plan.jobs.len() + plan.actions.len()).max(1) as u64;
+    let mut locked = store.lock(bytes_each)?;
     let mut held_before = Duration::ZERO;
     if plan.to_stop.is_empty() {
         if locked.version()? == version {
@@ -59,7 +60,7 @@ pub(super) fn run(
                 return Ok((again, committed));
             }
             held_before = locked.undo();
-            locked = store.lock()?;
+            locked = store.lock(bytes_each)?;
         }
     }
     let plan = info_span!("decide again").in_scope(|| plan::decide_again(&locked, criteria, seen))?;
@@ -68,7 +69,7 @@ pub(super) fn run(
     Ok((plan, Committed { lock: held_before + committed.lock, ..committed }))
 }
 
-/// Deletes what `plan` names while it is decided again on a thread and a connection of its own; then what the new plan names
+/// Deletes what `plan` names while it is decided again on threads and connections of their own; then what the new plan names
 /// beyond. None if the new plan lacks something that was deleted, or could not be made: then all is to be undone.
 fn decide_and_delete(
     locked: &mut Locked<'_>,
@@ -79,7 +80,7 @@ fn decide_and_delete(
 ) -> Result<Option<Plan>, Error> {
     let _span = info_span!("decide again").entered();
     let both = thread::scope(|scope| {
-        let decide = move || plan::decide_again(&beside.read_alone()?, criteria, seen);
+        let decide = move || plan::decide_again(&beside.read()?, criteria, seen);
         let again = thread::Builder::new().spawn_scoped(scope, decide).ok()?;
         let deleted = locked.delete(&plan.jobs, &plan.actions);
         Some((again.join().unwrap_or_else(|panic| resume_unwind(panic)), deleted))

@@ -54,7 +54,7 @@ pub(super) struct Matching {
     pub(super) outcome: Option<Outcome>,
     pub(super) created_at: Option<i64>,
     pub(super) finished_at: Option<i64>,
-    /// The run of a job that has not finished.
+    /// The run of a job that has not finished, or that is recalled.
     pub(super) run: Option<i64>,
     pub(super) group: Option<Group>,
     pub(super) shown: Option<Shown>,

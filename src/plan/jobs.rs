@@ -7,7 +7,7 @@
 //!                                                     foreign keys, groups ────────┘
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::choice::{Against, Applicant, Choice, Relations, Unit, choose};
@@ -97,6 +97,8 @@ struct FoundJobs {
     references: Vec<Reference>,
     relations: Relations,
     groups: Groups,
+    /// Whether those applicants which are recalled have their runs.
+    runs_are_known: bool,
 }
 
 impl FoundJobs {
@@ -129,6 +131,7 @@ impl FoundJobs {
         reader: &JobReader<'_>,
         seen: &SeenJobs,
     ) -> Result<(), StoreError> {
+        self.runs_are_known = seen.runs_are_known;
         let phases = snapshot.phases(reader.keys.hashes())?;
         let gather = |batch: &mut Batch, job: JobRow<'_>| {
             reader.recall(batch, &job, seen, phases.as_ref());
@@ -204,7 +207,7 @@ impl FoundJobs {
                 seen.last.sort_unstable_by_key(|(id, _)| *id);
             }
             for (id, _) in last() {
-                if let Ok(place) = self.applicants.binary_search_by_key(&id, |applicant| applicant.id) {
+                if let Some(place) = place_of(id, &self.applicants) {
                     self.applicants[place].kept_last = true;
                 }
             }
@@ -213,15 +216,7 @@ impl FoundJobs {
             applicant.held = held_by.contains_key(&applicant.id);
         }
 
-        // The runs of finished jobs, of which only those matter that have an unfinished one.
-        let mut runs = self.relations.active_runs.clone();
-        runs.extend(self.applicants.iter().filter_map(|applicant| applicant.run));
-        snapshot.jobs_of_runs(&runs, |id, run| {
-            if let Ok(place) = self.applicants.binary_search_by_key(&id, |applicant| applicant.id) {
-                self.applicants[place].run = Some(run);
-            }
-        })?;
-
+        self.find_runs(snapshot)?;
         let applicants = std::mem::take(&mut self.applicants);
         let choice = choose(&applicants, &self.relations);
         for (applicant, against) in applicants.iter().zip(choice.against()) {
@@ -266,6 +261,43 @@ impl FoundJobs {
         self.jobs.references.extend(remaining);
         Ok(self.jobs)
     }
+}
+
+impl FoundJobs {
+    /// Finds the runs of those applicants that have finished, if any run has an unfinished job.
+    fn find_runs(&mut self, snapshot: &Snapshot<'_>) -> Result<(), StoreError> {
+        let unfinished = self.applicants.iter().filter(|applicant| applicant.unfinished);
+        let runs: HashSet<i64> = self
+            .relations
+            .active_runs
+            .iter()
+            .copied()
+            .chain(unfinished.filter_map(|applicant| applicant.run))
+            .collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let applicants = &mut self.applicants;
+        let whole: Vec<i64> =
+            applicants.iter().filter(|applicant| !applicant.recalled).map(|applicant| applicant.id).collect();
+        let belongs = |id, run| {
+            if let Some(place) = place_of(id, applicants) {
+                applicants[place].run = Some(run);
+            }
+        };
+        if self.runs_are_known {
+            return snapshot.runs_of_jobs(whole, belongs);
+        }
+        snapshot.jobs_of_runs(&runs, belongs)?;
+        if let Some(seen) = self.jobs.seen.as_mut().filter(|_| !snapshot.layout().jobs.runs_are_indexed) {
+            seen.add_runs(|id| place_of(id, applicants).and_then(|place| applicants[place].run));
+        }
+        Ok(())
+    }
+}
+
+fn place_of(id: i64, applicants: &[Applicant]) -> Option<usize> {
+    applicants.binary_search_by_key(&id, |applicant| applicant.id).ok()
 }
 
 /// If fewer than one in 8 of the jobs read so far may go, each of these is weighed by a look-up of its own.

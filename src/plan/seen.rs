@@ -15,9 +15,9 @@
 //! by its columns, each unfinished job with its run and what its spec depends on, runs, foreign keys, actions and services.
 //! So is each planned job, and each of those jobs because of which `keep_last` lets a planned one go.
 //!
-//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if its tags, its spec or
-//! a time was replaced by another of the same type and length. Such a change keeps nothing that is planned: the job is
-//! reported as if the change had come after the commit. If a job would go now that has not been read whole, the decision
+//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if its tags, its spec, a
+//! time or, where no index leads from a run to its jobs, its run was replaced by another of the same type and length. Such a
+//! change keeps nothing that is planned: the job is reported as if the change had come after the commit. If a job would go now that has not been read whole, the decision
 //! falls back on reading everything: see [`decide_again`](super::decide_again).
 //!
 //! # Memory
@@ -48,6 +48,8 @@ pub(super) struct SeenJobs {
     heads: Vec<(i64, u64)>,
     /// Those of them that carry every tag, ids ascending.
     matching: Vec<Matching>,
+    /// Whether `matching` tells the runs of those jobs which a run may keep.
+    pub(super) runs_are_known: bool,
     /// The last of each group, with their groups, if such jobs are kept.
     pub(super) last: Vec<(i64, Group)>,
 }
@@ -57,6 +59,14 @@ impl SeenJobs {
     pub(super) fn add(&mut self, heads: Vec<(i64, u64)>, matching: &[Matching]) {
         self.heads.extend(heads);
         self.matching.extend(matching.iter().filter(|job| job.outcome.is_some()));
+    }
+
+    /// Adds the run that each job belongs to.
+    pub(super) fn add_runs(&mut self, run: impl Fn(i64) -> Option<i64>) {
+        self.runs_are_known = true;
+        for job in &mut self.matching {
+            job.run = run(job.id);
+        }
     }
 
     /// Forgets the jobs `ids`, which ascend: they are read whole.

@@ -187,7 +187,7 @@ pub(super) fn detect(connection: &Connection) -> Result<Layout, StoreError> {
             other_bytes: table.bytes_beside(&[context, "action", "action_id", "tags", "phase"]),
             runs_are_indexed,
             phases_are_indexed,
-            head: table.head(phases_are_indexed),
+            head: table.head(phases_are_indexed, runs_are_indexed),
             weights: table.weights(),
             autoincrement: words(&table.sql).iter().any(|word| word.is("AUTOINCREMENT")),
         }
@@ -363,14 +363,16 @@ impl Table {
     /// A column that stands before the last of those which are read in any case costs nothing more to read. Of each column
     /// behind that, which might be reached by way of many overflow pages only, the header of the row tells the type and the
     /// length.
-    fn head(&self, phases_are_indexed: bool) -> Option<Vec<String>> {
+    fn head(&self, phases_are_indexed: bool, runs_are_indexed: bool) -> Option<Vec<String>> {
         let place = |names: &[&str]| self.columns.iter().position(|column| names.iter().any(|name| column.is(name)));
         let phase: &[&str] = if phases_are_indexed { &[] } else { &["phase"] };
         // Where the phase stands behind large columns, the tags are not far from it.
         let with_phase: &[&str] = if phases_are_indexed { &[] } else { &["tags"] };
         let read = [&CONTEXT[..], &["action"], &["action_id"], phase, with_phase];
         let reached = read.into_iter().filter_map(place).max();
-        let kinds = [phase, &["tags"], &SPEC, &["attempt"], &CREATED_AT, &FINISHED_AT];
+        // Where no index leads from a run to its jobs, a plan remembers the runs of jobs.
+        let run: &[&str] = if runs_are_indexed { &[] } else { &["run_id"] };
+        let kinds = [phase, &["tags"], &SPEC, &["attempt"], &CREATED_AT, &FINISHED_AT, run];
         let mut head = Vec::new();
         for place in kinds.into_iter().filter_map(place) {
             let column = &self.columns[place];

@@ -133,6 +133,20 @@ impl<'c> Snapshot<'c> {
         }
     }
 
+    /// Calls `each` with each of the jobs `ids` that belongs to a run, and its run.
+    pub(crate) fn runs_of_jobs(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+        mut each: impl FnMut(i64, i64),
+    ) -> Result<(), StoreError> {
+        let Some(run_id) = self.layout.jobs.run_id else { return Ok(()) };
+        self.by_id(&rows::sql::run_of_job(run_id), ids, |row| {
+            if let (Ok(id), Ok(ValueRef::Integer(run))) = (row.get(0), row.get_ref(1)) {
+                each(id, run);
+            }
+        })
+    }
+
     /// The number of rows of `runs`, and of those that no job names; none where the layout tells neither.
     pub(crate) fn runs(&self) -> Result<Option<(u64, u64)>, StoreError> {
         let Some(run_id) = self.layout.jobs.run_id else { return Ok(None) };

@@ -136,6 +136,27 @@ fn timeless(report: Report) -> Value {
     report
 }
 
+/// A call between whose plan and lock another connection executes `change` does what one does that begins later.
+#[track_caller]
+fn assert_same_outcome(stores: &Sample, params: &Value, change: &'static str, layout: Layout) {
+    let case = format!("{layout:?} {params} {change}");
+    let [here, twin] = [(); 2].map(|()| stores.again());
+    let before = steps::interrupted(&twin, "plan", steps::executes(&twin, change), &host(), all_with(params.clone()));
+    let at_lock = steps::interrupted(&here, "lock", steps::executes(&here, change), &host(), all_with(params.clone()));
+    let (before, at_lock) = (before.expect(&case), at_lock.expect(&case));
+    assert_eq!(at_lock.jobs_matched, at_lock.jobs_planned + at_lock.jobs_kept.sum(), "{case}");
+    let [mut before, mut at_lock] = [before, at_lock].map(timeless);
+    if params.get("older_than_ms").is_some() {
+        // The cut-off is a part of the plan.
+        for report in [&mut before, &mut at_lock] {
+            report.as_object_mut().unwrap().remove("plan");
+        }
+    }
+    assert_eq!(at_lock, before, "{case}");
+    assert_eq!(here.dump(), twin.dump(), "{case}");
+    assert_intact(&here.path);
+}
+
 #[test]
 fn the_outcome_is_that_of_a_call_that_begins_later() {
     let an_hour_ago = chrono::Utc::now().timestamp_millis() - 3_600_000;
@@ -152,34 +173,7 @@ fn the_outcome_is_that_of_a_call_that_begins_later() {
         ];
         for params in &requests[..if layout == Layout::Newest { 7 } else { 3 }] {
             for change in CHANGES {
-                let case = format!("{layout:?} {params} {change}");
-                let [here, twin] = [(); 2].map(|()| stores.again());
-                let before = steps::interrupted(
-                    &twin,
-                    "plan",
-                    steps::executes(&twin, change),
-                    &host(),
-                    all_with(params.clone()),
-                );
-                let at_lock = steps::interrupted(
-                    &here,
-                    "lock",
-                    steps::executes(&here, change),
-                    &host(),
-                    all_with(params.clone()),
-                );
-                let (before, at_lock) = (before.expect(&case), at_lock.expect(&case));
-                assert_eq!(at_lock.jobs_matched, at_lock.jobs_planned + at_lock.jobs_kept.sum(), "{case}");
-                let [mut before, mut at_lock] = [before, at_lock].map(timeless);
-                if params.get("older_than_ms").is_some() {
-                    // The cut-off is a part of the plan.
-                    for report in [&mut before, &mut at_lock] {
-                        report.as_object_mut().unwrap().remove("plan");
-                    }
-                }
-                assert_eq!(at_lock, before, "{case}");
-                assert_eq!(here.dump(), twin.dump(), "{case}");
-                assert_intact(&here.path);
+                assert_same_outcome(&stores, params, change, layout);
             }
         }
     }
@@ -203,6 +197,67 @@ fn what_no_head_shows_comes_after_the_commit() {
         let sample = store(layout);
         let report = steps::interrupted(&sample, "lock", steps::executes(&sample, retag), &host(), params()).unwrap();
         assert!(report.job_ids.contains(&13), "{layout:?}");
+    }
+}
+
+/// What another connection may do to runs between plan and lock. Of run 3, 9 has not finished; of run 5, 16 has not.
+const CHANGES_OF_RUNS: [&str; 14] = [
+    // A planned job is in another run, which is waiting for it; in none; in a run of which nobody has heard.
+    "UPDATE jobs SET run_id = 3 WHERE id = 1",
+    "UPDATE jobs SET run_id = NULL WHERE id < 4",
+    "UPDATE jobs SET run_id = 99 WHERE id = 2",
+    // The unfinished job of a run is in another one, has ended, has gone.
+    "UPDATE jobs SET run_id = 5 WHERE id = 9",
+    "UPDATE jobs SET run_id = 1 WHERE id = 16",
+    "UPDATE jobs SET run_id = 99 WHERE id IN (9, 16)",
+    "UPDATE jobs SET phase = 'succeeded' WHERE id = 9",
+    "UPDATE jobs SET phase = 'cancelled' WHERE id IN (9, 16)",
+    "DELETE FROM jobs WHERE id = 16",
+    // A run has an unfinished job now, a planned one, one that was left alone, one of somebody else's, a new one.
+    "UPDATE jobs SET phase = 'running' WHERE id = 4",
+    "UPDATE jobs SET phase = 'retrieved' WHERE id IN (14, 21)",
+    "UPDATE jobs SET phase = 'running' WHERE id = 5",
+    "INSERT INTO jobs (action, spec_json, phase, tags, run_id) VALUES ('n', '{}', 'running', '[]', 2), ('n', '{}', 'done', '[]', 3)",
+    r#"INSERT INTO jobs (action, spec_json, phase, tags, run_id) VALUES
+         ('n', '{}', 'queued', '[]', 99), ('n', '{}', 'done', '["codescaler"]', 3), ('n', '{}', 'done', '["codescaler"]', 99)"#,
+];
+
+/// What the runs of jobs say is what they say under the lock, whether an index leads to the jobs of a run or the runs of those
+/// that were left alone are remembered; also where the plan has read none, since all jobs had finished.
+#[test]
+fn runs_are_those_under_the_lock() {
+    for layout in LAYOUTS {
+        for all_have_finished in [false, true] {
+            let stores = store(layout);
+            let connection = stores.open();
+            connection.execute_batch("DROP INDEX IF EXISTS idx_jobs_run").unwrap();
+            if all_have_finished {
+                connection.execute_batch("UPDATE jobs SET phase = 'succeeded'").unwrap();
+            }
+            drop(connection);
+            for params in [json!({}), json!({ "limit": 3 }), json!({ "keep_last": 1, "limit": 4 })] {
+                for change in CHANGES_OF_RUNS {
+                    assert_same_outcome(&stores, &params, change, layout);
+                }
+            }
+        }
+    }
+}
+
+/// That a job which is left alone belongs to another run is seen where the runs of jobs are read. Where they are remembered, it
+/// is as if it came after the commit: what goes is the same.
+#[test]
+fn another_run_that_no_head_shows_comes_after_the_commit() {
+    let params = || all_with(json!({ "limit": 3 }));
+    let moved = "UPDATE jobs SET run_id = 3 WHERE id = 14";
+    for layout in [Layout::Newest, Layout::WithoutIndexes] {
+        let sample = store(layout);
+        let planned = call(&sample.again(), params()).unwrap();
+        let report = steps::interrupted(&sample, "lock", steps::executes(&sample, moved), &host(), params()).unwrap();
+        assert_eq!((&report.job_ids, &report.action_ids), (&planned.job_ids, &planned.action_ids), "{layout:?}");
+        let seen = u64::from(layout == Layout::Newest);
+        assert_eq!(report.jobs_kept.run_active, planned.jobs_kept.run_active + seen, "{layout:?}");
+        assert!(!call(&sample, all_with(json!({}))).unwrap().job_ids.contains(&14), "{layout:?}");
     }
 }
 

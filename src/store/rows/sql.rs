@@ -63,6 +63,11 @@ pub(in crate::store) fn jobs_of_run(run_id: &str) -> String {
     format!("SELECT id, {run_id} FROM main.jobs WHERE {run_id} = ?1")
 }
 
+/// The run of one job.
+pub(in crate::store) fn run_of_job(run_id: &str) -> String {
+    format!("SELECT id, {run_id} FROM main.jobs WHERE id = ?1")
+}
+
 /// The jobs of all runs.
 pub(in crate::store) fn jobs_of_runs(run_id: &str) -> String {
     format!("SELECT id, {run_id} FROM main.jobs WHERE {run_id} > 0")
