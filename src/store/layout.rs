@@ -62,10 +62,19 @@ pub(crate) struct Weight {
 /// The bytes of text and blobs in some columns, in SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OtherBytes {
+    /// Those in columns that were not declared to hold integers.
+    pub(crate) of_texts: String,
+    /// Those in the others.
+    pub(crate) of_integers: String,
+    /// Whether there are any in these, by the values: quicker to tell than by the header of a row that is on one page.
+    pub(crate) in_integers: String,
+}
+
+impl OtherBytes {
     /// By the header of the row alone, however large the row is.
-    pub(crate) by_header: String,
-    /// By the values of integers as well: quicker where the whole row is on one page.
-    pub(crate) by_values: String,
+    pub(crate) fn by_header(&self) -> String {
+        format!("{} + {}", self.of_texts, self.of_integers)
+    }
 }
 
 /// The columns of `actions`.
@@ -309,18 +318,11 @@ impl Table {
     fn bytes_beside(&self, read: &[&str]) -> OtherBytes {
         let is_read = |weight: &Weight| read.iter().any(|column| weight.column.eq_ignore_ascii_case(column));
         let others: Vec<Weight> = self.weights().into_iter().filter(|weight| !is_read(weight)).collect();
-        let by_header = sum(&others);
-        let (integers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|weight| weight.integer);
+        let (integers, texts): (Vec<_>, Vec<_>) = others.into_iter().partition(|weight| weight.integer);
         // Every text and every blob is greater than any number; `+` and BINARY keep it from being taken for one.
-        let greater = |weight: &Weight| format!("+{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
-        let greater: Vec<String> = integers.iter().map(greater).collect();
-        let by_values = match greater.is_empty() {
-            true => by_header.clone(),
-            false => {
-                format!("{} + CASE WHEN {} THEN {} ELSE 0 END", sum(&others), greater.join(" OR "), sum(&integers))
-            }
-        };
-        OtherBytes { by_header, by_values }
+        let greater = |weight: &Weight| format!(" OR +{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
+        let greater: String = integers.iter().map(greater).collect();
+        OtherBytes { of_texts: sum(&texts), of_integers: sum(&integers), in_integers: format!("FALSE{greater}") }
     }
 
     /// The bytes of text and blobs in each column.
