@@ -21,10 +21,19 @@ pub(crate) struct OtherBytes {
     /// Whether the columns that are read tell their own bytes. UTF-16 is read as UTF-8, and a computed column has none in the
     /// row: where they are not told, those of all columns are here.
     pub(crate) read_tell: bool,
+    /// Those in columns that were not declared to hold integers.
+    pub(crate) of_texts: String,
+    /// Those in the others.
+    pub(crate) of_integers: String,
+    /// Whether there are any in these, by the values: quicker to tell than by the header of a row that is on one page.
+    pub(crate) in_integers: String,
+}
+
+impl OtherBytes {
     /// By the header of the row alone, however large the row is.
-    pub(crate) by_header: String,
-    /// By the values of integers as well: quicker where the whole row is on one page.
-    pub(crate) by_values: String,
+    pub(crate) fn by_header(&self) -> String {
+        format!("{} + {}", self.of_texts, self.of_integers)
+    }
 }
 
 impl Table {
@@ -33,19 +42,11 @@ impl Table {
         let is_read = |column: &str| read.iter().any(|read| read.eq_ignore_ascii_case(column));
         let read_tell = !self.utf_16 && !self.columns.iter().any(|column| column.is_virtual && is_read(&column.name));
         let others = self.weights().into_iter().filter(|weight| !(read_tell && is_read(&weight.column)));
-        let others: Vec<Weight> = others.collect();
-        let by_header = sum(&others);
-        let (integers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|weight| weight.integer);
+        let (integers, texts): (Vec<_>, Vec<_>) = others.partition(|weight| weight.integer);
         // Every text and every blob is greater than any number; `+` and BINARY keep it from being taken for one.
-        let greater = |weight: &Weight| format!("+{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
-        let greater: Vec<String> = integers.iter().map(greater).collect();
-        let by_values = match greater.is_empty() {
-            true => by_header.clone(),
-            false => {
-                format!("{} + CASE WHEN {} THEN {} ELSE 0 END", sum(&others), greater.join(" OR "), sum(&integers))
-            }
-        };
-        OtherBytes { read_tell, by_header, by_values }
+        let greater = |weight: &Weight| format!(" OR +{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
+        let in_integers = integers.iter().map(greater).fold("FALSE".to_owned(), |any, greater| any + &greater);
+        OtherBytes { read_tell, of_texts: sum(&texts), of_integers: sum(&integers), in_integers }
     }
 
     /// The bytes of text and blobs in each column.

@@ -25,12 +25,10 @@ pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
 }
 
 fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
-    let OtherBytes { by_header, by_values, .. } = &layout.jobs.other_bytes;
-    let bytes = format!(
-        "CASE ?2 WHEN {} THEN {by_values} WHEN {} THEN {by_header} END",
-        Weigh::ByValues as u8,
-        Weigh::ByHeader as u8
-    );
+    let OtherBytes { of_texts, of_integers, in_integers, .. } = &layout.jobs.other_bytes;
+    let by_header = Weigh::ByHeader as u8;
+    let of_integers = format!("CASE WHEN ?2 = {by_header} OR {in_integers} THEN {of_integers} ELSE 0 END");
+    let bytes = format!("CASE WHEN ?2 THEN {of_texts} + {of_integers} END");
     let columns = job_columns(layout, times, &spec_where_needed(layout), &bytes).join(", ");
     scan_of_jobs(&format!("{columns}{more}"))
 }
@@ -54,7 +52,8 @@ pub(in crate::store) const PHASES: &str = "SELECT id, phase FROM main.jobs ORDER
 
 /// One job, as [`jobs`] has it.
 pub(in crate::store) fn whole_job(layout: &Layout, times: Times) -> String {
-    let columns = job_columns(layout, times, &spec_where_needed(layout), &layout.jobs.other_bytes.by_header).join(", ");
+    let columns =
+        job_columns(layout, times, &spec_where_needed(layout), &layout.jobs.other_bytes.by_header()).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
 }
 
@@ -75,7 +74,7 @@ pub(in crate::store) fn jobs_of_runs(run_id: &str) -> String {
 
 /// One job, as [`jobs`] has it, but with its spec whatever its phase.
 pub(in crate::store) fn job_by_id(layout: &Layout, times: Times) -> String {
-    let columns = job_columns(layout, times, layout.jobs.spec, &layout.jobs.other_bytes.by_header).join(", ");
+    let columns = job_columns(layout, times, layout.jobs.spec, &layout.jobs.other_bytes.by_header()).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
 }
 
@@ -169,7 +168,7 @@ fn action_columns(layout: &Layout) -> String {
         spec = actions.spec,
         created_at = actions.created_at.unwrap_or("NULL"),
         updated_at = actions.updated_at.unwrap_or("NULL"),
-        bytes = actions.other_bytes.by_header,
+        bytes = actions.other_bytes.by_header(),
     )
 }
 
