@@ -45,7 +45,8 @@ impl Table {
         let (integers, texts): (Vec<_>, Vec<_>) = others.partition(|weight| weight.integer);
         // Every text and every blob is greater than any number; `+` and BINARY keep it from being taken for one.
         let greater = |weight: &Weight| format!(" OR +{} COLLATE BINARY > {}", quoted(&weight.column), i64::MAX);
-        let in_integers = integers.iter().map(greater).fold("FALSE".to_owned(), |any, greater| any + &greater);
+        let greater: String = integers.iter().map(greater).collect();
+        let in_integers = format!("FALSE{greater}");
         OtherBytes { read_tell, of_texts: sum(&texts), of_integers: sum(&integers), in_integers }
     }
 
