@@ -13,7 +13,7 @@ const ALLOWED: &str = "
         let snapshot = store.read()?;
         snapshot.version()?;
         drop(snapshot);
-        let mut locked = store.lock()?;
+        let mut locked = store.lock(0)?;
         locked.version()?;
         locked.delete(&[], &[])?;
         locked.commit(&[], &[])?;
