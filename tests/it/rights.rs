@@ -39,7 +39,7 @@ const ATTEMPTS: [(&str, &str, &str); 6] = [
     ),
     (
         "a second place that commits",
-        "fn attempt(store: &mut crate::store::Store<'_>) { let _ = store.lock().map(|locked| locked.into_transaction()); }",
+        "fn attempt(store: &mut crate::store::Store<'_>) { let _ = store.lock(0).map(|locked| locked.into_transaction()); }",
         "is private",
     ),
     (
