@@ -15,10 +15,11 @@
 //! by its columns, each unfinished job with its run and what its spec depends on, runs, foreign keys, actions and services.
 //! So is each planned job, and each of those jobs because of which `keep_last` lets a planned one go.
 //!
-//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if its tags, its spec, a
-//! time or, where no index leads from a run to its jobs, its run was replaced by another of the same type and length. Such a
-//! change keeps nothing that is planned: the job is reported as if the change had come after the commit. If a job would go now that has not been read whole, the decision
-//! falls back on reading everything: see [`decide_again`](super::decide_again).
+//! A job that was left alone, has finished and still is in the same phase can only have changed unseen if its tags, its
+//! spec, a time or, where no index leads from a run to its jobs, its run was replaced by another of the same type and
+//! length. Such a change keeps nothing that is planned: the job is reported as if the change had come after the commit.
+//! If a job would go now that has not been read whole, the decision falls back on reading everything: see
+//! [`decide_again`](super::decide_again).
 //!
 //! # Memory
 //!
