@@ -103,11 +103,14 @@ struct Ends {
     next: Option<i64>,
 }
 
-/// The fewest ids in a range, and the most rows in a batch.
-const RANGE: usize = 1024;
+/// The fewest ids in a range: large rows are few, and each range costs a look-up.
+const FEWEST: u64 = 64;
 
-/// The fewest bytes of the store for each range: ids may lie far apart.
-const RANGE_BYTES: u64 = 256 * 1024;
+/// The fewest bytes of the store for each range: small rows are many, and ids may lie far apart.
+const RANGE_BYTES: u64 = 1024 * 1024;
+
+/// The most rows in a batch.
+const BATCH: usize = 1024;
 
 /// The ids of `table`, divided.
 fn ranges(snapshot: &Snapshot<'_>, table: &Table) -> Result<Vec<RangeInclusive<i64>>, StoreError> {
@@ -118,7 +121,7 @@ fn ranges(snapshot: &Snapshot<'_>, table: &Table) -> Result<Vec<RangeInclusive<i
 /// All ids that there can be, divided between the lowest and the highest that there are, in `most` ranges at most.
 fn divide((first, last): (Option<i64>, Option<i64>), most: u64) -> Vec<RangeInclusive<i64>> {
     let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
-    let width = (RANGE as u64).max((last.abs_diff(first) / most.max(1)).saturating_add(1));
+    let width = FEWEST.max((last.abs_diff(first) / most.max(1)).saturating_add(1));
     let ends = successors(first.checked_add_unsigned(width - 1), |end| end.checked_add_unsigned(width));
     let mut ranges = Vec::new();
     let mut start = i64::MIN;
@@ -201,7 +204,7 @@ impl<'c> Reader<'c> {
                 ends.next = Some(id);
                 break;
             }
-            if gathered == RANGE {
+            if gathered == BATCH {
                 take(mem::take(&mut batch))?;
                 gathered = 0;
             }

@@ -173,7 +173,7 @@ fn a_dry_run_of_more_than_one_range_is_of_one_moment() {
             r#"PRAGMA journal_mode = wal;
                PRAGMA synchronous = off;
                INSERT INTO runs DEFAULT VALUES;
-               CREATE INDEX large ON runs (zeroblob(1000000));
+               CREATE INDEX large ON runs (zeroblob(4000000));
                WITH RECURSIVE ids (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < 1100)
                INSERT INTO jobs (action, spec_json, phase, tags) SELECT 'a', '{}', 'done', '["ops"]' FROM ids"#,
         )

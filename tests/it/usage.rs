@@ -447,7 +447,7 @@ fn usage_is_what_the_model_counts_in_every_file() {
         store
             .execute_batch(&format!(
                 "PRAGMA synchronous = off; BEGIN; {HOSTILE}; INSERT INTO runs DEFAULT VALUES;
-                 CREATE INDEX large ON runs (zeroblob(2500000))"
+                 CREATE INDEX large ON runs (zeroblob(5000000))"
             ))
             .unwrap();
         fill(&store, &mut Dice(1000 + seed as u64), 120, 400);

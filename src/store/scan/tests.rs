@@ -19,19 +19,19 @@ fn ranges_leave_nothing_out() {
     let (min, max) = (i64::MIN, i64::MAX);
     for (first, last, most, count) in [
         (1, 1, 9, 1),
-        (1, 1024, 9, 1),
-        (1, 1025, 9, 2),
-        (1, 1025, 1, 1),
-        (1, 1025, 0, 1),
-        (-512, 511, 9, 1),
-        (-512, 512, 9, 2),
-        (1, 10_240, 99, 10),
-        (1, 10_240, 9, 9),
+        (1, 64, 9, 1),
+        (1, 65, 9, 2),
+        (1, 65, 1, 1),
+        (1, 65, 0, 1),
+        (-32, 31, 9, 1),
+        (-32, 32, 9, 2),
+        (1, 640, 99, 10),
+        (1, 640, 9, 9),
         (1, 1 << 40, 9, 9),
         (min, min, 9, 1),
         (min, max, 2, 2),
         (min, max, 4096, 4096),
-        (max - 1024, max, 9, 2),
+        (max - 64, max, 9, 2),
         (max, max, 9, 1),
         (0, max, 9, 9),
     ] {
@@ -44,7 +44,7 @@ fn ranges_leave_nothing_out() {
     assert_eq!(divide((None, None), 9), [min..=max]);
 }
 
-/// A store in WAL mode, large enough for sixteen ranges, with a table `t` of these ids.
+/// A store in WAL mode, large enough for four ranges, with a table `t` of these ids.
 fn store(directory: &TempDir, ids: &[i64]) -> Store<'static> {
     let path = make(directory, ids);
     Store::open(&path, Access::Read, Duration::ZERO, &Cancel::default()).unwrap()
@@ -101,8 +101,7 @@ fn two_connections_read_what_one_reads() {
     let dense: Vec<i64> = (1..=5000).collect();
     let far_apart: Vec<i64> = (-50..50).map(|number| number << 56).collect();
     let two_heaps: Vec<i64> = (0..3000).chain(i64::MAX - 2999..=i64::MAX).collect();
-    for (ids, threads) in
-        [(&dense, 2), (&far_apart, 2), (&two_heaps, 2), (&dense[..1024].to_vec(), 1), (&Vec::new(), 0)]
+    for (ids, threads) in [(&dense, 2), (&far_apart, 2), (&two_heaps, 2), (&dense[..64].to_vec(), 1), (&Vec::new(), 0)]
     {
         let directory = TempDir::new().unwrap();
         let mut store = store(&directory, ids);
@@ -111,7 +110,7 @@ fn two_connections_read_what_one_reads() {
         assert_eq!((one.1, two.1), (threads.min(1), threads.min(cores())));
         for (batches, _) in [one, two] {
             assert_eq!(&batches.concat(), ids);
-            assert!(batches.iter().all(|batch| batch.len() <= RANGE));
+            assert!(batches.iter().all(|batch| batch.len() <= BATCH));
         }
     }
 }

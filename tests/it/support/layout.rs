@@ -170,7 +170,7 @@ impl Variant {
         if world.apart > 1 {
             // Only a store of some size is read by two connections. What an index holds is in no dump.
             connection
-                .execute_batch("INSERT INTO runs DEFAULT VALUES; CREATE INDEX large ON runs (zeroblob(2500000))")
+                .execute_batch("INSERT INTO runs DEFAULT VALUES; CREATE INDEX large ON runs (zeroblob(5000000))")
                 .unwrap();
         }
         if let Some(on_delete) = world.retry_key {
