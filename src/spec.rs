@@ -84,8 +84,8 @@ const LEFT_OUT: &str = "...";
 
 /// `json` without its long strings; none if there are none, or if what is left out might not be a valid string.
 ///
-/// A string is told by quotes and backslashes alone. If what is left is JSON, nothing but strings stood between such quotes,
-/// and the whole is JSON as well, which says the same.
+/// Quotes and backslashes alone tell where a string begins and ends. If the shortened text is JSON, these places were right.
+/// Then the whole is JSON as well, and differs in long strings only.
 fn shortened(json: &[u8], long: usize) -> Option<Vec<u8>> {
     if json.len() < 4 * long {
         return None;

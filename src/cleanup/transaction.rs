@@ -7,12 +7,12 @@
 //!
 //! Deciding again is the same function as deciding. It looks at the whole store, if not at each row whole
 //! ([`Seen`](crate::plan::Seen)): other writers would wait that long for nothing but a look. So the rows of the plan are
-//! deleted meanwhile, where SQLite lets other connections read beside the one that writes (WAL). Those begin under the lock
-//! and see nothing that isn't committed, so they read the store as this transaction found it. There are two of them: while
-//! the lock is held, the host's own writers wait, and a core of theirs is used best to end that. If the new decision names
-//! everything that was deleted, the rest of what it names is deleted too. If not, all is undone, and done again one after the
-//! other. Either way nothing is committed but what the last decision names, which was made about the store as it is under the
-//! lock: [`plan`](crate::plan) says why nothing slips past it.
+//! deleted meanwhile, where SQLite lets other connections read beside the one that writes (WAL). Those begin under the
+//! lock and see nothing that isn't committed, so they read the store as this transaction found it. Two connections read:
+//! while the lock is held, the host's writers wait anyway, and a second core makes that wait shorter. If the new decision
+//! names everything that was deleted, the rest of what it names is deleted too. If not, all is undone, and done again one
+//! after the other. Either way nothing is committed but what the last decision names, which was made about the store as
+//! it is under the lock: [`plan`](crate::plan) says why nothing slips past it.
 
 use std::panic::resume_unwind;
 use std::thread;

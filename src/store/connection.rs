@@ -15,7 +15,7 @@ use super::{StoreError, StoreRef, disk, wait};
 use crate::host::{Cancel, Host, Reached};
 use crate::report::StoreSize;
 
-/// The bytes of a row most of whose pages are overflow pages.
+/// A row with this many bytes is large: most of its pages are overflow pages.
 const LARGE_ROW: u64 = 16_384;
 
 /// The oldest SQLite that can describe a table in full (`pragma_table_xinfo`).
@@ -148,8 +148,8 @@ impl<'s> Store<'s> {
     pub(crate) fn lock(&mut self, bytes_each: u64) -> Result<Locked<'_>, StoreError> {
         if let Attached::Own { connection, .. } = &mut self.attached {
             // 64 MB: at a million jobs, deleting takes a fifth less time than with the default of 2 MB. Not before: a
-            // scan is quicker while its cache fits into the processor's. The overflow pages of large rows are looked at
-            // once and never again: while they fill a cache, its memory is new, and takes longer to get than the pages.
+            // scan is quicker while its cache fits into the processor's. The overflow pages of large rows are read once:
+            // a large cache would be filled with them, and getting its memory takes longer than reading the pages.
             let kibibytes = if bytes_each < LARGE_ROW { 64_000 } else { 8_000 };
             connection.pragma_update(None, "cache_size", -kibibytes)?;
             // Anew: the host has been asked to stop jobs, and may have called us on this thread.
