@@ -166,9 +166,11 @@ impl Cancel {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        if is_interrupt(&error) {
+            return Self::Cancelled;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::OperationInterrupted) => Self::Cancelled,
             // Where the store is a file, the file system tells more: see `Store::explain`.
             Some(ErrorCode::DiskFull) => Self::Full { needed: None, free: 0, limit: None },
             Some(ErrorCode::SystemIoFailure) if is_for_want_of_room(&error) => {
@@ -185,10 +187,20 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+/// Whether the connection was interrupted.
+fn is_interrupt(error: &rusqlite::Error) -> bool {
+    match (error.sqlite_error_code(), error) {
+        (Some(ErrorCode::OperationInterrupted), _) => true,
+        // `sqlite3_declare_vtab`, by which the tables `pragma_…` come about, knows one code for all of its errors.
+        (Some(ErrorCode::Unknown), rusqlite::Error::SqliteFailure(_, Some(message))) => message == "interrupted",
+        _ => false,
+    }
+}
+
 /// Whether `error`, of preparing a statement, is about the statement and the schema, and not about the moment.
 fn is_about_the_statement(error: &rusqlite::Error) -> bool {
     // Some versions of rusqlite give such an error no code.
-    matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown))
+    matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown)) && !is_interrupt(error)
 }
 
 /// Whether a write failed for a quota or a limit on the size of files: SQLite itself tells only of a full disk.
@@ -204,4 +216,39 @@ fn is_for_want_of_room(error: &rusqlite::Error) -> bool {
     ];
     error.sqlite_error().is_some_and(|error| of_writing.contains(&error.extended_code))
         && matches!(io::Error::last_os_error().kind(), FileTooLarge | QuotaExceeded | StorageFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    use super::*;
+
+    /// An interrupt can meet a statement where it is prepared: in the one that SQLite prepares for a table `pragma_…`.
+    #[test]
+    fn an_interrupt_is_told_wherever_it_meets_a_statement() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let armed = Arc::new(AtomicBool::new(false));
+        let (interrupt, seen) = (connection.get_interrupt_handle(), armed.clone());
+        // As a statement asks for its right to read, its text has been read, and the table has not been made.
+        let _ = connection.authorizer(Some(move |asked: AuthContext<'_>| {
+            if seen.load(Relaxed) && asked.action == AuthAction::Select {
+                interrupt.interrupt();
+            }
+            Authorization::Allow
+        }));
+        // While a statement runs, an interrupt lasts.
+        let mut running = connection.prepare("SELECT 1 UNION ALL SELECT 2").unwrap();
+        let mut rows = running.query(()).unwrap();
+        rows.next().unwrap();
+        armed.store(true, Relaxed);
+        let error = connection.prepare("SELECT name FROM pragma_table_xinfo('jobs')").unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::Unknown), "{error:?}");
+        assert!(!is_about_the_statement(&error));
+        assert!(matches!(StoreError::from(error), StoreError::Cancelled));
+    }
 }
