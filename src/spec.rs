@@ -62,12 +62,8 @@ pub(crate) struct Spec {
 /// Reads the spec of an action, a job or a service: hands its tags to `tag`, and every name that it may refer to under
 /// `depends_on` or `actions` to `name`. In a spec that can't be read, that is every quoted word.
 pub(crate) fn read(json: &[u8], tag: &mut dyn FnMut(&str), name: &mut dyn FnMut(&[u8])) -> Spec {
-    // What is skipped is not looked at: that it is UTF-8 must be known before.
-    let parsed = str::from_utf8(json).ok().and_then(|text| {
-        let shortly = shortened(json, LONG).and_then(|short| parse_shortened(&short, tag, name));
-        shortly.or_else(|| parse(text, &mut Hearer { tag, name }).ok())
-    });
-    match parsed {
+    let shortly = shortened(json, LONG).and_then(|short| parse_shortened(&short, tag, name));
+    match shortly.or_else(|| parse(str::from_utf8(json).ok()?, &mut Hearer { tag, name }).ok()) {
         Some(scheduled) => Spec { readable: true, scheduled },
         None => {
             words(json, name);
@@ -93,8 +89,11 @@ fn shortened(json: &[u8], long: usize) -> Option<Vec<u8>> {
     let (mut short, mut copied, mut place) = (Vec::new(), 0, 0);
     while let Some(quote) = memchr(b'"', &json[place..]) {
         let start = place + quote + 1;
-        let end = end_of_string(json, start)?;
+        let (end, is_ascii) = end_of_string(json, start)?;
         if end - start > long {
+            if !is_ascii {
+                str::from_utf8(&json[start..end]).ok()?;
+            }
             short.extend_from_slice(&json[copied..start]);
             short.extend_from_slice(LEFT_OUT.as_bytes());
             copied = end;
@@ -105,34 +104,48 @@ fn shortened(json: &[u8], long: usize) -> Option<Vec<u8>> {
     (copied > 0).then_some(short)
 }
 
-/// The place of the quote behind the string that begins at `start`; none if it holds what JSON forbids, or a `\u`.
-fn end_of_string(json: &[u8], start: usize) -> Option<usize> {
-    const CHUNK: usize = 64;
-    // The compiler looks at all bytes of a chunk at once.
-    let goes_on = |(before, byte): (&u8, &u8)| {
-        let (escaped, quote) = (*before == b'\\', *byte == b'"');
-        let forbidden = (*byte < b' ') | (quote & !escaped) | (escaped & !(quote | (*byte == b'n') | (*byte == b't')));
-        !forbidden
-    };
-    let mut place = start;
+/// The place of the quote behind the string that begins at `start`, and whether the string is ASCII; none if it holds what
+/// JSON forbids, or a `\u`.
+fn end_of_string(json: &[u8], start: usize) -> Option<(usize, bool)> {
+    let (mut place, mut is_ascii) = (start, true);
     loop {
         // Up to here, each backslash begins an escape.
-        while let (Some(before), Some(bytes)) = (json[place - 1..].first_chunk::<CHUNK>(), json[place..].first_chunk())
-            && before.iter().zip::<&[u8; CHUNK]>(bytes).fold(true, |all, two| all & goes_on(two))
-        {
+        while let (Some(before), Some(bytes)) = (json[place - 1..].first_chunk(), json[place..].first_chunk()) {
+            if !all(before, bytes, |before, byte| goes_on(before, byte) & (byte.cast_signed() >= b' '.cast_signed())) {
+                if !all(before, bytes, |before, byte| goes_on(before, byte) & (byte >= b' ')) {
+                    break;
+                }
+                is_ascii = false;
+            }
             place += CHUNK;
         }
         let behind = place + CHUNK;
         place -= usize::from(json[place - 1] == b'\\');
         while place < behind || json[place - 1] == b'\\' {
             place += match (json.get(place)?, json.get(place + 1)) {
-                (b'"', _) => return Some(place),
+                (b'"', _) => return Some((place, is_ascii)),
                 (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => 2,
                 (b'\\' | 0..b' ', _) => return None,
-                _ => 1,
+                (byte, _) => {
+                    is_ascii &= byte.is_ascii();
+                    1
+                }
             }
         }
     }
+}
+
+const CHUNK: usize = 64;
+
+/// Whether `holds` of every byte and the one before it. The compiler looks at all of them at once.
+fn all(before: &[u8; CHUNK], bytes: &[u8; CHUNK], holds: impl Fn(u8, u8) -> bool) -> bool {
+    before.iter().zip(bytes).fold(true, |all, (before, byte)| all & holds(*before, *byte))
+}
+
+/// Whether a string goes on with `byte` behind `before`: with an escape of the two commonest kinds, or with neither quote nor
+/// backslash.
+fn goes_on(before: u8, byte: u8) -> bool {
+    ((byte == b'"') == (before == b'\\')) | (byte == b'n') | (byte == b't')
 }
 
 /// Whether the spec has a schedule, if all that it is read for stands in `short`: what is left out may be a name.

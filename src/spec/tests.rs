@@ -224,6 +224,21 @@ fn long_strings_are_left_out() {
         let short = shortened(json.as_bytes(), TOO_LONG).map(|short| String::from_utf8(short).unwrap());
         assert_eq!(short.as_deref(), left, "{json}");
     }
+    for (piece, is_text) in [
+        ("é".as_bytes(), true),
+        ("\u{10ffff}".as_bytes(), true),
+        (b"\xff", false),
+        (b"\xc3", false),
+        ("é\n".as_bytes(), false),
+    ] {
+        for (before, behind) in [(0, 5000), (2500, 2500), (5000, 0)] {
+            let [before, behind] = [before, behind].map(|length| "a".repeat(length));
+            let json = [br#"{"script":""#, before.as_bytes(), piece, behind.as_bytes(), br#"","x":[]}"#].concat();
+            let short = shortened(&json, LONG);
+            assert_eq!(short.as_deref(), is_text.then_some(&br#"{"script":"...","x":[]}"#[..]), "{piece:?}");
+            assert_eq!(read(&json, &mut |_| {}, &mut |_| {}).readable, is_text, "{piece:?}");
+        }
+    }
     // A name that is left out is read after all.
     let name = "a".repeat(5000);
     assert_eq!(referred_to(format!(r#"{{"depends_on":["b","{name}"]}}"#).as_bytes()).last(), Some(&name));
