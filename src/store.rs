@@ -219,6 +219,7 @@ fn is_for_want_of_room(error: &rusqlite::Error) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't set up must fail")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
