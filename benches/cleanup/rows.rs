@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::stores::{Like, Stores};
+use crate::stores::{Like, OPEN, Stores};
 use crate::{april, heavy, retention, space, usage, week};
 
 /// One row: `run` gives the figure of the work and the one that it is held against.
@@ -190,12 +190,12 @@ fn write(store: &Path) {
     execute(store, WRITE);
 }
 
-/// By a connection that stays open until the process ends, as hero_proc's does.
+/// By a connection that stays open as long as the store is there, as hero_proc's does.
 fn execute(store: &Path, sql: &str) {
     let connection = Connection::open(store).unwrap();
     connection.busy_timeout(Duration::from_secs(60)).unwrap();
     connection.execute(sql, ()).unwrap();
-    std::mem::forget(connection);
+    OPEN.lock().unwrap().push(connection);
 }
 
 fn total(stores: &Stores, jobs: usize) -> (f64, f64) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rusqlite::{Connection, params};
 
@@ -29,6 +30,9 @@ pub(crate) enum Like {
     /// The same, with `action_id` and `archived` behind all other columns, as in a store that was migrated.
     Migrated,
 }
+
+/// The connections that others have to the store that is worked on.
+pub(crate) static OPEN: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
 
 pub(crate) struct Stores {
     directory: PathBuf,
@@ -66,6 +70,8 @@ impl Stores {
 
     /// The path of a store to work on; the one before is gone.
     pub(crate) fn work(&self) -> PathBuf {
+        // Or its blocks would stay on the disk until the process ends.
+        OPEN.lock().unwrap().clear();
         for file in ["copy.db", "copy.db-wal", "copy.db-shm"] {
             let _ = fs::remove_file(self.directory.join(file));
         }
