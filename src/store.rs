@@ -191,7 +191,7 @@ impl From<rusqlite::Error> for StoreError {
 fn is_interrupt(error: &rusqlite::Error) -> bool {
     match (error.sqlite_error_code(), error) {
         (Some(ErrorCode::OperationInterrupted), _) => true,
-        // `sqlite3_declare_vtab`, by which the tables `pragma_…` come about, knows one code for all of its errors.
+        // `sqlite3_declare_vtab`, by which the tables `pragma_…` come about, has one code for all errors: the text tells.
         (Some(ErrorCode::Unknown), rusqlite::Error::SqliteFailure(_, Some(message))) => message == "interrupted",
         _ => false,
     }

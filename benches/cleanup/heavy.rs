@@ -101,6 +101,13 @@ pub(crate) fn dry_run_with_a_cutoff(stores: &Stores, jobs: usize) -> (f64, f64) 
     dry(&stores.of(jobs, Like::Heavy), &with_a_cutoff(jobs), CREATED_AT)
 }
 
+/// As a rule of retention asks, for the jobs of one actor in fourteen.
+pub(crate) fn dry_run_of_an_actor(stores: &Stores, jobs: usize) -> (f64, f64) {
+    let mut params = with_a_cutoff(jobs);
+    params["tags"] = json!(["codescaler", "codescaler_user2"]);
+    dry(&stores.of(jobs, Like::Heavy), &params, CREATED_AT)
+}
+
 pub(crate) fn migrated_dry_run(stores: &Stores, jobs: usize) -> (f64, f64) {
     dry(&stores.of(jobs, Like::Migrated), &dry_run_params(jobs), ACTION_ID)
 }

@@ -90,6 +90,7 @@ pub(crate) fn all(size: impl Fn(usize) -> usize, heavy_jobs: usize) -> Vec<Row> 
     row("lock, others wrote, 1k a call, of 1M | of 100k, ms", 1_000_000, 10.0, false, lock_of_a_small_call);
     row("heavy: dry run | scans, ms", 0, 0.8, false, heavy::dry_run);
     row("heavy: dry run, a cut-off | scans, ms", 0, 0.55, false, heavy::dry_run_with_a_cutoff);
+    row("heavy: dry run of one actor, a cut-off | scans, ms", 0, 0.55, false, heavy::dry_run_of_an_actor);
     row("heavy: dry run, cold cache | scans, ms", 0, 1.0, false, heavy::cold_dry_run);
     row("heavy: bytes_planned: a dry run with | without, ms", 0, 1.1, false, heavy::bytes_planned);
     row("heavy: peak memory of a dry run | 100 MB", 0, 1.0, false, heavy::memory);

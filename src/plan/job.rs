@@ -17,6 +17,8 @@ pub(super) struct JobReader<'d> {
     pub(super) layout: &'d Layout,
     pub(super) criteria: &'d Criteria<'d>,
     pub(super) keys: &'d Keys,
+    /// Whether jobs are known to fill more than a page each.
+    pub(super) large: bool,
     /// Whether the heads of finished jobs are taken down.
     pub(super) heads: Heads,
     /// Whether jobs are weighed as they are read, for what a plan shows of those that go. It takes longer than looking up a
@@ -76,8 +78,16 @@ pub(super) struct Shown {
 
 impl JobReader<'_> {
     /// Whether the decision looks at times.
-    pub(super) fn times(&self) -> Times {
+    pub(super) fn times(&self) -> Times<'static> {
         if self.criteria.cutoff_ms.is_some() { Times::Read } else { Times::NotAsked }
+    }
+
+    /// The times that are read of all jobs. Where these are large, times stand behind many overflow pages.
+    pub(super) fn times_of_all(&self) -> Times<'_> {
+        match self.times() {
+            Times::Read if self.large => Times::OfTagged(self.criteria.request.tags.rarest()),
+            times => times,
+        }
     }
 
     pub(super) fn gather(&self, batch: &mut Batch, job: &JobRow<'_>) {

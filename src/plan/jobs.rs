@@ -58,14 +58,13 @@ pub(super) fn decide(
     keys: &Keys,
     reading: Reading<'_>,
 ) -> Result<Jobs, StoreError> {
-    let heads = match reading {
-        Reading::Remember if snapshot.has_heads() && snapshot.bytes()? / BYTES_EACH >= snapshot.job_count()? => {
-            Heads::Read
-        }
-        Reading::Remember | Reading::Whole | Reading::Again(_) => Heads::NotAsked,
-    };
+    let remember = matches!(reading, Reading::Remember) && snapshot.has_heads();
+    // Without an index, counting jobs takes as long as reading what small ones hold.
+    let asked = remember || criteria.cutoff_ms.is_some() && snapshot.layout().jobs.phases_are_indexed;
+    let large = asked && snapshot.bytes()? / BYTES_EACH >= snapshot.job_count()?;
+    let heads = if remember && large { Heads::Read } else { Heads::NotAsked };
     let reader =
-        JobReader { layout: snapshot.layout(), criteria, keys, heads, weigh: true.into(), small: false.into() };
+        JobReader { layout: snapshot.layout(), criteria, keys, large, heads, weigh: true.into(), small: false.into() };
     if let Reading::Again(seen) = reading {
         let mut found = FoundJobs::default();
         found.read_again(snapshot, &reader, seen)?;
@@ -116,7 +115,7 @@ impl FoundJobs {
             (true, false) => Weigh::ByHeader,
             (true, true) => Weigh::ByValues,
         };
-        snapshot.jobs((reader.times(), reader.heads), weigh, gather, |mut batch| {
+        snapshot.jobs((reader.times_of_all(), reader.heads), weigh, gather, |mut batch| {
             if let Some(seen) = &mut seen {
                 seen.add(std::mem::take(&mut batch.heads), &batch.matching);
             }

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Row};
 use super::StoreError;
 use super::layout::Layout;
 use crate::host::Job;
+use crate::tag::Tag;
 
 /// The context of what is in no other.
 pub(crate) const DEFAULT_CONTEXT: &str = "core";
@@ -36,8 +37,10 @@ pub(crate) struct JobRow<'r> {
 
 /// Whether a decision looks at the times of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Times {
+pub(crate) enum Times<'t> {
     Read,
+    /// They are read of the jobs that may carry this tag, and may be missing of the others.
+    OfTagged(&'t Tag),
     NotAsked,
 }
 

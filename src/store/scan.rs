@@ -36,6 +36,8 @@ pub(super) struct Table {
     /// The statement for the rows from the id ?1 on, ascending, the id first. ?2 may say how much of a row is
     /// wanted.
     pub(super) rows: String,
+    /// What ?3 stands for, if there is one.
+    pub(super) tag: Option<String>,
 }
 
 /// Calls `gather` with each row of `table`, and `take` with each batch of what was gathered, ids ascending, until one of the
@@ -175,7 +177,11 @@ struct Reader<'c> {
 
 impl<'c> Reader<'c> {
     fn new(connection: &'c rusqlite::Connection, table: &Table) -> Result<Self, StoreError> {
-        Ok(Self { rows: connection.prepare(&table.rows)? })
+        let mut rows = connection.prepare(&table.rows)?;
+        if let Some(tag) = &table.tag {
+            rows.raw_bind_parameter(3, tag)?;
+        }
+        Ok(Self { rows })
     }
 
     /// Reads the rows of `range`, and has their batches taken.

@@ -45,7 +45,7 @@ impl<'c> Snapshot<'c> {
     /// ascending, until one of the two fails. A job says how many bytes it has if `weigh` asked for it a short while before.
     pub(crate) fn jobs<B: Default + Send>(
         &self,
-        (times, heads): (Times, Heads),
+        (times, heads): (Times<'_>, Heads),
         weigh: impl Fn() -> Weigh + Sync,
         gather: impl Fn(&mut B, JobRow<'_>) -> Result<(), StoreError> + Sync,
         take: impl FnMut(B) -> Result<(), StoreError>,
@@ -99,7 +99,7 @@ impl<'c> Snapshot<'c> {
     /// Calls `read` with each of the jobs `ids`, which must be there.
     pub(crate) fn whole_jobs(
         &self,
-        times: Times,
+        times: Times<'_>,
         ids: &[i64],
         mut read: impl FnMut(JobRow<'_>),
     ) -> Result<(), StoreError> {

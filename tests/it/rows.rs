@@ -100,9 +100,52 @@ fn only_tags_that_truly_match_are_matched() {
     connection
         .execute("UPDATE jobs SET tags = CAST(x'5b22636f64657363616c6572ff225d' AS TEXT) WHERE id = 1", ())
         .unwrap();
+    // These rows are large on average: with a cut-off, times are read of those that may match.
+    let aged = call(&sample, all_with(json!({ "dry_run": true, "older_than_ms": 5_000 }))).unwrap();
+    assert_eq!((aged.job_ids, aged.jobs_kept.undated), (matching.clone(), 0));
     assert_eq!(call(&sample, all()).unwrap().job_ids, matching);
     let found = inspect(sample.path.as_path(), &host()).unwrap();
     assert_eq!((found.jobs.tagged, found.jobs.total), (0, 46 - matching.len() as u64));
+}
+
+/// Of large jobs, times are read where they may matter; what is said of jobs is the same.
+#[test]
+fn times_behind_large_columns_count_like_others() {
+    let tags = [
+        text(r#"["codescaler","codescaler_kind_ü"]"#),
+        text(r#"["codescaler","codescaler_kind_\u00fc"]"#),
+        text(r#"["\u0063odescaler","codescaler_kind_ü"]"#),
+        text(r#" ["codescaler_kind_ü","codescaler"]"#),
+        text(r#"["codescaler","codescaler_kind_u"]"#),
+        text(r#"["codescaler","xcodescaler_kind_üx"]"#),
+        Cell::Null,
+        text("null"),
+        text("[]"),
+    ];
+    let now = chrono::Utc::now().timestamp_millis();
+    let times = [Cell::Integer(now - 9_000), Cell::Integer(now + 9_000_000), Cell::Null, text("x")];
+    let [small, large] = [0, 20_000].map(|bytes| {
+        let sample = Sample::empty();
+        let connection = sample.open();
+        for tags in &tags {
+            for created_at in &times {
+                let spec = text(r#"{"tags":["codescaler","codescaler_kind_ü"]}"#);
+                insert(&connection, tags.clone(), spec, created_at.clone());
+            }
+        }
+        connection.execute("UPDATE jobs SET stderr = zeroblob(?1)", [bytes]).unwrap();
+        // The first was changed after the cut-off.
+        connection.execute("UPDATE jobs SET finished_at_ms = ?1 WHERE id = 1", [now + 9_000_000]).unwrap();
+        sample
+    });
+    for (tag, goes) in [("codescaler_kind_ü", vec![5, 9, 13, 25, 29]), ("codescaler", vec![17, 21])] {
+        for dry_run in [true, false] {
+            let params = json!({ "tags": ["codescaler", tag], "dry_run": dry_run, "older_than_ms": 5_000 });
+            let [small, large] = [&small, &large].map(|sample| call(sample, params.clone()).unwrap());
+            assert_eq!((&small.job_ids, &large.job_ids), (&goes, &goes), "{tag}");
+            assert_eq!((large.jobs_kept, large.jobs_matched), (small.jobs_kept, small.jobs_matched), "{tag}");
+        }
+    }
 }
 
 /// What a cleanup reads from the spec, a check counts as read from there: NULL and a JSON null alike.

@@ -12,8 +12,9 @@ pub(in crate::store) const DELETE_ACTION: &str = "DELETE FROM main.actions WHERE
 ///
 /// A column that stands behind large ones is reached by following their overflow pages, and every selected column is
 /// read for every row. So a column is selected only where it says something: the spec of a job whose tags begin like
-/// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for.
-pub(in crate::store) fn jobs(layout: &Layout, times: Times, heads: Heads) -> Table {
+/// no array, or that has not finished; the run of one that has not finished; and times only if `times` are asked for, and
+/// of jobs that may carry a certain tag.
+pub(in crate::store) fn jobs(layout: &Layout, times: Times<'_>, heads: Heads) -> Table {
     let head = layout.jobs.head.iter().flatten().filter(|_| heads == Heads::Read);
     jobs_with(layout, times, &head.map(|column| format!(", {column}")).collect::<String>())
 }
@@ -24,13 +25,14 @@ pub(in crate::store) fn weighed_jobs(layout: &Layout) -> Table {
     jobs_with(layout, Times::Read, &weights.collect::<String>())
 }
 
-fn jobs_with(layout: &Layout, times: Times, more: &str) -> Table {
+fn jobs_with(layout: &Layout, times: Times<'_>, more: &str) -> Table {
     let OtherBytes { of_texts, of_integers, in_integers, .. } = &layout.jobs.other_bytes;
     let by_header = Weigh::ByHeader as u8;
     let of_integers = format!("CASE WHEN ?2 = {by_header} OR {in_integers} THEN {of_integers} ELSE 0 END");
     let bytes = format!("CASE WHEN ?2 THEN {of_texts} + {of_integers} END");
     let columns = job_columns(layout, times, &spec_where_needed(layout), &bytes).join(", ");
-    scan_of_jobs(&format!("{columns}{more}"))
+    let tag = if let Times::OfTagged(tag) = times { Some(tag.as_str().to_owned()) } else { None };
+    Table { tag, ..scan_of_jobs(&format!("{columns}{more}")) }
 }
 
 /// All jobs: what their columns say that they refer to, and their heads.
@@ -44,14 +46,14 @@ pub(in crate::store) fn heads(layout: &Layout) -> Table {
 
 fn scan_of_jobs(columns: &str) -> Table {
     let rows = format!("SELECT id, {columns} FROM main.jobs NOT INDEXED WHERE id >= ?1 ORDER BY id");
-    Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows }
+    Table { bounds: "SELECT (SELECT min(id) FROM main.jobs), (SELECT max(id) FROM main.jobs)", rows, tag: None }
 }
 
 /// The phases of all jobs, which an index tells.
 pub(in crate::store) const PHASES: &str = "SELECT id, phase FROM main.jobs ORDER BY phase";
 
 /// One job, as [`jobs`] has it.
-pub(in crate::store) fn whole_job(layout: &Layout, times: Times) -> String {
+pub(in crate::store) fn whole_job(layout: &Layout, times: Times<'_>) -> String {
     let columns =
         job_columns(layout, times, &spec_where_needed(layout), &layout.jobs.other_bytes.by_header()).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
@@ -73,7 +75,7 @@ pub(in crate::store) fn jobs_of_runs(run_id: &str) -> String {
 }
 
 /// One job, as [`jobs`] has it, but with its spec whatever its phase.
-pub(in crate::store) fn job_by_id(layout: &Layout, times: Times) -> String {
+pub(in crate::store) fn job_by_id(layout: &Layout, times: Times<'_>) -> String {
     let columns = job_columns(layout, times, layout.jobs.spec, &layout.jobs.other_bytes.by_header()).join(", ");
     format!("SELECT id, {columns} FROM main.jobs WHERE id = ?1")
 }
@@ -86,19 +88,25 @@ fn spec_where_needed(layout: &Layout) -> String {
     )
 }
 
+/// Whether a job does not carry the tag ?3: in an array without escapes, a tag stands as it is.
+const LACKS_TAG: &str = r"tags COLLATE BINARY BETWEEN '[' AND '\' AND instr(tags, ?3) = 0 AND instr(tags, '\') = 0";
+
 /// Nearly all jobs are in one of two phases, and a list of two is compared as it stands, where a longer one is searched.
 fn has_finished() -> String {
     format!("(phase COLLATE BINARY IN ('succeeded', 'failed') OR phase COLLATE NOCASE IN ({}))", terminal_phases())
 }
 
 /// The columns behind the id, in the order in which a row reads them.
-fn job_columns(layout: &Layout, times: Times, spec: &str, bytes: &str) -> [String; COLUMNS - 1] {
+fn job_columns(layout: &Layout, times: Times<'_>, spec: &str, bytes: &str) -> [String; COLUMNS - 1] {
     let jobs = &layout.jobs;
     let or_null = |column: Option<&'static str>| column.unwrap_or("NULL");
     // A plan shows that a job ran again by its times where it has no attempt, and another job of the same id by its
     // creation time.
-    let asked = |for_plan: bool, column: &'static str| {
-        if times == Times::Read || for_plan { column } else { "NULL" }
+    let asked = |for_plan: bool, column: &str| match times {
+        Times::Read => column.to_owned(),
+        Times::OfTagged(_) => format!("CASE WHEN {LACKS_TAG} THEN NULL ELSE {column} END"),
+        Times::NotAsked if for_plan => column.to_owned(),
+        Times::NotAsked => "NULL".to_owned(),
     };
     let run_id = format!("CASE WHEN {} THEN NULL ELSE {} END", has_finished(), or_null(jobs.run_id));
     [
@@ -108,8 +116,8 @@ fn job_columns(layout: &Layout, times: Times, spec: &str, bytes: &str) -> [Strin
         "tags",
         spec,
         "phase",
-        asked(!jobs.autoincrement, jobs.created_at),
-        asked(jobs.attempt.is_none(), or_null(jobs.finished_at)),
+        &asked(!jobs.autoincrement, jobs.created_at),
+        &asked(jobs.attempt.is_none(), or_null(jobs.finished_at)),
         &run_id,
         or_null(jobs.attempt),
         if jobs.attempt.is_none() { or_null(jobs.started_at) } else { "NULL" },
@@ -141,7 +149,7 @@ pub(in crate::store) fn job(layout: &Layout) -> String {
 pub(in crate::store) fn actions(layout: &Layout) -> Table {
     let rows =
         format!("SELECT id, {} FROM main.actions NOT INDEXED WHERE id >= ?1 ORDER BY id", action_columns(layout));
-    Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows }
+    Table { bounds: "SELECT (SELECT min(id) FROM main.actions), (SELECT max(id) FROM main.actions)", rows, tag: None }
 }
 
 /// The context, the name and the bytes of all actions.

@@ -75,6 +75,7 @@ fn read(snapshot: &Snapshot<'_>, fails: Option<i64>) -> Result<(Vec<Vec<i64>>, u
     let table = Table {
         bounds: "SELECT (SELECT min(id) FROM main.t), (SELECT max(id) FROM main.t)",
         rows: "SELECT id FROM main.t WHERE id >= ?1 ORDER BY id".to_owned(),
+        tag: None,
     };
     let threads = Mutex::new(HashSet::new());
     let gather = |batch: &mut Vec<i64>, row: &Row<'_>| {

@@ -384,7 +384,7 @@ fn simulate(month: &Month, policy: &Policy) -> u64 {
         }
     }
     assert!(confirmations <= 1, "a policy is confirmed once");
-    // Passes that take longer than the month, or are killed time and again, end never; that is told.
+    // A pass that takes longer than the month, or is killed time and again, does not end. Retention then says so.
     assert!(passes > 0 || retention.history().overdue(policy, at(simulation.now)), "no pass has ended");
     let foreign = simulation.month.jobs.iter().filter(|job| job.foreign).count();
     assert_eq!(
