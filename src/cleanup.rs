@@ -135,8 +135,8 @@ pub fn cleanup<'s>(
     if outcome.is_err() {
         // The WAL may hold a part of what was undone. A cancel has done its work.
         store.reach_no_more();
+        store.checkpoint();
     }
-    store.checkpoint();
     let (plan, done) = outcome.map_err(|error| match error {
         Error::Store(error) => stop::after(&stops, store.explain_deletion(error, rows, &layout).into()),
         error => stop::after(&stops, error),

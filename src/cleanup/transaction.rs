@@ -33,13 +33,27 @@ pub(super) struct Planned {
     pub(super) version: i64,
 }
 
-/// Deletes what is planned. If others have written since, it is planned anew, and deleted if `expect` agrees.
+/// Deletes what is planned, and empties the WAL. If others have written since, it is planned anew, and deleted if `expect`
+/// agrees.
 pub(super) fn run(
     store: &mut Store<'_>,
     criteria: &Criteria<'_>,
     planned: Planned,
     expect: impl Fn(&Plan) -> Result<(), Error>,
 ) -> Result<(Plan, Committed), Error> {
+    let (again, committed) = commit(store, criteria, &planned, expect)?;
+    // Before anything else, such as giving memory back: the next to commit would do this work, and wait for it.
+    store.checkpoint();
+    Ok((again.unwrap_or(planned.plan), committed))
+}
+
+/// Deletes and commits. Returns the plan that was carried out if it was made anew.
+fn commit(
+    store: &mut Store<'_>,
+    criteria: &Criteria<'_>,
+    planned: &Planned,
+    expect: impl Fn(&Plan) -> Result<(), Error>,
+) -> Result<(Option<Plan>, Committed), Error> {
     let Planned { plan, seen, layout, version } = planned;
     let seen = seen.as_ref();
     let beside = store.beside();
@@ -47,26 +61,26 @@ pub(super) fn run(
     let mut locked = store.lock(bytes_each)?;
     let mut held_before = Duration::ZERO;
     if plan.to_stop.is_empty() {
-        if locked.version()? == version {
-            let committed = delete_all(locked, &plan)?;
-            return Ok((plan, committed));
+        if locked.version()? == *version {
+            drop(beside);
+            return Ok((None, delete_all(locked, plan)?));
         }
         if let Some(beside) = beside
             && layout.foreign_keys.none()
-            && *locked.layout() == layout
+            && *locked.layout() == *layout
         {
-            if let Some(again) = decide_and_delete(&mut locked, beside, criteria, (&plan, seen), &expect)? {
+            if let Some(again) = decide_and_delete(&mut locked, beside, criteria, (plan, seen), &expect)? {
                 let committed = locked.commit(&again.jobs, &again.actions)?;
-                return Ok((again, committed));
+                return Ok((Some(again), committed));
             }
             held_before = locked.undo();
             locked = store.lock(bytes_each)?;
         }
     }
-    let plan = info_span!("decide again").in_scope(|| plan::decide_again(&locked, criteria, seen))?;
-    expect(&plan)?;
-    let committed = delete_all(locked, &plan)?;
-    Ok((plan, Committed { lock: held_before + committed.lock, ..committed }))
+    let again = info_span!("decide again").in_scope(|| plan::decide_again(&locked, criteria, seen))?;
+    expect(&again)?;
+    let committed = delete_all(locked, &again)?;
+    Ok((Some(again), Committed { lock: held_before + committed.lock, ..committed }))
 }
 
 /// Deletes what `plan` names while it is decided again on threads and connections of their own; then what the new plan names
