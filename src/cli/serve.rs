@@ -91,6 +91,7 @@ async fn keep_cancelling(cancel: Cancel) {
 fn look_at(store: &Path, host: &Host) {
     match inspect(store, host) {
         Ok(found) => tracing::info!(jobs = found.jobs.total, tagged = found.jobs.tagged, "the store fits"),
+        Err(_) if host.cancel.is_cancelled() => {}
         Err(error) => tracing::warn!(%error, "no call will succeed until the store fits"),
     }
 }

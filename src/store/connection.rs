@@ -78,7 +78,10 @@ impl Store<'static> {
         file.check_owner(access)?;
         let opened = open(&file, access, lock_timeout, cancel)
             .and_then(|connection| Ok((journal_mode(&connection)?, connection)));
-        let (mode, connection) = opened.map_err(|error| file.explain(error, access))?;
+        let (mode, connection) = opened.map_err(|error| match error {
+            StoreError::Busy if cancel.is_cancelled() => StoreError::Cancelled,
+            error => file.explain(error, access),
+        })?;
         // Another file may have taken its place before it was opened.
         file.check_place()?;
         let journal = if mode == "wal" { Journal::Wal } else { Journal::Rollback };
