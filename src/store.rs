@@ -248,7 +248,8 @@ mod tests {
         rows.next().unwrap();
         armed.store(true, Relaxed);
         let error = connection.prepare("SELECT name FROM pragma_table_xinfo('jobs')").unwrap_err();
-        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::Unknown), "{error:?}");
+        // Older versions of SQLite have the code of an interrupt here, too.
+        assert!(error.to_string().contains("interrupted"), "{error:?}");
         assert!(!is_about_the_statement(&error));
         assert!(matches!(StoreError::from(error), StoreError::Cancelled));
     }
